@@ -1,0 +1,40 @@
+"""Business days of an entity: weekdays that are neither a public holiday of its country and region nor its own closure."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from functools import lru_cache
+from typing import Any
+
+from tieout.entities import LegalEntity
+
+
+@lru_cache(maxsize=64)
+def _holidays(country: str, region: str | None, year: int) -> Any:
+    import holidays
+
+    return holidays.country_holidays(country, subdiv=region, years=year)
+
+
+def is_business_day(entity: LegalEntity, day: date) -> bool:
+    """Whether the entity works on that date."""
+    return (
+        day.weekday() < 5
+        and day not in entity.closures
+        and day not in _holidays(entity.country, entity.region, day.year)
+    )
+
+
+def add_business_days(entity: LegalEntity, day: date, count: int) -> date:
+    """The date `count` business days after (or before, if negative) a date; 0 gives the date itself."""
+    step = timedelta(days=1 if count > 0 else -1)
+    while count:
+        day += step
+        if is_business_day(entity, day):
+            count -= 1 if count > 0 else -1
+    return day
+
+
+def business_day_of_month(entity: LegalEntity, year: int, month: int, number: int) -> date:
+    """BD`number` of a month: its first business day is number 1."""
+    return add_business_days(entity, date(year, month, 1) - timedelta(days=1), number)

@@ -1,0 +1,63 @@
+"""Fiscal periods: calendar months, or the weeks of a 4-4-5, 4-5-4 or 5-4-4 year."""
+
+from __future__ import annotations
+
+import calendar as _calendar
+from dataclasses import dataclass
+from datetime import date, timedelta
+
+from tieout.entities import LegalEntity
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Period:
+    """One fiscal period; both dates belong to it. `name` is `YYYY-MM`, MM counted within the fiscal year."""
+
+    name: str
+    start: date
+    end: date
+
+    def __contains__(self, day: date) -> bool:
+        return self.start <= day <= self.end
+
+
+def period_of(entity: LegalEntity, day: date) -> Period:
+    """The fiscal period of an entity that holds a date."""
+    if entity.fiscal_calendar == "months":
+        last = _calendar.monthrange(day.year, day.month)[1]
+        return Period(f"{day:%Y-%m}", day.replace(day=1), day.replace(day=last))
+    return _week_period(entity, day)
+
+
+def _week_period(entity: LegalEntity, day: date) -> Period:
+    """A year is 52 weeks from its start; the 53rd week falls into the last period when the weekday drifts a week off."""
+    pattern = [int(weeks) for weeks in entity.fiscal_calendar.split("-")] * 4
+    start = _year_start(entity, day)
+    following = _year_start(entity, start + timedelta(weeks=53, days=1))
+    if following <= start:
+        following = start + timedelta(weeks=52)
+    edge = start
+    for number, weeks in enumerate(pattern, 1):
+        nxt = following if number == 12 else edge + timedelta(weeks=weeks)
+        if edge <= day < nxt:
+            return Period(f"{_fiscal_year(entity, start)}-{number:02d}", edge, nxt - timedelta(days=1))
+        edge = nxt
+    raise AssertionError("a date always falls into one of twelve periods")  # pragma: no cover
+
+
+def _year_start(entity: LegalEntity, day: date) -> date:
+    """The start of the fiscal year that holds `day`: the anchor's weekday nearest to the anchor's month and day."""
+    anchor = entity.fiscal_year_start
+    candidates = [_nearest(anchor, year) for year in (day.year - 1, day.year, day.year + 1)]
+    return max(c for c in candidates if c <= day)
+
+
+def _nearest(anchor: date, year: int) -> date:
+    day = date(year, anchor.month, min(anchor.day, _calendar.monthrange(year, anchor.month)[1]))
+    shift = (anchor.weekday() - day.weekday() + 3) % 7 - 3
+    return day + timedelta(days=shift)
+
+
+def _fiscal_year(entity: LegalEntity, start: date) -> int:
+    """Fiscal years are named after the calendar year in which most of their days fall."""
+    return (start + timedelta(weeks=26)).year

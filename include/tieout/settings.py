@@ -1,0 +1,151 @@
+"""Where things are and how much they may use: the environment read once into a value."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tieout.errors import ConfigError
+
+SHIPPED_CONFIG = Path(__file__).resolve().parents[1] / "config"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Tieout's settings; every field has a `TIEOUT_*` variable, see `from_env`."""
+
+    home: Path
+    config: Path
+    lake: str
+    store: str
+    engine: str = "duckdb"
+    memory_limit: str = "2GB"
+    threads: int = 2
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
+        """Read TIEOUT_HOME, TIEOUT_CONFIG, TIEOUT_LAKE, TIEOUT_STORE, TIEOUT_ENGINE, TIEOUT_MEMORY_LIMIT, TIEOUT_THREADS.
+
+        TIEOUT_STORE falls back to the connection `tieout_store` in the environment, then to SQLite under home.
+        """
+        env = os.environ if env is None else env
+        home = Path(env.get("TIEOUT_HOME", "var")).resolve()
+        store = env.get("TIEOUT_STORE") or _store_connection(env) or f"sqlite:///{home / 'store.sqlite'}"
+        return cls(
+            home=home,
+            config=Path(env.get("TIEOUT_CONFIG", str(SHIPPED_CONFIG))).resolve(),
+            lake=env.get("TIEOUT_LAKE", str(home / "lake")),
+            store=store,
+            engine=env.get("TIEOUT_ENGINE", "duckdb"),
+            memory_limit=env.get("TIEOUT_MEMORY_LIMIT", "2GB"),
+            threads=int(env.get("TIEOUT_THREADS", "2")),
+        )
+
+    @property
+    def raw(self) -> Path:
+        """Where landed pages are kept."""
+        return self.home / "raw"
+
+    @property
+    def reports(self) -> Path:
+        """Where reports and result files for people and data teams are written."""
+        return self.home / "reports"
+
+    @property
+    def evidence(self) -> Path:
+        """Where evidence packs and anchors of the audit chain are written."""
+        return self.home / "evidence"
+
+    def config_file(self, name: str) -> Path:
+        """The file to use for `name`: the configured folder's own, else the shipped one.
+
+        Raises ConfigError naming both places if neither has it.
+        """
+        for root in (self.config, SHIPPED_CONFIG):
+            if (root / name).exists():
+                return root / name
+        raise ConfigError(
+            f"no configuration file {name}",
+            expected=f"{self.config / name} or {SHIPPED_CONFIG / name}",
+            remedy="create the file, or point TIEOUT_CONFIG at the folder that has it",
+        )
+
+    def config_files(self, folder: str, suffix: str) -> list[Path]:
+        """Every file of a configuration folder, the configured folder's own winning by name, ordered by name."""
+        found: dict[str, Path] = {}
+        for root in (SHIPPED_CONFIG, self.config):
+            found |= {p.name: p for p in sorted((root / folder).glob(f"*{suffix}"))}
+        return [found[name] for name in sorted(found)]
+
+    def load_yaml(self, name: str) -> Any:
+        """Parse a YAML configuration file; a syntax error names the file, line and column."""
+        return load_yaml(self.config_file(name))
+
+
+def load_yaml(path: Path) -> Any:
+    """Parse one YAML file. Raises ConfigError with file, line and column."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+        raise ConfigError("not valid YAML", record=where, got=getattr(error, "problem", error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An Airflow connection as plain values. Its secrets never show in `repr`."""
+
+    conn_id: str
+    host: str
+    login: str | None = None
+    password: str | None = field(default=None, repr=False)
+    schema: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_json(cls, conn_id: str, text: str) -> Connection:
+        """From Airflow's JSON form (`{"conn_type", "host", "login", "password", "schema", "port", "extra"}`)."""
+        try:
+            value = json.loads(text)
+        except json.JSONDecodeError:
+            raise ConfigError("a connection must be in Airflow's JSON form", record=conn_id) from None
+        host = value.get("host") or ""
+        if value.get("port") and "://" in host:
+            host = f"{host}:{value['port']}"
+        extra = value.get("extra") or {}
+        if isinstance(extra, str):
+            extra = json.loads(extra)
+        return cls(conn_id, host.rstrip("/"), value.get("login"), value.get("password"), value.get("schema"), extra)
+
+    @classmethod
+    def from_env(cls, conn_id: str, env: Mapping[str, str] | None = None) -> Connection:
+        """From `AIRFLOW_CONN_<ID>`, the form Airflow itself reads. Raises ConfigError if it is not set."""
+        env = os.environ if env is None else env
+        name = f"AIRFLOW_CONN_{conn_id.upper()}"
+        if name not in env:
+            raise ConfigError("connection is not defined", record=conn_id, remedy=f"define it in Airflow or set {name}")
+        return cls.from_json(conn_id, env[name])
+
+
+def _store_connection(env: Mapping[str, str]) -> str | None:
+    """A SQLAlchemy URL from the connection `tieout_store`, where the environment has one."""
+    if "AIRFLOW_CONN_TIEOUT_STORE" not in env:
+        return None
+    from sqlalchemy.engine import URL
+
+    value = json.loads(env["AIRFLOW_CONN_TIEOUT_STORE"])
+    return URL.create(
+        "postgresql+psycopg",
+        username=value.get("login"),
+        password=value.get("password"),
+        host=value.get("host"),
+        port=value.get("port"),
+        database=value.get("schema"),
+    ).render_as_string(hide_password=False)
