@@ -21,7 +21,13 @@ class TieoutError(Exception):
         got: object = None,
         remedy: str | None = None,
     ) -> None:
-        self.message, self.record, self.expected, self.got, self.remedy = message, record, expected, got, remedy
+        self.message, self.record, self.expected, self.got, self.remedy = (
+            message,
+            record,
+            expected,
+            got,
+            remedy,
+        )
         super().__init__(str(self))
 
     def __str__(self) -> str:
@@ -57,7 +63,11 @@ class SourceError(TieoutError):
         remedy: str | None = None,
     ) -> None:
         self.source, self.window, self.request = source, window, request
-        where = f"{source}" + (f", window {window}" if window else "") + (f", request {request}" if request else "")
+        where = (
+            f"{source}"
+            + (f", window {window}" if window else "")
+            + (f", request {request}" if request else "")
+        )
         super().__init__(f"{message} ({where})", record=record, expected=expected, got=got, remedy=remedy)
 
 

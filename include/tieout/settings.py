@@ -122,7 +122,9 @@ class Connection:
         extra = value.get("extra") or {}
         if isinstance(extra, str):
             extra = json.loads(extra)
-        return cls(conn_id, host.rstrip("/"), value.get("login"), value.get("password"), value.get("schema"), extra)
+        return cls(
+            conn_id, host.rstrip("/"), value.get("login"), value.get("password"), value.get("schema"), extra
+        )
 
     @classmethod
     def from_env(cls, conn_id: str, env: Mapping[str, str] | None = None) -> Connection:
@@ -130,7 +132,9 @@ class Connection:
         env = os.environ if env is None else env
         name = f"AIRFLOW_CONN_{conn_id.upper()}"
         if name not in env:
-            raise ConfigError("connection is not defined", record=conn_id, remedy=f"define it in Airflow or set {name}")
+            raise ConfigError(
+                "connection is not defined", record=conn_id, remedy=f"define it in Airflow or set {name}"
+            )
         return cls.from_json(conn_id, env[name])
 
 
