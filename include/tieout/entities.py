@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from tieout.errors import ConfigError
+from tieout.errors import ConfigError, DataError
 from tieout.money import minor_digits
-from tieout.settings import load_yaml
+from tieout.settings import load_config
 
 EntityId = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{1,15}$")]
 
@@ -42,13 +42,19 @@ class LegalEntity(BaseModel):
     @field_validator("zone")
     @classmethod
     def _zone_exists(cls, value: str) -> str:
-        ZoneInfo(value)
+        try:
+            ZoneInfo(value)
+        except (KeyError, ValueError):
+            raise ValueError(f"{value} is no time zone of the IANA database, such as Europe/Berlin") from None
         return value
 
     @field_validator("functional_currency")
     @classmethod
     def _currency_exists(cls, value: str) -> str:
-        minor_digits(value)
+        try:
+            minor_digits(value)
+        except DataError as error:
+            raise ValueError(str(error)) from None
         return value
 
 
@@ -77,8 +83,5 @@ class Entities(BaseModel):
 
 
 def load_entities(path: Path) -> Entities:
-    """Read and check `entities.yaml`. Raises ConfigError naming file and field."""
-    try:
-        return Entities.model_validate(load_yaml(path))
-    except ValidationError as error:
-        raise ConfigError(f"{path.name} is not usable: {error}", record=str(path)) from None
+    """Read and check `entities.yaml`. Raises ConfigError naming file, line and field."""
+    return load_config(Entities, path)

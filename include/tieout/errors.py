@@ -63,11 +63,7 @@ class SourceError(TieoutError):
         remedy: str | None = None,
     ) -> None:
         self.source, self.window, self.request = source, window, request
-        where = (
-            f"{source}"
-            + (f", window {window}" if window else "")
-            + (f", request {request}" if request else "")
-        )
+        where = f"{source}" + (f", window {window}" if window else "") + (f", request {request}" if request else "")
         super().__init__(f"{message} ({where})", record=record, expected=expected, got=got, remedy=remedy)
 
 

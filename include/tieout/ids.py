@@ -62,9 +62,7 @@ class Slot:
     business_date: date
 
     def __str__(self) -> str:
-        return "/".join(
-            (self.legal_entity_id, self.ledger, self.period, self.stream, self.business_date.isoformat())
-        )
+        return "/".join((self.legal_entity_id, self.ledger, self.period, self.stream, self.business_date.isoformat()))
 
     @classmethod
     def parse(cls, text: str) -> Slot:

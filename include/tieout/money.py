@@ -86,4 +86,4 @@ def allocate(total: Decimal, weights: Sequence[Decimal], currency: str) -> list[
 
 def format_money(amount: Decimal, currency: str) -> str:
     """For people: `1,234.50 EUR`, `1,235 JPY`, with a minus sign before a negative amount."""
-    return f"{amount.quantize(unit(currency)):,} {currency}"
+    return f"{round_money(amount, currency):,} {currency}"

@@ -7,12 +7,14 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from tieout.errors import ConfigError
 
+Model = TypeVar("Model", bound=BaseModel)
 SHIPPED_CONFIG = Path(__file__).resolve().parents[1] / "config"
 
 
@@ -30,7 +32,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
-        """Read TIEOUT_HOME, TIEOUT_CONFIG, TIEOUT_LAKE, TIEOUT_STORE, TIEOUT_ENGINE, TIEOUT_MEMORY_LIMIT, TIEOUT_THREADS.
+        """Read TIEOUT_HOME, _CONFIG, _LAKE, _STORE, _ENGINE, _MEMORY_LIMIT and _THREADS.
 
         TIEOUT_STORE falls back to the connection `tieout_store` in the environment, then to SQLite under home.
         """
@@ -98,6 +100,35 @@ def load_yaml(path: Path) -> Any:
         raise ConfigError("not valid YAML", record=where, got=getattr(error, "problem", error)) from error
 
 
+def load_config(model: type[Model], path: Path) -> Model:
+    """Parse a YAML file into a configuration model. Raises ConfigError with a line number for every mistake."""
+    value = load_yaml(path)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        root = yaml.compose(path.read_text(encoding="utf-8"))
+        mistakes = [
+            f"line {_line(root, e['loc'])}, {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}"
+            for e in error.errors(include_url=False)
+        ]
+        raise ConfigError(f"{path.name} is not usable: " + "; ".join(mistakes), record=str(path)) from None
+
+
+def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
+    """The line of the deepest part of `location` that the file really has."""
+    line = node.start_mark.line + 1 if node else 1
+    for part in location:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        elif isinstance(node, yaml.MappingNode):
+            found = [(key, child) for key, child in node.value if key.value == str(part)]
+            if not found:
+                continue
+            line, node = found[0][0].start_mark.line + 1, found[0][1]
+    return line
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """An Airflow connection as plain values. Its secrets never show in `repr`."""
@@ -122,9 +153,7 @@ class Connection:
         extra = value.get("extra") or {}
         if isinstance(extra, str):
             extra = json.loads(extra)
-        return cls(
-            conn_id, host.rstrip("/"), value.get("login"), value.get("password"), value.get("schema"), extra
-        )
+        return cls(conn_id, host.rstrip("/"), value.get("login"), value.get("password"), value.get("schema"), extra)
 
     @classmethod
     def from_env(cls, conn_id: str, env: Mapping[str, str] | None = None) -> Connection:
@@ -132,9 +161,7 @@ class Connection:
         env = os.environ if env is None else env
         name = f"AIRFLOW_CONN_{conn_id.upper()}"
         if name not in env:
-            raise ConfigError(
-                "connection is not defined", record=conn_id, remedy=f"define it in Airflow or set {name}"
-            )
+            raise ConfigError("connection is not defined", record=conn_id, remedy=f"define it in Airflow or set {name}")
         return cls.from_json(conn_id, env[name])
 
 

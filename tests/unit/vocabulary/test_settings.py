@@ -1,0 +1,87 @@
+import json
+
+import pytest
+
+from tieout.entities import load_entities
+from tieout.errors import ConfigError, SourceError, TieoutError
+from tieout.observe import redact
+from tieout.settings import SHIPPED_CONFIG, Connection, Settings
+
+
+def test_a_configured_file_wins_over_the_shipped_one(tmp_path):
+    (tmp_path / "entities.yaml").write_text("entities: []\n")
+    settings = Settings.from_env({"TIEOUT_CONFIG": str(tmp_path), "TIEOUT_HOME": str(tmp_path)})
+    assert settings.config_file("entities.yaml") == tmp_path / "entities.yaml"
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        settings.config_file("nowhere.yaml")
+
+
+def test_the_store_defaults_to_sqlite_under_home_and_follows_its_connection(tmp_path):
+    assert Settings.from_env({"TIEOUT_HOME": str(tmp_path)}).store == f"sqlite:///{tmp_path}/store.sqlite"
+    conn = json.dumps({"conn_type": "postgres", "host": "db", "login": "t", "password": "p@ss", "schema": "tieout"})
+    url = Settings.from_env({"AIRFLOW_CONN_TIEOUT_STORE": conn}).store
+    assert url == "postgresql+psycopg://t:p%40ss@db/tieout"
+
+
+def test_broken_yaml_names_file_line_and_column(tmp_path):
+    (tmp_path / "entities.yaml").write_text("entities: [\n  a: b: c\n")
+    with pytest.raises(ConfigError, match=r"entities\.yaml:2:"):
+        load_entities(tmp_path / "entities.yaml")
+
+
+def test_the_shipped_entities_are_valid_and_an_unknown_one_is_named():
+    entities = load_entities(SHIPPED_CONFIG / "entities.yaml")
+    assert entities["JP"].functional_currency == "JPY"
+    with pytest.raises(ConfigError, match="MARS"):
+        entities["MARS"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"zone": "Mars/Olympus"}, "line 4, entities.0.zone: .*Mars/Olympus"),
+        ({"functional_currency": "ZZZ"}, "line 3, entities.0.functional_currency: .*ZZZ"),
+        ({"colour": "red"}, "line 8, entities.0.colour: Extra inputs"),
+        ({"go_live": None}, "line 6, entities.0.go_live: "),
+    ],
+)
+def test_a_wrong_entity_is_refused_with_file_line_and_field(tmp_path, wrong, says):
+    entity = {"id": "US", "functional_currency": "USD", "zone": "UTC", "country": "US", "go_live": "2026-01-01"}
+    entity |= {"name": "n"} | wrong
+    path = tmp_path / "entities.yaml"
+    path.write_text("entities:\n- " + "\n  ".join(f"{k}: {json.dumps(v)}" for k, v in entity.items()) + "\n")
+    with pytest.raises(ConfigError, match=rf"entities\.yaml is not usable: {says}"):
+        load_entities(path)
+
+
+def test_a_connection_never_shows_its_secrets():
+    text = json.dumps(
+        {"conn_type": "http", "host": "https://x", "password": "hush", "extra": {"client_secret": "hush"}}
+    )
+    connection = Connection.from_env("stripe", {"AIRFLOW_CONN_STRIPE": text})
+    assert connection.password == "hush"
+    assert "hush" not in repr(connection)
+    with pytest.raises(ConfigError, match="AIRFLOW_CONN_ZENDESK"):
+        Connection.from_env("zendesk", {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Authorization: Bearer abc.def",
+        'body {"client_secret": "hush123"}',
+        "key sk_test_51Habcdef",
+        "password=hush123&x=1",
+    ],
+)
+def test_credentials_are_cut_out_of_text(text):
+    assert "***" in redact(text)
+    for secret in ("abc.def", "hush123", "51Habcdef"):
+        assert secret not in redact(text)
+
+
+def test_errors_say_what_where_and_what_to_do():
+    error = TieoutError("no such account", record="line 3", expected="11000", got="99", remedy="map it")
+    assert str(error) == "no such account; record: line 3; expected: 11000; got: 99; remedy: map it"
+    error = SourceError("gone", source="stripe_us", window="[a, b)", request="GET /v1/invoices")
+    assert "stripe_us, window [a, b), request GET /v1/invoices" in str(error)
