@@ -1,4 +1,4 @@
-"""Business days of an entity: weekdays that are neither a public holiday of its country and region nor its own closure."""
+"""Business days of an entity: weekdays that are neither a public holiday where it sits nor its own closure."""
 
 from __future__ import annotations
 

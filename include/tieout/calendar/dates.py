@@ -40,13 +40,9 @@ def midnight(day: date, zone: str) -> datetime:
 
 def window(entity: LegalEntity, business_date: date) -> Window:
     """The instants that make up one business date of an entity: 23 or 25 hours long on days the clock changes."""
-    return Window(
-        midnight(business_date, entity.zone), midnight(business_date + timedelta(days=1), entity.zone)
-    )
+    return Window(midnight(business_date, entity.zone), midnight(business_date + timedelta(days=1), entity.zone))
 
 
-def complete_at(
-    entities: Iterable[LegalEntity], business_date: date, lag: timedelta = timedelta(0)
-) -> datetime:
+def complete_at(entities: Iterable[LegalEntity], business_date: date, lag: timedelta = timedelta(0)) -> datetime:
     """The moment (UTC) at which a business date is over in every entity, plus a lag."""
     return max(window(entity, business_date).end for entity in entities) + lag

@@ -30,7 +30,7 @@ def period_of(entity: LegalEntity, day: date) -> Period:
 
 
 def _week_period(entity: LegalEntity, day: date) -> Period:
-    """A year is 52 weeks from its start; the 53rd week falls into the last period when the weekday drifts a week off."""
+    """A year has 52 weeks; a 53rd falls into its last period when the weekday has drifted a week off."""
     pattern = [int(weeks) for weeks in entity.fiscal_calendar.split("-")] * 4
     start = _year_start(entity, day)
     following = _year_start(entity, start + timedelta(weeks=53, days=1))

@@ -1,4 +1,4 @@
-"""What a table is: its columns with types, meaning and key; the one source of Arrow schemas, DDL, checks and the dictionary."""
+"""What a table is: columns with types, meaning and key; the one source of Arrow schemas, DDL and the dictionary."""
 
 from __future__ import annotations
 
