@@ -1,10 +1,11 @@
 """The data model: canonical entities and result tables, one definition each."""
 
 from tieout.schema.canonical import CANONICAL, COMMON
+from tieout.schema.intake import INTAKE
 from tieout.schema.results import BREAK_TYPES, RESULTS
 from tieout.schema.tables import DUCKDB_TYPES, Column, Table
 
-TABLES: dict[str, Table] = {t.name: t for t in (*CANONICAL, *RESULTS)}
+TABLES: dict[str, Table] = {t.name: t for t in (*CANONICAL, *INTAKE, *RESULTS)}
 
 
 def table(name: str) -> Table:
@@ -20,6 +21,7 @@ __all__ = [
     "CANONICAL",
     "COMMON",
     "DUCKDB_TYPES",
+    "INTAKE",
     "RESULTS",
     "TABLES",
     "Column",

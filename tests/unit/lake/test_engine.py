@@ -1,0 +1,61 @@
+"""The engine: UTC, exact decimals, views over tables and files, older files without newer columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tieout.errors import DataError
+from tieout.lake.engine import engine
+
+
+def test_sessions_run_in_utc_and_know_zones() -> None:
+    with engine() as session:
+        assert session.scalar("SELECT current_setting('TimeZone')") == "UTC"
+        day = session.scalar("SELECT (TIMESTAMPTZ '2026-03-31 22:30:00Z' AT TIME ZONE 'Europe/Berlin')::DATE::VARCHAR")
+        assert day == "2026-04-01"
+
+
+def test_a_view_over_files_written_before_a_column_existed_has_it_as_null(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.parquet", tmp_path / "new.parquet"
+    pq.write_table(pa.table({"a": [1]}), old)
+    pq.write_table(pa.table({"a": [2], "b": ["x"]}), new)
+    shape = pa.schema([("a", pa.int64()), ("b", pa.string()), ("c", pa.decimal128(18, 4))])
+    with engine() as session:
+        session.bind("t", [old, new], shape)
+        assert session.rows("SELECT * FROM t ORDER BY a") == [(1, None, None), (2, "x", None)]
+        session.bind("t", [], shape)
+        assert session.sql("SELECT * FROM t").column_names == ["a", "b", "c"]
+
+
+def test_a_view_can_be_bound_again_as_a_table_or_as_files(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": [1]}), tmp_path / "f.parquet")
+    with engine() as session:
+        for _ in range(2):
+            session.bind("t", pa.table({"a": [5]}))
+            assert session.scalar("SELECT a FROM t") == 5
+            session.bind("t", tmp_path / "f.parquet")
+            assert session.scalar("SELECT a FROM t") == 1
+
+
+def test_a_name_that_is_not_an_identifier_is_refused() -> None:
+    with engine() as session, pytest.raises(DataError, match="not a name"):
+        session.bind("t; DROP TABLE x", pa.table({"a": [1]}))
+
+
+def test_the_scratch_folder_goes_with_the_session() -> None:
+    with engine() as session:
+        spooled = session.spool("SELECT 1 AS a")
+        assert spooled.exists()
+    assert not spooled.exists()
+
+
+def test_a_copy_is_whole_or_not_there(tmp_path: Path) -> None:
+    import duckdb
+
+    with engine() as session, pytest.raises(duckdb.Error):
+        session.copy("SELECT error('broken') FROM range(10)", tmp_path / "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
