@@ -1,0 +1,196 @@
+"""What Tieout asks of an ERP: a small Protocol, the values that cross it, and the errors it may raise.
+
+Every adapter raises only the errors of `tieout.errors`:
+
+* `Rejected` (with `PeriodClosed` as its special case): the ERP understood, refused, and stored nothing posted;
+* `UnknownOutcome`: a write was sent and no answer came; look it up by run key before anything else;
+* `ErpUnavailable` / `ErpRateLimited`: certainly not carried out, come back later.
+
+Amounts are `Decimal` in the entity's functional currency; accounts are the ERP's account codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Literal, Protocol, runtime_checkable
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class ErpLine:
+    """One line of a journal; exactly one of `debit` and `credit` is not zero."""
+
+    account: str
+    debit: Decimal
+    credit: Decimal
+    description: str = ""
+    dimensions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ErpJournal:
+    """A journal as Tieout means it, or as the ERP holds it (`read_back`: then `state` and `number` are set).
+
+    `run_key` is the long key, `short_key` its 16-character form. `narrative` is for people and takes no part
+    in equality, because not every ERP has a place for it.
+    """
+
+    entity: str
+    run_key: str
+    short_key: str
+    date: date
+    currency: str
+    narrative: str = field(compare=False)
+    lines: tuple[ErpLine, ...]
+    state: Literal["draft", "posted"] | None = field(default=None, compare=False)
+    number: str | None = field(default=None, compare=False)
+
+    @property
+    def debit(self) -> Decimal:
+        """Sum of debits."""
+        return sum((line.debit for line in self.lines), ZERO)
+
+    @property
+    def credit(self) -> Decimal:
+        """Sum of credits."""
+        return sum((line.credit for line in self.lines), ZERO)
+
+
+@dataclass(frozen=True, slots=True)
+class JournalRef:
+    """Where a journal stands in the ERP. Only `state == "posted"` has a `number`, and only a read-back proves it."""
+
+    entity: str
+    erp_id: str
+    run_key: str
+    date: date
+    state: Literal["draft", "posted"]
+    number: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodStatus:
+    """The ERP's period around a date, as far as our journals are concerned.
+
+    `state`: `open` (we can post), `closed` (can be reopened), `locked` (never again), `absent` (no such period).
+    `reason` says in words why it is not open.
+    """
+
+    entity: str
+    on: date
+    state: Literal["open", "closed", "locked", "absent"]
+    name: str | None = None
+    start: date | None = None
+    end: date | None = None
+    reason: str | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a journal of that date can be posted."""
+        return self.state == "open"
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """One account of a trial balance: `opening + debit - credit = closing`, posted entries only, debit positive."""
+
+    entity: str
+    account: str
+    currency: str
+    opening: Decimal
+    debit: Decimal
+    credit: Decimal
+
+    @property
+    def closing(self) -> Decimal:
+        """Balance at the end of the day asked for."""
+        return self.opening + self.debit - self.credit
+
+
+@dataclass(frozen=True, slots=True)
+class GlEntry:
+    """A posted line of the general ledger. `run_key` and `line_no` (from 1) are set on our own journals only."""
+
+    entity: str
+    erp_id: str
+    journal_id: str
+    journal_number: str | None
+    date: date
+    posted_on: date | None
+    period: str
+    account: str
+    debit: Decimal
+    credit: Decimal
+    currency: str
+    narrative: str
+    description: str
+    run_key: str | None
+    line_no: int | None
+    changed_at: datetime
+    dimensions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class GlAccount:
+    """An account of the chart that takes postings."""
+
+    entity: str
+    code: str
+    name: str
+    currency: str
+
+
+@runtime_checkable
+class Ledger(Protocol):
+    """An ERP's general ledger. One writer per (entity, ledger) at a time; the caller holds the lease."""
+
+    def find_by_run_key(self, key: str, *, entity: str | None = None) -> list[JournalRef]:
+        """Journals of ours, drafts included, oldest first, whose run key is `key` or starts with it.
+
+        `key` is a run key, or a slot (with or without the `TIEOUT/` in front): then every version and chunk.
+        """
+        ...
+
+    def post(self, journal: ErpJournal) -> JournalRef:
+        """Post a journal once: an existing draft of the same run key is used, a posted one is returned as it is."""
+        ...
+
+    def read_back(self, ref: JournalRef) -> ErpJournal:
+        """The journal as the ERP holds it, lines in the order they were posted. Raises Rejected if it is gone."""
+        ...
+
+    def reverse(self, ref: JournalRef, on: date, run_key: str, short_key: str) -> JournalRef:
+        """Post the mirror of a posted journal under its own run key, dated `on`."""
+        ...
+
+    def period_status(self, entity: str, on: date) -> PeriodStatus:
+        """Whether a journal of that date can be posted now."""
+        ...
+
+    def trial_balance(self, entity: str, on: date, since: date | None = None) -> list[Balance]:
+        """Every account with entries up to and including `on`, by code.
+
+        `opening` is the balance before `since` (zero without it); debit and credit are the movement from
+        `since` to `on`, both days included.
+        """
+        ...
+
+    def gl_entries(self, entity: str, since: date, until: date) -> Iterator[list[GlEntry]]:
+        """Posted lines with an accounting date from `since` to `until`, both included, in pages of whole journals."""
+        ...
+
+    def gl_changes(self, entity: str, since: datetime, until: datetime) -> Iterator[list[GlEntry]]:
+        """Posted lines of journals created or changed in `[since, until)` (instants), in pages of whole journals."""
+        ...
+
+    def gl_accounts(self, entity: str) -> list[GlAccount]:
+        """The accounts that take postings, by code."""
+        ...
+
+    def close(self) -> None:
+        """Release the connection."""
+        ...
