@@ -1,0 +1,39 @@
+"""The one place that decides which business date, or which month, a run works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from tieout.errors import ConfigError
+
+
+def business_date(params: Mapping[str, Any], interval_start: datetime | None) -> date:
+    """The run's business date: the `business_date` param where given, else the date its interval stands for.
+
+    Runs started by hand or over REST may have no interval at all; they must then name the date.
+    """
+    given = params.get("business_date")
+    if given:
+        return _parse(str(given), "business_date")
+    if interval_start is None:
+        raise ConfigError("the run has no business date", remedy="give business_date, for example 2026-03-31")
+    return interval_start.date()
+
+
+def month(params: Mapping[str, Any], interval_start: datetime | None) -> date:
+    """The first day of the month a month-end run closes: the `period` param (YYYY-MM), else its interval's month."""
+    given = params.get("period")
+    if given:
+        return _parse(f"{given}-01", "period")
+    if interval_start is None:
+        raise ConfigError("the run has no period", remedy="give period, for example 2026-03")
+    return interval_start.date().replace(day=1)
+
+
+def _parse(text: str, name: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"{name} is no date", got=text, expected="YYYY-MM-DD, or YYYY-MM for a period") from None
