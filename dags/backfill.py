@@ -1,0 +1,61 @@
+"""
+# Backfill
+
+**What.** Computes past business dates again from what the lake holds; no vendor is asked. *Report only* reconciles and
+reports. *Post* also plans the journals: only the difference to what is posted becomes a new version of its slot.
+
+**When.** By hand: *Trigger*, fill in the form. The dry run comes first; its log lists what would change before anything is planned.
+The same preview without Airflow: `tieout backfill --dry-run`.
+
+**When it is red.** `backfill_request` names the field of the form that cannot be used. Everything after it can be cleared
+and run again.
+
+**Owner.** finance-data. Who asked and why is in the audit log.
+"""
+
+from airflow.sdk import Param, dag
+
+from tieout.orchestration import tasks
+from tieout.orchestration.catalog import entity_ids
+from tieout.orchestration.defaults import DEFAULT_ARGS, START, TAGS
+
+
+@dag(
+    schedule=None,
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    doc_md=__doc__,
+    tags=[*TAGS, "backfill"],
+    params={
+        "from_date": Param("2026-01-01", type="string", format="date", title="First business date"),
+        "to_date": Param("2026-01-01", type="string", format="date", title="Last business date"),
+        "entities": Param(
+            list(entity_ids()),
+            type="array",
+            items={"type": "string", "enum": list(entity_ids())},
+            examples=list(entity_ids()),
+            title="Legal entities",
+        ),
+        "mode": Param(
+            "report_only",
+            enum=["report_only", "post"],
+            values_display={"report_only": "Report only", "post": "Post differences"},
+            title="Mode",
+        ),
+        "reason": Param("", type="string", minLength=10, title="Reason, for the audit log"),
+    },
+)
+def backfill():
+    request = tasks.backfill_request()
+    preview = tasks.dry_run(request)
+    recomputed = tasks.recompute.expand(run=tasks.business_dates(request, preview))
+
+    planned = tasks.plan_differences(request, recomputed)
+    due = tasks.resume_posting(planned)
+    started = tasks.start_posting(due)
+    started >> tasks.await_posting(planned, due)
+
+
+backfill()

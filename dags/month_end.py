@@ -1,0 +1,56 @@
+"""
+# Month end
+
+**What.** Plans the month's revenue releases and its accruals (each with a reversal on day 1 of the next month), has them
+posted and read back, proves the trial balance at the month's last day and lists what stands between the month and its
+close.
+
+**When.** On the first business day of the following month, 06:00 in every entity. By hand: *Trigger*, with the period. It reads
+the lake as the nights left it: run the month's last night first.
+
+**When it is red.** As for the nightly run. The close backlog is written even if the ERP is down; it then says so.
+
+**Owner.** finance-data.
+"""
+
+from tieout_timetables import MonthEndTimetable
+
+from airflow.providers.standard.operators.empty import EmptyOperator
+from airflow.sdk import Param, dag
+
+from tieout.orchestration import tasks
+from tieout.orchestration.defaults import DEFAULT_ARGS, START, TAGS, scheduled
+
+
+@dag(
+    schedule=scheduled(MonthEndTimetable(business_day=1, hour=6)),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    doc_md=__doc__,
+    tags=[*TAGS, "close"],
+    params={
+        "period": Param(
+            None, type=["null", "string"], pattern=r"^\d{4}-\d{2}$", title="Period, YYYY-MM (blank: the run's own)"
+        ),
+    },
+)
+def month_end():
+    month = tasks.open_month()
+    planned = tasks.plan_month_end(month)
+
+    due = tasks.resume_posting(month)
+    started = tasks.start_posting(due)
+    posting = tasks.await_posting(month, due)
+
+    ledger = tasks.read_ledger(month)
+    proof = tasks.prove(month, ledger)
+    backlog = tasks.close_backlog(month, posting, proof)
+
+    planned >> due
+    started >> posting >> ledger
+    [backlog, proof] >> EmptyOperator(task_id="complete")
+
+
+month_end()
