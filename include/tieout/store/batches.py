@@ -1,0 +1,534 @@
+"""Journal batches: what is to be posted for a slot and version, the state machine, the write-ahead record.
+
+A batch is one slot and version; it holds one or more journals (one per currency, more where an ERP's line limit
+splits it). A journal's exact content is stored when the batch is planned, so that what is submitted, looked up
+and read back is the same text whatever process does it. Every change of state is audited in its own transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Boolean, Date, ForeignKey, Integer, String, Text, UniqueConstraint, func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from tieout.errors import IllegalTransition, LedgerError, StoreError
+from tieout.ids import Slot, content_hash, run_key
+from tieout.store import audit
+from tieout.store.base import Amount, Base, Instant, Json
+
+TRANSITIONS: Mapping[str, frozenset[str]] = {
+    "planned": frozenset({"validated"}),
+    "validated": frozenset({"awaiting_approval", "submitted"}),
+    "awaiting_approval": frozenset({"approved", "rejected_by_approver"}),
+    "approved": frozenset({"submitted", "awaiting_approval"}),
+    "submitted": frozenset({"confirmed", "rejected", "unknown", "partially_posted"}),
+    "unknown": frozenset({"confirmed", "submitted", "partially_posted", "manually_resolved"}),
+    "partially_posted": frozenset({"submitted", "confirmed", "unknown", "mismatched", "manually_resolved"}),
+    "confirmed": frozenset({"posted", "mismatched", "unknown"}),
+    "mismatched": frozenset({"posted", "reversed"}),
+    "posted": frozenset({"reversed"}),
+    "rejected": frozenset({"manually_resolved"}),
+    "rejected_by_approver": frozenset(),
+    "reversed": frozenset(),
+    "manually_resolved": frozenset(),
+}
+"""From each state, where a batch may go. `partially_posted` takes part only where a batch has several journals."""
+
+STATES = tuple(TRANSITIONS)
+RESUMABLE = ("validated", "approved", "submitted", "unknown", "partially_posted", "confirmed")
+"""States from which the protocol goes on by itself."""
+
+FINISHED = ("posted", "reversed", "manually_resolved", "rejected_by_approver")
+VOIDED = ("rejected", "rejected_by_approver", "reversed")
+"""States whose content is not, and will not come to be, in the ledger; the next version carries it again."""
+
+JOURNAL_TRANSITIONS: Mapping[str, frozenset[str]] = {
+    "pending": frozenset({"submitted", "confirmed"}),
+    "submitted": frozenset({"confirmed", "rejected", "unknown", "pending"}),
+    "unknown": frozenset({"confirmed", "submitted"}),
+    "confirmed": frozenset({"posted", "mismatched", "unknown"}),
+    "mismatched": frozenset({"posted"}),
+    "rejected": frozenset(),
+    "posted": frozenset(),
+}
+
+
+class BatchRow(Base):
+    """A slot's version: its content by hash, its state, what it corrects or reverses."""
+
+    __tablename__ = "batches"
+    __table_args__ = (UniqueConstraint("slot", "version"),)
+
+    batch_id: Mapped[str] = mapped_column(String(200), primary_key=True)
+    slot: Mapped[str] = mapped_column(String(160), index=True)
+    version: Mapped[int] = mapped_column(Integer)
+    legal_entity_id: Mapped[str] = mapped_column(String(16), index=True)
+    ledger: Mapped[str] = mapped_column(String(40))
+    period: Mapped[str] = mapped_column(String(7), index=True)
+    stream: Mapped[str] = mapped_column(String(40))
+    business_date: Mapped[date] = mapped_column(Date)
+    accounting_date: Mapped[date] = mapped_column(Date)
+    kind: Mapped[str] = mapped_column(String(20))
+    origin: Mapped[str | None] = mapped_column(String(200))
+    state: Mapped[str] = mapped_column(String(30), index=True)
+    content_hash: Mapped[str] = mapped_column(String(64))
+    gross: Mapped[Any] = mapped_column(Json)
+    needs_approval: Mapped[bool] = mapped_column(Boolean)
+    counts: Mapped[bool] = mapped_column(Boolean)
+    reason: Mapped[str | None] = mapped_column(Text)
+    owner: Mapped[str | None] = mapped_column(String(100))
+    run_id: Mapped[str] = mapped_column(String(250))
+    planned_at: Mapped[datetime] = mapped_column(Instant)
+    changed_at: Mapped[datetime] = mapped_column(Instant)
+
+
+class BatchJournalRow(Base):
+    """A journal of a batch: the content to post, and how far posting it got (the write-ahead record)."""
+
+    __tablename__ = "batch_journals"
+
+    run_key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    short_key: Mapped[str] = mapped_column(String(16), unique=True)
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.batch_id"), index=True)
+    number: Mapped[int] = mapped_column(Integer)
+    currency: Mapped[str] = mapped_column(String(3))
+    accounting_date: Mapped[date] = mapped_column(Date)
+    debit: Mapped[Decimal] = mapped_column(Amount)
+    line_count: Mapped[int] = mapped_column(Integer)
+    content: Mapped[Any] = mapped_column(Json)
+    content_hash: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(20))
+    attempts: Mapped[int] = mapped_column(Integer)
+    fence: Mapped[int | None] = mapped_column(Integer)
+    submitted_at: Mapped[datetime | None] = mapped_column(Instant)
+    erp_id: Mapped[str | None] = mapped_column(String(100))
+    erp_number: Mapped[str | None] = mapped_column(String(100))
+    note: Mapped[str | None] = mapped_column(Text)
+
+
+class ApprovalRow(Base):
+    """A decision on a batch; it binds the content hash, so a changed batch needs another one."""
+
+    __tablename__ = "approvals"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.batch_id"), index=True)
+    content_hash: Mapped[str] = mapped_column(String(64))
+    decision: Mapped[str] = mapped_column(String(20))
+    approver: Mapped[str] = mapped_column(String(200))
+    preparers: Mapped[Any] = mapped_column(Json)
+    comment: Mapped[str] = mapped_column(Text)
+    decided_at: Mapped[datetime] = mapped_column(Instant)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedJournal:
+    """A journal to be stored with its batch. `content` is what will be posted, as canonical JSON values."""
+
+    run_key: str
+    short_key: str
+    currency: str
+    accounting_date: date
+    debit: Decimal
+    line_count: int
+    content: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class BatchJournal:
+    """A journal of a batch and how far posting it got."""
+
+    run_key: str
+    short_key: str
+    batch_id: str
+    number: int
+    currency: str
+    accounting_date: date
+    debit: Decimal
+    line_count: int
+    content: Mapping[str, Any]
+    content_hash: str
+    state: str
+    attempts: int
+    submitted_at: datetime | None
+    erp_id: str | None
+    erp_number: str | None
+    note: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A slot's version. `counts`: its content is, or is expected to come to be, in the ledger."""
+
+    batch_id: str
+    slot: Slot
+    version: int
+    accounting_date: date
+    kind: str
+    origin: str | None
+    state: str
+    content_hash: str
+    gross: Mapping[str, Decimal]
+    needs_approval: bool
+    counts: bool
+    reason: str | None
+    owner: str | None
+    run_id: str
+    planned_at: datetime
+    changed_at: datetime
+    journals: tuple[BatchJournal, ...]
+
+    @property
+    def chain(self) -> str:
+        """The audit chain of its ledger."""
+        return chain_of(self.slot.legal_entity_id, self.slot.ledger)
+
+
+def chain_of(entity: str, ledger: str) -> str:
+    """The audit chain, and the writer lease, of an entity's ledger."""
+    return f"{entity}/{ledger}"
+
+
+def batch_id_of(slot: Slot, version: int) -> str:
+    """A batch's id: the run key of its slot and version."""
+    return run_key(slot, version)
+
+
+def plan(
+    session: Session,
+    slot: Slot,
+    version: int,
+    journals: Iterable[PlannedJournal],
+    *,
+    digest: str,
+    accounting_date: date,
+    kind: str,
+    origin: str | None,
+    needs_approval: bool,
+    run_id: str,
+    actor: str,
+    now: datetime,
+) -> Batch:
+    """Store a batch as planned, with its journals. The same slot, version and content again changes nothing.
+
+    Raises LedgerError if the slot's version exists with other content.
+    """
+    batch_id = batch_id_of(slot, version)
+    existing = session.get(BatchRow, batch_id)
+    if existing is not None:
+        if existing.content_hash != digest:
+            raise LedgerError(
+                "the slot's version exists with other content",
+                record=batch_id,
+                expected=existing.content_hash,
+                got=digest,
+                remedy="plan it as the next version",
+            )
+        return get(session, batch_id)
+    listed = list(journals)
+    gross: dict[str, Decimal] = {}
+    for journal in listed:
+        gross[journal.currency] = gross.get(journal.currency, Decimal(0)) + journal.debit
+    session.add(
+        BatchRow(
+            batch_id=batch_id,
+            slot=str(slot),
+            version=version,
+            legal_entity_id=slot.legal_entity_id,
+            ledger=slot.ledger,
+            period=slot.period,
+            stream=slot.stream,
+            business_date=slot.business_date,
+            accounting_date=accounting_date,
+            kind=kind,
+            origin=origin,
+            state="planned",
+            content_hash=digest,
+            gross=gross,
+            needs_approval=needs_approval,
+            counts=True,
+            run_id=run_id,
+            planned_at=now,
+            changed_at=now,
+        )
+    )
+    session.flush()
+    for number, journal in enumerate(listed, 1):
+        session.add(
+            BatchJournalRow(
+                run_key=journal.run_key,
+                short_key=journal.short_key,
+                batch_id=batch_id,
+                number=number,
+                currency=journal.currency,
+                accounting_date=journal.accounting_date,
+                debit=journal.debit,
+                line_count=journal.line_count,
+                content=dict(journal.content),
+                content_hash=content_hash(journal.content),
+                state="pending",
+                attempts=0,
+            )
+        )
+    session.flush()
+    audit.append(
+        session,
+        chain_of(slot.legal_entity_id, slot.ledger),
+        "batch.planned",
+        actor,
+        {
+            "content_hash": digest,
+            "gross": gross,
+            "journals": [j.run_key for j in listed],
+            "kind": kind,
+            "origin": origin,
+            "run_id": run_id,
+        },
+        now,
+        subject=batch_id,
+    )
+    return get(session, batch_id)
+
+
+def get(session: Session, batch_id: str) -> Batch:
+    """A batch with its journals. Raises StoreError if there is none."""
+    row = session.get(BatchRow, batch_id)
+    if row is None:
+        raise StoreError("no such batch", got=batch_id)
+    return _batch(row, _journal_rows(session, [batch_id]).get(batch_id, []))
+
+
+def select_batches(
+    session: Session,
+    *,
+    slot: Slot | None = None,
+    entity: str | None = None,
+    stream: str | None = None,
+    period: str | None = None,
+    states: Iterable[str] | None = None,
+) -> list[Batch]:
+    """Batches in the order they must be posted: by entity, business date, stream, version."""
+    query = select(BatchRow).order_by(
+        BatchRow.legal_entity_id, BatchRow.ledger, BatchRow.business_date, BatchRow.stream, BatchRow.version
+    )
+    if slot is not None:
+        query = query.where(BatchRow.slot == str(slot))
+    if entity is not None:
+        query = query.where(BatchRow.legal_entity_id == entity)
+    if stream is not None:
+        query = query.where(BatchRow.stream == stream)
+    if period is not None:
+        query = query.where(BatchRow.period == period)
+    if states is not None:
+        query = query.where(BatchRow.state.in_(list(states)))
+    rows = list(session.scalars(query))
+    journals = _journal_rows(session, [r.batch_id for r in rows])
+    return [_batch(row, journals.get(row.batch_id, [])) for row in rows]
+
+
+def next_version(session: Session, slot: Slot) -> int:
+    """The version a new batch of the slot would get."""
+    newest = session.scalar(select(func.max(BatchRow.version)).where(BatchRow.slot == str(slot)))
+    return (newest or 0) + 1
+
+
+def transition(
+    session: Session,
+    batch_id: str,
+    to: str,
+    *,
+    actor: str,
+    now: datetime,
+    facts: Mapping[str, Any] | None = None,
+    reason: str | None = None,
+    owner: str | None = None,
+    counts: bool | None = None,
+) -> Batch:
+    """Move a batch and audit it in the same transaction. Raises IllegalTransition where there is no such step."""
+    row = session.get(BatchRow, batch_id, with_for_update=True, populate_existing=True)
+    if row is None:
+        raise StoreError("no such batch", got=batch_id)
+    if to not in TRANSITIONS.get(row.state, frozenset()):
+        raise IllegalTransition(
+            f"a batch cannot go from {row.state} to {to}",
+            record=batch_id,
+            expected=sorted(TRANSITIONS[row.state]) or "nothing: the state is final",
+            got=to,
+        )
+    before, row.state, row.changed_at = row.state, to, now
+    row.reason, row.owner = reason, owner
+    row.counts = to not in VOIDED if counts is None else counts
+    session.flush()
+    payload = {"from": before, "to": to, "content_hash": row.content_hash, "reason": reason, "owner": owner}
+    audit.append(
+        session,
+        chain_of(row.legal_entity_id, row.ledger),
+        f"batch.{to}",
+        actor,
+        payload | dict(facts or {}),
+        now,
+        subject=batch_id,
+    )
+    return get(session, batch_id)
+
+
+def mark_journal(
+    session: Session,
+    key: str,
+    to: str,
+    *,
+    actor: str,
+    now: datetime,
+    fence: int | None = None,
+    erp_id: str | None = None,
+    erp_number: str | None = None,
+    note: str | None = None,
+) -> BatchJournal:
+    """Move one journal of a batch and audit it. Going to `submitted` is the write-ahead record of an attempt."""
+    row = session.get(BatchJournalRow, key, with_for_update=True, populate_existing=True)
+    if row is None:
+        raise StoreError("no such journal", got=key)
+    if to not in JOURNAL_TRANSITIONS[row.state]:
+        raise IllegalTransition(f"a journal cannot go from {row.state} to {to}", record=key)
+    batch = session.get(BatchRow, row.batch_id)
+    assert batch is not None  # noqa: S101  held by the foreign key
+    before, row.state, row.note = row.state, to, note
+    if to == "submitted":
+        row.attempts, row.submitted_at, row.fence = row.attempts + 1, now, fence
+    row.erp_id, row.erp_number = erp_id or row.erp_id, erp_number or row.erp_number
+    session.flush()
+    audit.append(
+        session,
+        chain_of(batch.legal_entity_id, batch.ledger),
+        f"journal.{to}",
+        actor,
+        {
+            "run_key": key,
+            "from": before,
+            "attempt": row.attempts,
+            "fence": fence,
+            "content_hash": row.content_hash,
+            "erp_id": row.erp_id,
+            "erp_number": row.erp_number,
+            "note": note,
+        },
+        now,
+        subject=row.batch_id,
+    )
+    return _journal(row)
+
+
+def approve(
+    session: Session,
+    batch_id: str,
+    digest: str,
+    *,
+    approver: str,
+    preparers: Iterable[str],
+    accept: bool,
+    comment: str,
+    now: datetime,
+) -> Batch:
+    """Record a decision on a batch that waits for one, and move it.
+
+    Raises LedgerError if the approver prepared it or decided on other content than the batch now has.
+    """
+    prepared_by = sorted(set(preparers))
+    batch = get(session, batch_id)
+    if accept and approver in prepared_by:
+        raise LedgerError(
+            "a preparer may not approve", record=batch_id, got=approver, remedy="ask somebody who prepared none of it"
+        )
+    if digest != batch.content_hash:
+        raise LedgerError(
+            "the decision is about other content", record=batch_id, expected=batch.content_hash, got=digest
+        )
+    session.add(
+        ApprovalRow(
+            batch_id=batch_id,
+            content_hash=digest,
+            decision="approved" if accept else "rejected",
+            approver=approver,
+            preparers=prepared_by,
+            comment=comment,
+            decided_at=now,
+        )
+    )
+    return transition(
+        session,
+        batch_id,
+        "approved" if accept else "rejected_by_approver",
+        actor=approver,
+        now=now,
+        facts={"approver": approver, "preparers": prepared_by, "comment": comment},
+        reason=None if accept else comment,
+    )
+
+
+def is_approved(session: Session, batch: Batch) -> bool:
+    """Whether the newest decision on the batch approves exactly its content."""
+    row = session.scalar(
+        select(ApprovalRow).where(ApprovalRow.batch_id == batch.batch_id).order_by(ApprovalRow.id.desc()).limit(1)
+    )
+    return row is not None and row.decision == "approved" and row.content_hash == batch.content_hash
+
+
+def _journal_rows(session: Session, batch_ids: list[str]) -> dict[str, list[BatchJournalRow]]:
+    found: dict[str, list[BatchJournalRow]] = {}
+    for start in range(0, len(batch_ids), 500):
+        query = (
+            select(BatchJournalRow)
+            .where(BatchJournalRow.batch_id.in_(batch_ids[start : start + 500]))
+            .order_by(BatchJournalRow.batch_id, BatchJournalRow.number)
+        )
+        for row in session.scalars(query):
+            found.setdefault(row.batch_id, []).append(row)
+    return found
+
+
+def _batch(row: BatchRow, journals: list[BatchJournalRow]) -> Batch:
+    return Batch(
+        batch_id=row.batch_id,
+        slot=Slot.parse(row.slot),
+        version=row.version,
+        accounting_date=row.accounting_date,
+        kind=row.kind,
+        origin=row.origin,
+        state=row.state,
+        content_hash=row.content_hash,
+        gross={c: Decimal(a) for c, a in row.gross.items()},
+        needs_approval=row.needs_approval,
+        counts=row.counts,
+        reason=row.reason,
+        owner=row.owner,
+        run_id=row.run_id,
+        planned_at=row.planned_at,
+        changed_at=row.changed_at,
+        journals=tuple(_journal(j) for j in journals),
+    )
+
+
+def _journal(row: BatchJournalRow) -> BatchJournal:
+    return BatchJournal(
+        run_key=row.run_key,
+        short_key=row.short_key,
+        batch_id=row.batch_id,
+        number=row.number,
+        currency=row.currency,
+        accounting_date=row.accounting_date,
+        debit=row.debit,
+        line_count=row.line_count,
+        content=row.content,
+        content_hash=row.content_hash,
+        state=row.state,
+        attempts=row.attempts,
+        submitted_at=row.submitted_at,
+        erp_id=row.erp_id,
+        erp_number=row.erp_number,
+        note=row.note,
+    )

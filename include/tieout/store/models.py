@@ -1,0 +1,8 @@
+"""Every model of the store in one place: importing this fills `Base.metadata`, which migrations are made from."""
+
+from __future__ import annotations
+
+from tieout.store import audit, batches, golive, leases, quarantine, runs
+from tieout.store.base import Base
+
+__all__ = ["Base", "audit", "batches", "golive", "leases", "quarantine", "runs"]
