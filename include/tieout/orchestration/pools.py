@@ -22,3 +22,9 @@ def pools() -> dict[str, dict[str, object]]:
     return {
         name: {"slots": 1, "description": text, "include_deferred": False} for name, text in sorted(named.items())
     }
+
+
+if __name__ == "__main__":
+    import json
+
+    print(json.dumps(pools(), indent=2))

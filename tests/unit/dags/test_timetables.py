@@ -72,7 +72,7 @@ def test_nothing_is_scheduled_after_the_last_date():
     ("business_day", "run_after"),
     [
         (1, "2026-04-01T13:00:00"),  # 06:00 in Los Angeles
-        (3, "2026-04-07T13:00:00"),  # Good Friday and Easter Monday are holidays in Germany
+        (3, "2026-04-07T04:00:00"),  # 06:00 in Berlin, after Good Friday and Easter Monday
     ],
 )
 def test_a_month_ends_on_the_business_day_of_its_last_entity(business_day, run_after):

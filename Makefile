@@ -1,0 +1,54 @@
+# One command each; everything needs only Python 3.11-3.13, git and make.
+SHELL := /bin/bash
+PYTHON := $(shell command -v python3.12 || command -v python3.11 || command -v python3.13 || command -v python3)
+BIN := .venv/bin
+RUN := env PYTHONDONTWRITEBYTECODE= $(BIN)/python
+
+.PHONY: help env demo up down test bench lint docs lock check clean
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+env: .venv/.complete ## the pinned environment, packages installed in place
+
+.venv/.complete: requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Tieout needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}")'
+	@echo "building the environment in .venv with $(PYTHON)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -E '^uv==' requirements.txt | cut -d' ' -f1)"
+	@env PYTHONDONTWRITEBYTECODE= $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.txt
+	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation-package tieout --python $(BIN)/python -e . 2>/dev/null \
+		|| $(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -e .
+	@touch $@
+
+demo: env ## a company in a box: three nights and a month end in real Airflow, then all again
+	@$(RUN) -m tieout_sandbox.demo
+
+up: env ## the same company with the Airflow UI on loopback, to click around
+	@$(RUN) -m tieout_sandbox.demo up
+
+down: env ## stop what `make up` started
+	@$(RUN) -m tieout_sandbox.demo down
+
+test: env ## the whole suite, servers included
+	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
+
+bench: env ## the figures in docs/, with the command that makes them
+	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest tests/bench -q -s
+
+lint: env ## ruff, mypy (strict on the library), the house's layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+docs: env ## the table dictionary and the configuration's JSON Schemas, generated
+	@$(BIN)/python -m tieout.schema.dictionary > docs/tables.md
+
+lock: ## compile requirements.in to the fully pinned requirements.txt
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --output-file requirements.txt requirements.in
+
+check: lint test ## everything a change must pass
+
+clean: ## what can be made again
+	@rm -rf .venv .run var
