@@ -2,7 +2,7 @@
 
 from tieout.schema.canonical import CANONICAL, COMMON
 from tieout.schema.intake import INTAKE
-from tieout.schema.results import BREAK_TYPES, RESULTS
+from tieout.schema.results import BREAK_STATES, BREAK_TYPES, RESULTS
 from tieout.schema.tables import DUCKDB_TYPES, Column, Table
 
 TABLES: dict[str, Table] = {t.name: t for t in (*CANONICAL, *INTAKE, *RESULTS)}
@@ -17,6 +17,7 @@ def table(name: str) -> Table:
 
 
 __all__ = [
+    "BREAK_STATES",
     "BREAK_TYPES",
     "CANONICAL",
     "COMMON",

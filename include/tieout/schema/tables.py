@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-Kind = Literal["text", "int", "bool", "date", "instant", "money", "quantity", "price", "rate"]
+Kind = Literal["text", "int", "bool", "date", "instant", "money", "sum", "quantity", "price", "rate"]
 
-# Exact types. Money fits 99 trillion with four places (three-decimal currencies and a guard digit);
+# Exact types. Money fits 99 trillion with four places (three-decimal currencies and a guard digit); sums of money
+# fit any currency and keep finer inputs;
 # quantities and unit prices carry more places because vendors send up to twelve.
 DUCKDB_TYPES: dict[Kind, str] = {
     "text": "VARCHAR",
@@ -17,6 +18,7 @@ DUCKDB_TYPES: dict[Kind, str] = {
     "date": "DATE",
     "instant": "TIMESTAMPTZ",
     "money": "DECIMAL(18,4)",
+    "sum": "DECIMAL(38,6)",
     "quantity": "DECIMAL(28,9)",
     "price": "DECIMAL(28,12)",
     "rate": "DECIMAL(18,9)",
@@ -74,6 +76,7 @@ class Table:
             "date": pa.date32(),
             "instant": pa.timestamp("us", tz="UTC"),
             "money": pa.decimal128(18, 4),
+            "sum": pa.decimal128(38, 6),
             "quantity": pa.decimal128(28, 9),
             "price": pa.decimal128(28, 12),
             "rate": pa.decimal128(18, 9),
