@@ -1,0 +1,178 @@
+"""What one business date's report shows, as plain tables: gathered once, rendered many ways."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+Row = Mapping[str, Any]
+
+AGE_BUCKETS: tuple[tuple[str, int], ...] = (("0–1 day", 1), ("2–7 days", 7), ("8–30 days", 30), ("over 30 days", 10**6))
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything a report shows. Rows are mappings whose money is Decimal; the schema's names are their keys.
+
+    `sources`: source, object, complete_until (instant or None), records, conformed, quarantined, control (proven,
+    unproven or failed). `gate`: entity, expectations, failed, blocking, rows_failing, value_at_risk (text). `breaks`,
+    `totals`, `journals`, `journal_lines`, `drilldown`, `quarantine`, `backlog` follow their tables; journals carry
+    `state` and `erp_number` as well.
+    `proof`: legal_entity_id, account, name, currency, opening, posted, foreign, expected, trial_balance, difference.
+    `foreign`: legal_entity_id, account, accounting_date, narrative, debit, credit, currency.
+    """
+
+    business_date: date
+    title: str
+    entities: Mapping[str, str]
+    """Legal entity id to functional currency, in the order of the configuration."""
+    sources: tuple[Row, ...] = ()
+    gate: tuple[Row, ...] = ()
+    breaks: tuple[Row, ...] = ()
+    totals: tuple[Row, ...] = ()
+    journals: tuple[Row, ...] = ()
+    journal_lines: tuple[Row, ...] = ()
+    drilldown: tuple[Row, ...] = ()
+    proof: tuple[Row, ...] = ()
+    foreign: tuple[Row, ...] = ()
+    quarantine: tuple[Row, ...] = ()
+    backlog: tuple[Row, ...] = ()
+    gone: tuple[Row, ...] = ()
+    """Breaks of the business date before that are no longer there, with how they ended (`state`)."""
+    unproven: tuple[str, ...] = ()
+    """Sentences on what this report cannot vouch for: a source missing, a reconciliation that could not run."""
+    definitions: Mapping[str, str] = field(default_factory=dict)
+    """Definition id to the title finance knows it by."""
+
+
+def open_breaks(data: ReportData) -> tuple[Row, ...]:
+    """Breaks that still need somebody, the largest first within owner and type."""
+    waiting = (b for b in data.breaks if b.get("state", "open") not in ("resolved", "written_off"))
+    return tuple(sorted(waiting, key=_by_owner_and_size))
+
+
+def _by_owner_and_size(row: Row) -> tuple[Any, ...]:
+    return (
+        row.get("owner") or "",
+        row["break_type"],
+        row.get("currency") or "",
+        -(row.get("value") or Decimal(0)),
+        row["definition_id"],
+        row["break_key"],
+        row.get("ordinal") or 0,
+    )
+
+
+def age_bucket(days: int | None) -> str:
+    """The ageing bucket of a number of days; breaks without an economic date count as new."""
+    return next(name for name, limit in AGE_BUCKETS if (days or 0) <= limit)
+
+
+def totals_by_outcome(data: ReportData) -> dict[str, list[Row]]:
+    """Totals by definition, summed over periods: rows of entity, currency, outcome, detail; `all` last in its group."""
+    sums: dict[tuple[str, ...], dict[str, Any]] = {}
+    for row in data.totals:
+        key = tuple(str(row[c] or "") for c in ("definition_id", "legal_entity_id", "currency", "outcome", "detail"))
+        total = sums.setdefault(key, dict.fromkeys(_SIDES))
+        for column in _SIDES:
+            if row[column] is not None:
+                total[column] = (total[column] or 0) + row[column]
+    by_definition: dict[str, list[Row]] = defaultdict(list)
+    order = {"matched": 0, "break": 1, "excluded": 2, "all": 3}
+    for key in sorted(sums, key=lambda k: (*k[:3], order[k[3]], k[4])):
+        names = ("definition_id", "legal_entity_id", "currency", "outcome", "detail")
+        by_definition[key[0]].append({**dict(zip(names, key, strict=True)), **sums[key]})
+    return dict(by_definition)
+
+
+_SIDES = ("left_rows", "left_amount", "right_rows", "right_amount")
+
+
+def count_by(rows: Iterable[Row], *columns: str) -> dict[tuple[Any, ...], int]:
+    """How many rows share each combination of columns, in sorted order."""
+    counts: dict[tuple[Any, ...], int] = defaultdict(int)
+    for row in rows:
+        counts[tuple(row.get(c) for c in columns)] += 1
+    return dict(sorted(counts.items(), key=lambda item: tuple(str(part) for part in item[0])))
+
+
+def money_by(rows: Iterable[Row], amount: str, *columns: str) -> dict[tuple[Any, ...], Decimal]:
+    """The exact sum of absolute amounts by combination of columns; rows without an amount add nothing."""
+    sums: dict[tuple[Any, ...], Decimal] = defaultdict(Decimal)
+    for row in rows:
+        if row.get(amount) is not None:
+            sums[tuple(row.get(c) for c in columns)] += abs(row[amount])
+    return dict(sorted(sums.items(), key=lambda item: tuple(str(part) for part in item[0])))
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The four answers at the top of the report."""
+
+    ties: bool | None
+    """Whether opening + posted + foreign equals the ERP's trial balance everywhere; None if it was not proved."""
+    open_breaks: int
+    new_breaks: int
+    gone_breaks: int
+    journals_posted: int
+    journals_waiting: int
+    rows_quarantined: int
+    blockers: tuple[str, ...]
+
+
+def headline(data: ReportData) -> Headline:
+    """What a controller wants to know first, and what stands between today and a close."""
+    waiting = open_breaks(data)
+    posted = [j for j in data.journals if j.get("state") == "posted"]
+    unposted = [j for j in data.journals if j.get("state") not in ("posted", "reversed", "manually_resolved")]
+    ties = all(not p["difference"] for p in data.proof) if data.proof else None
+    blockers = list(data.unproven)
+    if ties is False:
+        off = [p for p in data.proof if p["difference"]]
+        blockers.append(f"{len(off)} accounts do not tie to the ERP's trial balance.")
+    for state, rows in _by_state(unposted).items():
+        blockers.append(f"{_journals(len(rows))} {_STATES.get(state, state.replace('_', ' '))}.")
+    failing = [g for g in data.gate if g.get("blocking") and g["failed"]]
+    if failing:
+        blockers.append("The quality gate fails for " + ", ".join(str(g["entity"]) for g in failing) + ".")
+    if data.quarantine:
+        noun = "record waits" if len(data.quarantine) == 1 else "records wait"
+        blockers.append(f"{len(data.quarantine)} {noun} in quarantine.")
+    return Headline(
+        ties,
+        len(waiting),
+        sum(1 for b in waiting if b.get("change") in ("new", "reopened")),
+        len(data.gone),
+        len(posted),
+        len(unposted),
+        len(data.quarantine),
+        tuple(blockers),
+    )
+
+
+_STATES = {
+    "validated": "not yet posted",
+    "awaiting_approval": "waiting for approval",
+    "approved": "approved, not yet posted",
+    "submitted": "submitted, answer outstanding",
+    "unknown": "sent without an answer: the ERP must be searched",
+    "confirmed": "accepted by the ERP, not yet read back",
+    "rejected": "refused by the ERP",
+    "mismatched": "stored by the ERP with other content",
+    "planned": "planned, not yet validated",
+}
+
+
+def _journals(count: int) -> str:
+    return "1 journal" if count == 1 else f"{count} journals"
+
+
+def _by_state(journals: Iterable[Row]) -> dict[str, list[Row]]:
+    states: dict[str, list[Row]] = defaultdict(list)
+    for journal in journals:
+        states[str(journal.get("state") or "planned")].append(journal)
+    return dict(sorted(states.items()))

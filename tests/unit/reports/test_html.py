@@ -1,0 +1,69 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+from sample import sample
+
+from tieout.reports.html import money, render
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.tags, self.links = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [v for k, v in attrs if k in ("src", "href", "action")]
+
+
+def test_the_page_stands_alone_and_carries_no_script():
+    page = Page()
+    page.feed(render(sample()))
+    assert "script" not in page.tags
+    assert all(link.startswith("#") for link in page.links)
+    assert "url(" not in render(sample())
+
+
+def test_texts_from_outside_are_escaped():
+    html = render(sample())
+    assert "<script>alert(1)" not in html
+    assert "&lt;script&gt;alert(1)" in html
+
+
+def test_the_same_data_gives_the_same_bytes():
+    assert render(sample()) == render(sample())
+
+
+def test_it_says_first_whether_the_ledger_ties_and_what_blocks():
+    assert "Ties" in render(sample())
+    assert "Not proved" in render(sample(proof=()))
+    off = {**sample().proof[0], "difference": sample().proof[0]["opening"]}
+    assert "1 accounts do not tie" in render(sample(proof=(off,)))
+    waiting = {**sample().journals[0], "state": "unknown"}
+    assert "1 journal sent without an answer" in render(sample(journals=(waiting,)))
+
+
+def test_periods_are_summed_in_the_totals_and_all_comes_last():
+    html = render(sample())
+    rows = re.findall(r"<tr[^>]*><td>DE</td><td>EUR</td><td>(.*?)</td><td class=\"num\">(\d+)</td>", html)
+    assert rows == [("matched", "15"), ("break: missing right", "1"), ("all", "16")]
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "shown"),
+    [("1234.5000", "EUR", "1,234.50"), ("1000.0000", "JPY", "1,000"), ("-0.5", "KWD", "-0.500")],
+)
+def test_amounts_show_the_currencys_own_digits(amount, currency, shown):
+    from decimal import Decimal
+
+    assert money(Decimal(amount), currency) == shown
+    assert money(None, currency) == ""
+
+
+def test_an_empty_night_still_makes_a_page():
+    empty = sample(
+        sources=(), gate=(), breaks=(), gone=(), totals=(), journals=(), journal_lines=(), drilldown=(), proof=(),
+        foreign=(), quarantine=(),
+    )  # fmt: skip
+    assert "No open breaks" in render(empty)
