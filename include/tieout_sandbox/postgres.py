@@ -222,9 +222,7 @@ def temporary(folder: Path) -> Iterator[Server]:
         purge(folder)
 
 
-def _serve(
-    programs: Binaries, root: Path, data: Path, superuser: str, runner: pwd.struct_passwd | None
-) -> Server:
+def _serve(programs: Binaries, root: Path, data: Path, superuser: str, runner: pwd.struct_passwd | None) -> Server:
     log = root / "postgres.log"
     for attempt in range(5):
         port = processes.free_port()

@@ -11,9 +11,9 @@ Amounts are `Decimal` in the entity's functional currency; accounts are the ERP'
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
 from decimal import Decimal
 from typing import Literal, Protocol, runtime_checkable
 
@@ -42,7 +42,7 @@ class ErpJournal:
     entity: str
     run_key: str
     short_key: str
-    date: date
+    date: dt.date
     currency: str
     narrative: str = field(compare=False)
     lines: tuple[ErpLine, ...]
@@ -67,7 +67,7 @@ class JournalRef:
     entity: str
     erp_id: str
     run_key: str
-    date: date
+    date: dt.date
     state: Literal["draft", "posted"]
     number: str | None = None
 
@@ -81,11 +81,11 @@ class PeriodStatus:
     """
 
     entity: str
-    on: date
+    on: dt.date
     state: Literal["open", "closed", "locked", "absent"]
     name: str | None = None
-    start: date | None = None
-    end: date | None = None
+    start: dt.date | None = None
+    end: dt.date | None = None
     reason: str | None = None
 
     @property
@@ -119,8 +119,8 @@ class GlEntry:
     erp_id: str
     journal_id: str
     journal_number: str | None
-    date: date
-    posted_on: date | None
+    date: dt.date
+    posted_on: dt.date | None
     period: str
     account: str
     debit: Decimal
@@ -130,7 +130,7 @@ class GlEntry:
     description: str
     run_key: str | None
     line_no: int | None
-    changed_at: datetime
+    changed_at: dt.datetime
     dimensions: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -163,15 +163,15 @@ class Ledger(Protocol):
         """The journal as the ERP holds it, lines in the order they were posted. Raises Rejected if it is gone."""
         ...
 
-    def reverse(self, ref: JournalRef, on: date, run_key: str, short_key: str) -> JournalRef:
+    def reverse(self, ref: JournalRef, on: dt.date, run_key: str, short_key: str) -> JournalRef:
         """Post the mirror of a posted journal under its own run key, dated `on`."""
         ...
 
-    def period_status(self, entity: str, on: date) -> PeriodStatus:
+    def period_status(self, entity: str, on: dt.date) -> PeriodStatus:
         """Whether a journal of that date can be posted now."""
         ...
 
-    def trial_balance(self, entity: str, on: date, since: date | None = None) -> list[Balance]:
+    def trial_balance(self, entity: str, on: dt.date, since: dt.date | None = None) -> list[Balance]:
         """Every account with entries up to and including `on`, by code.
 
         `opening` is the balance before `since` (zero without it); debit and credit are the movement from
@@ -179,11 +179,11 @@ class Ledger(Protocol):
         """
         ...
 
-    def gl_entries(self, entity: str, since: date, until: date) -> Iterator[list[GlEntry]]:
+    def gl_entries(self, entity: str, since: dt.date, until: dt.date) -> Iterator[list[GlEntry]]:
         """Posted lines with an accounting date from `since` to `until`, both included, in pages of whole journals."""
         ...
 
-    def gl_changes(self, entity: str, since: datetime, until: datetime) -> Iterator[list[GlEntry]]:
+    def gl_changes(self, entity: str, since: dt.datetime, until: dt.datetime) -> Iterator[list[GlEntry]]:
         """Posted lines of journals created or changed in `[since, until)` (instants), in pages of whole journals."""
         ...
 

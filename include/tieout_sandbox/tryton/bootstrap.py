@@ -15,7 +15,7 @@ from proteus import Model
 from proteus import config as proteus_config
 
 sys.path.insert(0, str(Path(__file__).parent))
-import chart  # noqa: E402 - the file beside this one, without the package around it
+import chart
 
 ALL = ("read", "write", "create", "delete")
 # what the poster may do: write and post moves; read what it needs to check them; nothing that opens or closes
@@ -55,9 +55,7 @@ def make_currencies() -> dict[str, Any]:
     Currency = Model.get("currency.currency")
     made = {}
     for code, (name, symbol, digits) in chart.CURRENCIES.items():
-        made[code] = Currency(
-            code=code, name=name, symbol=symbol, digits=digits, rounding=Decimal(1).scaleb(-digits)
-        )
+        made[code] = Currency(code=code, name=name, symbol=symbol, digits=digits, rounding=Decimal(1).scaleb(-digits))
         made[code].save()
     return made
 

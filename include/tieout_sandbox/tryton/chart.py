@@ -1,4 +1,4 @@
-"""The chart of accounts, journals and companies the sandbox's ERP starts with (no dependencies: two Pythons read it)."""
+"""The chart of accounts, journals and companies the sandbox's ERP starts with; plain data that two Pythons read."""
 
 from __future__ import annotations
 

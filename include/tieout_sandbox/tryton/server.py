@@ -51,9 +51,7 @@ def write_config(folder: Path, server: postgres.Server, port: int) -> Path:
 def new_passwords(server: postgres.Server, databases: Sequence[str]) -> dict[str, str]:
     """Give every login a random password in each database, and end the sessions of old ones."""
     passwords = {login: secrets.token_urlsafe(18) for login in LOGINS}
-    hashes = json.loads(
-        environment.run("python", environment.HERE / "hash_passwords.py", stdin=json.dumps(passwords))
-    )
+    hashes = json.loads(environment.run("python", environment.HERE / "hash_passwords.py", stdin=json.dumps(passwords)))
     for database in databases:
         with server.connect(database) as connection:
             for login, digest in hashes.items():

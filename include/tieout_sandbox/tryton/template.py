@@ -71,7 +71,9 @@ def companies(pg: postgres.Server, database: str, *, last_year: int | None = Non
     return key
 
 
-def ledger(pg: postgres.Server, database: str, *, history_key: str, load: Callable[[postgres.Server, str], None]) -> str:
+def ledger(
+    pg: postgres.Server, database: str, *, history_key: str, load: Callable[[postgres.Server, str], None]
+) -> str:
     """Make `database` with a history: `load` fills it, `history_key` names what it fills it with."""
 
     def make() -> None:
