@@ -1,14 +1,15 @@
 """
 # Backfill
 
-**What.** Computes past business dates again from what the lake holds; no vendor is asked. *Report only* reconciles and
-reports. *Post* also plans the journals: only the difference to what is posted becomes a new version of its slot.
+**What.** Computes past business dates again from what the lake holds; no vendor is asked. *Report only* reconciles
+and reports. *Post* also plans the journals: only the difference to what is posted becomes a new version of its
+slot.
 
-**When.** By hand: *Trigger*, fill in the form. The dry run comes first; its log lists what would change before anything is planned.
-The same preview without Airflow: `tieout backfill --dry-run`.
+**When.** By hand: *Trigger*, fill in the form. The dry run comes first; its log lists what would change before
+anything is planned. The same preview without Airflow: `tieout backfill --dry-run`.
 
-**When it is red.** `backfill_request` names the field of the form that cannot be used. Everything after it can be cleared
-and run again.
+**When it is red.** `backfill_request` names the field of the form that cannot be used. Everything after it can be
+cleared and run again.
 
 **Owner.** finance-data. Who asked and why is in the audit log.
 """

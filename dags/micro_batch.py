@@ -3,10 +3,11 @@
 
 **What.** Every 15 minutes: changes in Stripe and Zendesk to the lake, and how fresh each source is.
 
-**When.** Every quarter of an hour. It shares watermarks with the nightly run: whichever comes first reads, the other finds
-nothing left to do.
+**When.** Every quarter of an hour. It shares watermarks with the nightly run: whichever comes first reads, the
+other finds nothing left to do.
 
-**When it is red.** The log names source, window and request. The next run starts where this one stopped; no clear is needed.
+**When it is red.** The log names source, window and request. The next run starts where this one stopped; no clear
+is needed.
 
 **Owner.** finance-data.
 """
@@ -34,7 +35,7 @@ def micro_batch():
         tasks.extract.override(task_id=f"extract_{source}", pool=source_pool(source))(now, source)
         for source in vendor_sources("stripe", "zendesk")
     ]
-    tasks.freshness(now, landed)
+    tasks.freshness(now, tasks.conform(now, landed))
 
 
 micro_batch()

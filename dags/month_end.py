@@ -1,25 +1,24 @@
 """
 # Month end
 
-**What.** Plans the month's revenue releases and its accruals (each with a reversal on day 1 of the next month), has them
-posted and read back, proves the trial balance at the month's last day and lists what stands between the month and its
-close.
+**What.** Plans the month's revenue releases and its accruals (each with a reversal on day 1 of the next month), has
+them posted and read back, proves the trial balance at the month's last day and lists what stands between the month
+and its close.
 
-**When.** On the first business day of the following month, 06:00 in every entity. By hand: *Trigger*, with the period. It reads
-the lake as the nights left it: run the month's last night first.
+**When.** On the first business day of the following month, 06:00 in every entity. By hand: *Trigger*, with the
+period. It reads the lake as the nights left it: run the month's last night first.
 
 **When it is red.** As for the nightly run. The close backlog is written even if the ERP is down; it then says so.
 
 **Owner.** finance-data.
 """
 
-from tieout_timetables import MonthEndTimetable
-
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Param, dag
 
 from tieout.orchestration import tasks
 from tieout.orchestration.defaults import DEFAULT_ARGS, START, TAGS, scheduled
+from tieout_timetables import MonthEndTimetable
 
 
 @dag(

@@ -1,25 +1,26 @@
 """
 # Nightly reconciliation
 
-**What.** One run per business date for all legal entities: reads every source up to the end of that date, checks the
-data, reconciles billing, CRM, support and usage, plans the summarised journals, has them posted and read back, reads
-the general ledger, reconciles against it, proves the trial balance and writes the report.
+**What.** One run per business date for all legal entities: reads every source up to the end of that date, checks
+the data, reconciles billing, CRM, support and usage, plans the summarised journals, has them posted and read back,
+reads the general ledger, reconciles against it, proves the trial balance and writes the report.
 
-**When.** Once the date is over in the zone of every entity, plus the lag in `entities.yaml`. By hand: *Trigger*, with the
-business date. Running a date again changes nothing that is already right: extracts that are complete are skipped,
-journals that are posted are not posted again.
+**When.** Once the date is over in the zone of every entity, plus the lag in `entities.yaml`. By hand: *Trigger*,
+with the business date. Running a date again changes nothing that is already right: extracts that are complete are
+skipped, journals that are posted are not posted again.
 
 **When it is red.**
 * `extract…`: the log names source, window and request. Clear the task once the vendor answers; nothing is lost.
-* `quality_gate`: the gate's report names suite, rows and the money behind them. Fix the mapping or the source, clear.
-* `start_posting`, `await_posting`: look at the runs of `post_journal`. The ERP being down fails nothing else: batches wait
-  for the next night, or for a clear of `resume_posting`.
+* `conform`: a file of the lake could not be read or written; clear it. Bad records never fail it, they are
+  quarantined.
+* `quality_gate`: the gate's report names suite, rows and the money behind them. Fix the mapping or the source,
+  clear.
+* `start_posting`, `await_posting`: look at the runs of `post_journal`. The ERP being down fails nothing else:
+  batches wait for the next night, or for a clear of `resume_posting`.
 * `read_ledger`, `prove`: the ERP could not be read. The report is written all the same and says what is unproven.
 
 **Owner.** finance-data. Never mark `prove` successful by hand: the report reads its result, not its colour.
 """
-
-from tieout_timetables import BusinessDateTimetable
 
 from airflow.providers.standard.operators.empty import EmptyOperator
 from airflow.sdk import Param, dag
@@ -28,6 +29,7 @@ from tieout.orchestration import tasks
 from tieout.orchestration.catalog import vendor_sources
 from tieout.orchestration.defaults import DEFAULT_ARGS, START, TAGS, scheduled
 from tieout.orchestration.pools import source_pool
+from tieout_timetables import BusinessDateTimetable
 
 
 @dag(
@@ -51,6 +53,7 @@ def nightly_reconciliation():
         tasks.extract.override(task_id=f"extract_{source}", pool=source_pool(source))(night, source)
         for source in vendor_sources()
     ]
+    conformed = tasks.conform(night, landed)
     gate = tasks.quality_gate(night)
     usage = tasks.aggregate_usage(night)
     sources_reconciled = tasks.reconcile_sources(night)
@@ -65,7 +68,7 @@ def nightly_reconciliation():
     proof = tasks.prove(night, ledger)
     report = tasks.report(night, ledger_reconciled, proof)
 
-    landed >> gate >> usage >> [sources_reconciled, planned]
+    conformed >> gate >> usage >> [sources_reconciled, planned]
     [sources_reconciled, planned] >> due
     started >> posting >> ledger
     [report, proof] >> EmptyOperator(task_id="complete")

@@ -2,16 +2,16 @@
 # Post journal
 
 **What.** Brings one batch of journals into the ERP: one run per slot, version and attempt,
-`post__<slot>__v<version>__a<attempt>`. It looks the batch up in the ERP before it sends anything, writes down what it is
-about to send, reads every line back, and only then calls it posted.
+`post__<slot>__v<version>__a<attempt>`. It looks the batch up in the ERP before it sends anything, writes down what
+it is about to send, reads every line back, and only then calls it posted.
 
-**When.** Started by the other workflows for each batch the store says is due. By hand: *Trigger* with a batch id; a batch
-that is posted already stays as it is.
+**When.** Started by the other workflows for each batch the store says is due. By hand: *Trigger* with a batch id; a
+batch that is posted already stays as it is.
 
 **When it is red.**
 * `check_approval`: the batch waits for a second person.
-* `submit`: *Rejected* names the ERP's reason (closed period, missing account): fix it, the next night posts a new version.
-  *Unavailable* or *unknown outcome*: nothing to do, the next attempt looks the journal up first.
+* `submit`: *Rejected* names the ERP's reason (closed period, missing account): fix it, the next night posts a new
+  version. *Unavailable* or *unknown outcome*: nothing to do, the next attempt looks the journal up first.
 * `read_back`: what the ERP holds differs from what was sent. The stream halts; a controller decides.
 
 **Owner.** finance-data. Marking a task successful posts nothing: the store's state counts.

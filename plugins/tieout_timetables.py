@@ -1,4 +1,4 @@
-"""When Tieout's scheduled workflows run: once a business date is over everywhere, and on a business day after month end.
+"""When scheduled workflows run: once a business date is over everywhere, and on a business day after month end.
 
 Airflow loads this file in every process as the top-level module `tieout_timetables`; keep it flat and light.
 The entities (zones, holidays) are read from `entities.yaml` when a date is computed, never when a DAG is parsed.

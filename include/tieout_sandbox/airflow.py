@@ -1,4 +1,4 @@
-"""A real Airflow on loopback for demo and tests: own home and metadata, random passwords, started and stopped by pid."""
+"""A real Airflow on loopback for demo and tests: own home and metadata, random passwords, stopped by pid."""
 
 from __future__ import annotations
 
@@ -67,10 +67,16 @@ def start_airflow(home: Path, *, connections: Mapping[str, str], env: Mapping[st
             processes.append(start(argv, log=log, cwd=home, env=environment))
         airflow = Airflow(home, port, password, environment, (processes[1], processes[2], processes[0]))
         health = f"{airflow.url}/api/v2/monitor/health"
-        wait_until(lambda: _healthy(health), what="Airflow", process=processes[0], log=home / "api-server.log", timeout=180)
+        wait_until(
+            lambda: _healthy(health), what="Airflow", process=processes[0], log=home / "api-server.log", timeout=180
+        )
         client = Client(airflow)
         wait_until(
-            client.ready, what="Airflow's DAG processor", process=processes[2], log=home / "dag-processor.log", timeout=120
+            client.ready,
+            what="Airflow's DAG processor",
+            process=processes[2],
+            log=home / "dag-processor.log",
+            timeout=120,
         )
     except BaseException:
         for process in processes:
@@ -134,7 +140,13 @@ def _prepare(home: Path, env: Mapping[str, str]) -> None:
         "description=pool['description'], include_deferred=False)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], env=dict(env), cwd=home, capture_output=True, text=True, timeout=180, check=False
+        [sys.executable, "-c", script],
+        env=dict(env),
+        cwd=home,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
     )
     if done.returncode:
         raise SandboxError("Airflow's metadata database could not be created", got=(done.stderr or done.stdout)[-2000:])

@@ -92,7 +92,9 @@ def _night(client: Client, settings: Settings, options: Options, narrator: Narra
     narrator.say(f"night of {day}" + (" again: it must post nothing" if turn > 1 else ""))
     if turn == 1:
         control.set_clock(options.run / "sandbox", night_clock(day))
-    seconds = _run(client, narrator, "nightly_reconciliation", f"night__{day}__{turn}", {"business_date": str(day)}, str(day))
+    seconds = _run(
+        client, narrator, "nightly_reconciliation", f"night__{day}__{turn}", {"business_date": str(day)}, str(day)
+    )
     run_id = f"nightly_reconciliation.night__{day}__{turn}"
     return observe_night(settings, run_id, day, seconds, options.seed, options.scale, options.clean)
 
@@ -104,9 +106,7 @@ def _month_end(client: Client, settings: Settings, options: Options, narrator: N
     return observe_month_end(settings, f"month_end.month__{PERIOD}", seconds)
 
 
-def _run(
-    client: Client, narrator: Narrator, dag_id: str, run_id: str, params: Mapping[str, Any], label: str
-) -> float:
+def _run(client: Client, narrator: Narrator, dag_id: str, run_id: str, params: Mapping[str, Any], label: str) -> float:
     """Run one workflow to its end; its seconds. Raises SandboxError if it fails."""
     start = time.monotonic()
     told = narrator.task(label, lambda task: client.log(dag_id, run_id, task))
@@ -202,8 +202,8 @@ def up(options: Options) -> None:
         raise
     print(
         f"\nAirflow   {airflow.url}\nuser      {USER}\npassword  {airflow.password}\n\n"
-        f"The company's clock stands at {night_clock(NIGHTS[0]):%Y-%m-%d %H:%M} UTC: trigger nightly_reconciliation with\n"
-        f"business date {NIGHTS[0]}; `.venv/bin/tieout sandbox clock 2026-03-31T09:00:00Z` moves on to the next.\n"
+        f"The company's clock stands at {night_clock(NIGHTS[0]):%Y-%m-%d %H:%M} UTC: trigger\n"
+        f"nightly_reconciliation with business date {NIGHTS[0]}; `.venv/bin/tieout sandbox clock 2026-03-31T09:00:00Z` moves on to the next.\n"
         "`make down` stops everything."
     )
 

@@ -54,7 +54,9 @@ class Score:
 
     def by_type(self) -> dict[str, dict[str, int]]:
         """Counts per break type."""
-        counted = {name: Counter(b.break_type for b in getattr(self, name)) for name in ("planted", "found", "invented")}
+        counted = {
+            name: Counter(b.break_type for b in getattr(self, name)) for name in ("planted", "found", "invented")
+        }
         types = sorted({t for counter in counted.values() for t in counter})
         return {t: {name: counter[t] for name, counter in counted.items()} for t in types}
 

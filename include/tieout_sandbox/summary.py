@@ -133,11 +133,15 @@ def show(summary: Mapping[str, Any], nights: Sequence[Observed], month: Observed
         flow.add_row(f"extracted from {source}", *(f"{r['extracted_by_source'].get(source, 0):,}" for r in runs))
     flow.add_row("conformed", *(f"{r['conformed']:,}" for r in runs))
     flow.add_row("quarantined", *(f"{r['quarantined']:,}" for r in runs))
-    flow.add_row("value behind open breaks", *("\n".join(f"{v} {c}" for c, v in r["value_at_risk"].items()) for r in runs))
+    flow.add_row(
+        "value behind open breaks", *("\n".join(f"{v} {c}" for c, v in r["value_at_risk"].items()) for r in runs)
+    )
     flow.add_row("control totals proven", *(_proven(one) for one in nights))
     console.print(flow)
 
-    breaks = Table("break type", *(r["business_date"] for r in runs), title="Breaks against the answer key: found/planted")
+    breaks = Table(
+        "break type", *(r["business_date"] for r in runs), title="Breaks against the answer key: found/planted"
+    )
     for kind in sorted({t for r in runs for t in r["breaks"]}):
         breaks.add_row(kind, *(_cell(r["breaks"].get(kind)) for r in runs))
     breaks.add_row("precision", *(f"{r['precision']:.3f}" for r in runs))

@@ -1,1 +1,1 @@
-"""Glue to Airflow: what a task runs, with which connection, pool and retries. Only modules here and in `web` import Airflow."""
+"""Glue to Airflow: what a task runs, with which connection, pool and retries. Only here and in `web` is it imported."""

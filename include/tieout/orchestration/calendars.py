@@ -24,9 +24,7 @@ def business_date_complete_at(business_date: date, entities: Entities | None = N
     return complete_at(entities.entities, business_date, lag)
 
 
-def month_end_due_at(
-    month: date, business_day: int, hour: int, entities: Entities | None = None
-) -> datetime:
+def month_end_due_at(month: date, business_day: int, hour: int, entities: Entities | None = None) -> datetime:
     """When BD`business_day` of the month after `month` has reached `hour` o'clock in every entity (UTC)."""
     entities = entities or configured_entities()
     following = (month.replace(day=1) + timedelta(days=32)).replace(day=1)

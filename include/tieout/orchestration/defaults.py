@@ -1,4 +1,4 @@
-"""What all workflows share: owner, retries with backoff, which failures no retry can mend, and whether they are scheduled."""
+"""What all workflows share: owner, retries with backoff, failures no retry can mend, and whether they are scheduled."""
 
 from __future__ import annotations
 

@@ -19,9 +19,7 @@ def pools() -> dict[str, dict[str, object]]:
     """
     named = {source_pool(name): f"reads {name}, one at a time" for name in vendor_sources()}
     named[ERP_POOL] = "reads and posts in the ERP, one at a time"
-    return {
-        name: {"slots": 1, "description": text, "include_deferred": False} for name, text in sorted(named.items())
-    }
+    return {name: {"slots": 1, "description": text, "include_deferred": False} for name, text in sorted(named.items())}
 
 
 if __name__ == "__main__":

@@ -52,14 +52,20 @@ def open_catch_up() -> dict[str, str]:
     return dict(_steps().open_run(_run_id(get_current_context()), "micro_batch", ""))
 
 
-@task(outlets=[assets.CANONICAL])
+@task
 def extract(run: dict[str, str], source: str) -> dict[str, Any]:
-    """Read one source up to the end of the business date, land it, and make canonical rows of it."""
+    """Read one source up to the end of the business date and land it, or find that this was done already."""
     return dict(_steps().extract(run["run_id"], source, run["business_date"]))
 
 
+@task(outlets=[assets.CANONICAL])
+def conform(run: dict[str, str], landed: list[dict[str, Any]]) -> dict[str, Any]:
+    """Make canonical rows of everything landed; what cannot be one is quarantined with its reason."""
+    return dict(_steps().conform(run["run_id"]))
+
+
 @task(outlets=[assets.FRESHNESS])
-def freshness(run: dict[str, str], extracted: list[dict[str, Any]]) -> dict[str, Any]:
+def freshness(run: dict[str, str], conformed: dict[str, Any]) -> dict[str, Any]:
     """Record how far each source has been read."""
     return dict(_steps().freshness(run["run_id"]))
 

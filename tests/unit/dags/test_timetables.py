@@ -4,9 +4,9 @@ from datetime import date
 
 import pendulum
 import pytest
-from tieout_timetables import BusinessDateTimetable, MonthEndTimetable
-
 from airflow.timetables.base import TimeRestriction
+
+from tieout_timetables import BusinessDateTimetable, MonthEndTimetable
 
 
 def utc(text):
@@ -29,7 +29,10 @@ def infos(timetable, first, last):
 @pytest.mark.parametrize(
     ("day", "run_after"),
     [
-        ("2026-03-29", "2026-03-30T08:00:00"),  # Los Angeles is the last: midnight PDT is 07:00 UTC, and the lag of an hour
+        (
+            "2026-03-29",
+            "2026-03-30T08:00:00",
+        ),  # Los Angeles is the last: midnight PDT is 07:00 UTC, and the lag of an hour
         ("2026-03-07", "2026-03-08T09:00:00"),  # still standard time when the 7th ends
         ("2026-03-08", "2026-03-09T08:00:00"),  # the 8th has 23 hours in Los Angeles
     ],
@@ -84,7 +87,12 @@ def test_a_month_ends_on_the_business_day_of_its_last_entity(business_day, run_a
 
 def test_months_follow_each_other_over_the_turn_of_the_year():
     found = infos(MonthEndTimetable(), "2025-11-01", "2026-02-01")
-    assert [i.logical_date.date() for i in found] == [date(2025, 11, 1), date(2025, 12, 1), date(2026, 1, 1), date(2026, 2, 1)]
+    assert [i.logical_date.date() for i in found] == [
+        date(2025, 11, 1),
+        date(2025, 12, 1),
+        date(2026, 1, 1),
+        date(2026, 2, 1),
+    ]
 
 
 @pytest.mark.parametrize("timetable", [BusinessDateTimetable(), MonthEndTimetable(business_day=3, hour=7)])

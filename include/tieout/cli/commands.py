@@ -1,0 +1,136 @@
+"""The commands of `tieout`; heavy modules are imported inside each."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Annotated
+
+import typer
+
+from tieout.cli import sandbox
+from tieout.errors import ConfigError
+from tieout.settings import Settings
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, help="Proves that billing, CRM, support, usage and ERP agree."
+)
+store_app = typer.Typer(no_args_is_help=True, help="The store: what Tieout remembers.")
+config_app = typer.Typer(no_args_is_help=True, help="The configuration finance and integration engineers edit.")
+audit_app = typer.Typer(no_args_is_help=True, help="The tamper-evident audit log.")
+app.add_typer(store_app, name="store")
+app.add_typer(config_app, name="config")
+app.add_typer(audit_app, name="audit")
+app.add_typer(sandbox.app, name="sandbox")
+
+Day = Annotated[str, typer.Option(help="business date, YYYY-MM-DD")]
+
+
+@store_app.command("upgrade")
+def store_upgrade() -> None:
+    """Create the store's tables, or bring them up to this version."""
+    from tieout.store import Store
+
+    Store(Settings.from_env().store).upgrade()
+    typer.echo("the store is up to date")
+
+
+@config_app.command("check")
+def config_check() -> None:
+    """Check every configuration file; the exit code is 1 if one cannot be used."""
+    from tieout.orchestration.checks import check_configuration
+
+    settings = Settings.from_env()
+    problems = check_configuration(settings)
+    for problem in problems:
+        typer.echo(f"{problem}", err=True)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{settings.config} can be used")
+
+
+@audit_app.command("verify")
+def audit_verify() -> None:
+    """Verify every audit chain against itself and the anchors kept outside the store; exit code 1 on any problem."""
+    from tieout.store import Store
+    from tieout.store.audit import read_anchors
+
+    settings = Settings.from_env()
+    store, found = Store(settings.store), 0
+    anchors = read_anchors(settings.evidence / "anchors")
+    chains = sorted({*store.audit_chains(), *(a.chain for a in anchors)})
+    for chain in chains:
+        problems = store.verify_audit(chain, anchors)
+        found += len(problems)
+        for problem in problems:
+            typer.echo(str(problem), err=True)
+    if found:
+        raise typer.Exit(1)
+    typer.echo(f"{len(chains)} audit chains verified, {len(anchors)} anchors agree")
+
+
+@app.command()
+def reconcile(
+    definition: Annotated[
+        str, typer.Argument(help="id of a definition, or path of a YAML file with left and right files")
+    ],
+    business_date: Day,
+) -> None:
+    """Run one reconciliation over the published tables, print its summary, change nothing."""
+    from tieout.orchestration.steps import Steps
+
+    result = Steps.from_env().preview_reconciliation(definition, _day(business_date))
+    typer.echo(json.dumps(result, indent=2, default=str))
+
+
+@app.command()
+def breaks(
+    business_date: Day,
+    definition: Annotated[str | None, typer.Option(help="only this reconciliation")] = None,
+    limit: Annotated[int, typer.Option(help="at most so many")] = 50,
+) -> None:
+    """List the breaks of a business date, each in a sentence."""
+    from tieout.orchestration.steps import Steps
+
+    rows = Steps.from_env().breaks(_day(business_date), definition)
+    for row in rows[:limit]:
+        typer.echo(f"{row['definition_id']}  {row['break_type']}  {row['legal_entity_id'] or '-'}  {row['sentence']}")
+    typer.echo(f"{len(rows)} breaks on {business_date}" + (f", {limit} shown" if len(rows) > limit else ""))
+
+
+@app.command()
+def replay(
+    source: Annotated[str, typer.Argument(help="configured source")],
+    object: Annotated[str | None, typer.Option(help="only this object, e.g. invoices")] = None,
+) -> None:
+    """Conform quarantined records again, after a mapping or a rule was mended; no vendor is asked."""
+    from tieout.orchestration.steps import Steps
+
+    facts = Steps.from_env().replay(source, object)
+    typer.echo(f"{facts['read']} records read again: {facts['rows']} rows, {facts['quarantined']} still quarantined")
+
+
+@app.command()
+def backfill(
+    from_date: Annotated[str, typer.Option(help="first business date")],
+    to_date: Annotated[str, typer.Option(help="last business date")],
+    entities: Annotated[str, typer.Option(help="legal entities, separated by commas; empty = all")] = "",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show what would change; required, posting is Airflow's")
+    ] = False,
+) -> None:
+    """Show which journals past dates would change. Posting them is the `backfill` workflow's, behind its form."""
+    if not dry_run:
+        raise ConfigError("the command only shows", remedy="add --dry-run, or use the backfill workflow in Airflow")
+    from tieout.orchestration.steps import Steps
+
+    chosen = [e for e in entities.split(",") if e]
+    preview = Steps.from_env().preview_backfill(_day(from_date), _day(to_date), chosen)
+    typer.echo(json.dumps(preview, indent=2, default=str))
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise ConfigError("not a date", got=text, expected="YYYY-MM-DD") from None
