@@ -92,7 +92,7 @@ def _types(waiting: tuple[Row, ...]) -> str:
     rows = []
     for (kind,), count in sorted(count_by(waiting, "break_type").items(), key=lambda item: (-item[1], item[0])):
         amounts = money_by([b for b in waiting if b["break_type"] == kind], "value", "currency")
-        rows.append((words(kind), count, f"{count}   {_money_list(amounts)}".strip()))
+        rows.append((words(str(kind)), count, " · ".join(filter(None, (str(count), _money_list(amounts))))))
     return charts.bars(rows, "Open breaks by type")
 
 

@@ -27,8 +27,8 @@ from tieout.reports.data import (
     totals_by_outcome,
 )
 
-Kind = Literal["text", "wide", "count", "money", "date", "key"]
-_WIDTH: dict[Kind, int] = {"text": 18, "wide": 70, "count": 9, "money": 16, "date": 12, "key": 30}
+Kind = Literal["text", "code", "wide", "count", "money", "date", "key"]
+_WIDTH: dict[Kind, int] = {"text": 18, "code": 10, "wide": 52, "count": 10, "money": 17, "date": 12, "key": 30}
 
 # Excel holds 1,048,576 rows; past this a person reads the result tables instead, and the sheet says so.
 MAX_ROWS = 100_000
@@ -52,10 +52,10 @@ BREAKS = (
     _f("bucket", "Age"),
     _f("age_days", "Days", "count"),
     _f("definition", "Reconciliation", "key"),
-    _f("legal_entity_id", "Entity"),
+    _f("legal_entity_id", "Entity", "code"),
     _f("break_key", "Key", "key"),
     _f("break_type", "Type"),
-    _f("currency", "Currency"),
+    _f("currency", "Currency", "code"),
     _f("left_amount", "Left", "money"),
     _f("right_amount", "Right", "money"),
     _f("value", "At stake", "money"),
@@ -66,13 +66,13 @@ BREAKS = (
     _f("first_seen", "First seen", "date"),
 )
 JOURNALS = (
-    _f("legal_entity_id", "Entity"),
-    _f("stream", "Stream"),
+    _f("legal_entity_id", "Entity", "code"),
+    _f("stream", "Stream", "code"),
     _f("accounting_date", "Date", "date"),
     _f("run_key", "Run key", "key"),
     _f("state", "State"),
     _f("erp_number", "ERP number"),
-    _f("currency", "Currency"),
+    _f("currency", "Currency", "code"),
     _f("debit", "Debit", "money"),
     _f("credit", "Credit", "money"),
     _f("line_count", "Lines", "count"),
@@ -81,12 +81,12 @@ JOURNALS = (
 LINES = (
     _f("run_key", "Run key", "key"),
     _f("line_no", "Line", "count"),
-    _f("account", "Account"),
+    _f("account", "Account", "code"),
     _f("account_role", "Role"),
     _f("event_type", "Event", "key"),
     _f("product_family", "Family"),
     _f("tax_code", "Tax code"),
-    _f("currency", "Currency"),
+    _f("currency", "Currency", "code"),
     _f("debit", "Debit", "money"),
     _f("credit", "Credit", "money"),
     _f("row_count", "Source rows", "count"),
@@ -103,8 +103,8 @@ DRILLDOWN = (
 )
 TOTALS = (
     _f("definition", "Reconciliation", "key"),
-    _f("legal_entity_id", "Entity"),
-    _f("currency", "Currency"),
+    _f("legal_entity_id", "Entity", "code"),
+    _f("currency", "Currency", "code"),
     _f("outcome", "Outcome"),
     _f("detail", "Detail", "key"),
     _f("left_rows", "Left rows", "count"),
@@ -113,10 +113,10 @@ TOTALS = (
     _f("right_amount", "Right amount", "money"),
 )
 PROOF = (
-    _f("legal_entity_id", "Entity"),
-    _f("account", "Account"),
+    _f("legal_entity_id", "Entity", "code"),
+    _f("account", "Account", "code"),
     _f("name", "Name", "key"),
-    _f("currency", "Currency"),
+    _f("currency", "Currency", "code"),
     _f("opening", "Opening at go-live", "money"),
     _f("posted", "Posted by Tieout", "money"),
     _f("foreign", "Entries by others", "money"),
@@ -125,11 +125,11 @@ PROOF = (
     _f("difference", "Difference", "money"),
 )
 FOREIGN = (
-    _f("legal_entity_id", "Entity"),
+    _f("legal_entity_id", "Entity", "code"),
     _f("accounting_date", "Date", "date"),
-    _f("account", "Account"),
+    _f("account", "Account", "code"),
     _f("narrative", "Narrative", "wide"),
-    _f("currency", "Currency"),
+    _f("currency", "Currency", "code"),
     _f("debit", "Debit", "money"),
     _f("credit", "Credit", "money"),
 )
@@ -140,16 +140,16 @@ QUARANTINE = (
     _f("reason", "Why", "wide"),
     _f("source_id", "Record"),
     _f("amount", "Amount", "money"),
-    _f("currency", "Currency"),
+    _f("currency", "Currency", "code"),
     _f("raw_ref", "Landed page", "key"),
 )
 BACKLOG = (
-    _f("legal_entity_id", "Entity"),
+    _f("legal_entity_id", "Entity", "code"),
     _f("kind", "What"),
     _f("item", "Item", "key"),
     _f("owner", "Owner"),
     _f("amount", "Value", "money"),
-    _f("currency", "Currency"),
+    _f("currency", "Currency", "code"),
     _f("age_days", "Days", "count"),
     _f("next_action", "Next action", "wide"),
 )
@@ -218,6 +218,9 @@ class _Sheets:
         self.quiet = book.add_format({"font_color": "#5F6F7A"})
         self.head = book.add_format(
             {"bold": True, "bg_color": "#E6EDF0", "bottom": 1, "text_wrap": True, "valign": "top"}
+        )
+        self.head_right = book.add_format(
+            {"bold": True, "bg_color": "#E6EDF0", "bottom": 1, "text_wrap": True, "valign": "top", "align": "right"}
         )
         self.wrap = book.add_format({"text_wrap": True, "valign": "top"})
         self.plain = book.add_format({"valign": "top"})
@@ -324,8 +327,10 @@ class _Sheets:
         sheet.write_string(
             1, 0, f"{self.data.title} · {self.data.business_date} · {len(rows):,} rows{more}", self.quiet
         )
+        sheet.set_row(3, 32)
         for column, field in enumerate(fields):
-            sheet.write_string(3, column, field.heading, self.head)
+            head = self.head_right if field.kind in ("money", "count") else self.head
+            sheet.write_string(3, column, field.heading, head)
         sheet.freeze_panes(4, 0)
         shown = rows[:MAX_ROWS]
         sheet.autofilter(3, 0, 3 + max(len(shown), 1), len(fields) - 1)
