@@ -42,6 +42,7 @@ _SPEED = {
     "wal_level": "minimal",
     "shared_buffers": "128MB",
     "max_connections": "60",
+    "timezone": "UTC",
 }
 
 

@@ -438,7 +438,7 @@ class TrytonLedger:
 
     def _entries(self, entity: str, domain: list[Any]) -> Iterator[list[GlEntry]]:
         company = self._company(entity)
-        fields = [*_MOVE_FIELDS, "create_date", "write_date", "period.", "period.name"]
+        fields = [*_MOVE_FIELDS, "create_date", "write_date", "period.name"]
         where = [("company", "=", company.id), ("state", "=", "posted"), *domain]
         for moves in self._pages("account.move", where, fields, company.context, self.config.page):
             lines = self._lines([move["id"] for move in moves], company)
@@ -512,7 +512,7 @@ class TrytonLedger:
         rows = self._search_read(
             "company.company",
             ["OR", ("party.code", "=", wanted), ("party.name", "=", wanted)],
-            ["currency.", "currency.code"],
+            ["currency.code"],
             None,
         )
         if len(rows) != 1:

@@ -25,6 +25,7 @@ POSTER_RIGHTS: dict[str, tuple[str, ...]] = {
     "account.general_ledger.account": ("read",),
     "analytic_account.line": ALL,
 }
+READABLE_FIELDS = {"account.account": ("balance", "debit", "credit")}
 
 
 def main(database: str, conf: str, last_year: int) -> None:
@@ -131,10 +132,14 @@ def make_fiscal_year(company: Any, year: int, config: Any) -> None:
 def make_users(companies: list[Any]) -> None:
     """The poster with its few rights, the accountant with an accountant's; passwords come at every start."""
     Group, Access = Model.get("res.group"), Model.get("ir.model.access")
+    FieldAccess = Model.get("ir.model.field.access")
     posting = Group(name="Tieout posting")
     posting.save()
     for name, rights in POSTER_RIGHTS.items():
         Access(model=name, group=posting, **{f"perm_{right}": right in rights for right in ALL}).save()
+    for name, fields in READABLE_FIELDS.items():
+        for field in fields:
+            FieldAccess(model=name, field=field, group=posting, perm_read=True).save()
     (accounting,) = Group.find([("name", "=", "Accounting")])
     make_user(chart.POSTER, [posting], companies)
     make_user(chart.ACCOUNTANT, [accounting], companies)
