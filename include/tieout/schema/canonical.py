@@ -66,6 +66,7 @@ CANONICAL: tuple[Table, ...] = (
         _c("family", "text", "product family by the mapping; null where unmapped"),
         _c("kind", "text", "how it is sold", "seat", "tier", "usage", "support", "other"),
         _c("status", "text", "active or archived in that system"),
+        _c("external_ref", "text", "the CRM product id that this system carries"),
         _c("decided_by", "text", "how the crosswalk decided", "own", "shared_id", "mapping", "rule", "none"),
     ),
     _entity(
@@ -266,6 +267,7 @@ CANONICAL: tuple[Table, ...] = (
         _r("total", "money", "net + tax"),
         _r("to_receivable", "money", "part that reduced the open invoice"),
         _r("to_customer_credit", "money", "part owed to the customer: credit balance or refund"),
+        _c("refund_source_id", "text", "refund that pays it out"),
         _c("reason", "text", "reason code"),
     ),
     _entity(

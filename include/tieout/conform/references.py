@@ -1,0 +1,129 @@
+"""What conforming looks up besides the records: currencies, legal entities, and finance's mappings with their dates."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+import pyarrow as pa
+
+from tieout.entities import Entities
+from tieout.errors import ConfigError
+from tieout.money import currencies
+from tieout.settings import Settings
+
+_FOREVER = date(9999, 12, 31)
+
+
+@dataclass(frozen=True, slots=True)
+class MappedId:
+    """One row of a mapping file: a source's id and what it stands for from one day to before another."""
+
+    source: str
+    """Name or kind of a source, or `*`."""
+    source_id: str
+    canonical_id: str
+    family: str | None
+    valid_from: date
+    valid_to: date
+
+
+def currency_table() -> pa.Table:
+    """Columns vendor (`iso` or `stripe`), code, digits: every active currency and its minor-unit digits."""
+    rows = [
+        {"vendor": vendor, "code": code, "digits": digits}
+        for code, iso, stripe in currencies()
+        for vendor, digits in (("iso", iso), ("stripe", stripe))
+    ]
+    return pa.Table.from_pylist(
+        rows, schema=pa.schema([("vendor", pa.string()), ("code", pa.string()), ("digits", pa.int32())])
+    )
+
+
+def legal_entity_table(entities: Entities) -> pa.Table:
+    """Columns id, zone, functional_currency."""
+    rows = [{"id": e.id, "zone": e.zone, "functional_currency": e.functional_currency} for e in entities.entities]
+    return pa.Table.from_pylist(
+        rows, schema=pa.schema([("id", pa.string()), ("zone", pa.string()), ("functional_currency", pa.string())])
+    )
+
+
+def mapped_ids(settings: Settings, name: str) -> tuple[MappedId, ...]:
+    """The rows of `mappings/<name>.csv`; none if the configuration has no such file.
+
+    Columns: source, source_id, `<name without s>_id`, optionally product_family, valid_from, valid_to (the first day
+    after; empty = still valid). Raises ConfigError, naming file and line, for a missing column, a date that is none,
+    and two rows that hold for one id on one day.
+    """
+    try:
+        path = settings.config_file(f"mappings/{name}.csv")
+    except ConfigError:
+        return ()
+    target = f"{name.removesuffix('s')}_id"
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        missing = [c for c in ("source", "source_id", target) if c not in (reader.fieldnames or ())]
+        if missing:
+            raise ConfigError("mapping file lacks columns", record=str(path), got=missing)
+        rows = tuple(_row(line, target, f"{path}:{n}") for n, line in enumerate(reader, start=2))
+    _refuse_overlaps(rows, path)
+    return rows
+
+
+def mapping_table(rows: Iterable[MappedId], sources: Mapping[str, str]) -> pa.Table:
+    """The rows as a table with one row per configured source (`sources`: name to kind) each row applies to."""
+    listed = [
+        {
+            "source": name,
+            "source_id": r.source_id,
+            "canonical_id": r.canonical_id,
+            "family": r.family,
+            "valid_from": r.valid_from,
+            "valid_to": r.valid_to,
+        }
+        for r in rows
+        for name, kind in sources.items()
+        if r.source in ("*", name, kind)
+    ]
+    shape = pa.schema(
+        [(c, pa.string()) for c in ("source", "source_id", "canonical_id", "family")]
+        + [("valid_from", pa.date32()), ("valid_to", pa.date32())]
+    )
+    return pa.Table.from_pylist(listed, schema=shape)
+
+
+def _row(line: dict[str, str], target: str, where: str) -> MappedId:
+    def day(column: str, otherwise: date) -> date:
+        text = (line.get(column) or "").strip()
+        try:
+            return date.fromisoformat(text) if text else otherwise
+        except ValueError:
+            raise ConfigError(
+                "not a date", record=f"{where}, column {column}", got=text, expected="2026-03-31"
+            ) from None
+
+    return MappedId(
+        source=line["source"].strip(),
+        source_id=line["source_id"].strip(),
+        canonical_id=line[target].strip(),
+        family=(line.get("product_family") or "").strip() or None,
+        valid_from=day("valid_from", date.min),
+        valid_to=day("valid_to", _FOREVER),
+    )
+
+
+def _refuse_overlaps(rows: Iterable[MappedId], path: Path) -> None:
+    last: dict[tuple[str, str], MappedId] = {}
+    for row in sorted(rows, key=lambda r: (r.source, r.source_id, r.valid_from)):
+        before = last.get((row.source, row.source_id))
+        if before is not None and row.valid_from < before.valid_to:
+            raise ConfigError(
+                "two rows of a mapping hold on the same day",
+                record=f"{path}: {row.source} {row.source_id}",
+                got=f"{before.canonical_id} until {before.valid_to}, {row.canonical_id} from {row.valid_from}",
+                remedy="end the first row on the day the second begins",
+            )
+        last[row.source, row.source_id] = row

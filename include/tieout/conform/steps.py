@@ -1,0 +1,557 @@
+"""Conform: landed records of a source become canonical rows; what cannot is set aside with its reason.
+
+One call reads the extracts it has not read before, merges them into the published tables, links rows to each other
+and publishes all changed tables together. Killed anywhere, it leaves the published tables as they were, and the next
+call starts from those.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from tieout import schema
+from tieout.conform.links import LINKS, CrosswalkRules, affected, statement
+from tieout.conform.mapping import ObjectMapping, load_mappings
+from tieout.conform.references import currency_table, legal_entity_table, mapped_ids, mapping_table
+from tieout.conform.statements import MACROS, MINOR_UNIT, record_columns, typed_rows
+from tieout.entities import load_entities
+from tieout.errors import DataError, LeaseHeld
+from tieout.ids import content_hash
+from tieout.lake.engine import Engine, engine
+from tieout.lake.landing import ExtractRef, Landing
+from tieout.lake.quarantine import masked, sentence
+from tieout.lake.tables import Lake
+from tieout.observe.steps import step
+from tieout.settings import Settings
+from tieout.store import QuarantineItem, Store
+
+log = logging.getLogger("tieout")
+
+LEASE = "conform"
+LEASE_TIME = timedelta(minutes=30)
+ENTITIES = tuple(LINKS)
+
+
+class Source(Protocol):
+    """What conforming needs to know of a configured source."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> str: ...
+    @property
+    def legal_entity(self) -> str | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectCount:
+    """Records of one object read by one call: `records = rows + merged + quarantined`."""
+
+    source: str
+    object: str
+    records: int
+    rows: int
+    merged: int
+    quarantined: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConformResult:
+    """What a call did: the new version of every table it changed, and its counts."""
+
+    tables: dict[str, int]
+    objects: tuple[ObjectCount, ...] = ()
+    quarantined_amounts: Mapping[str, Decimal] = field(default_factory=dict)
+    """Money behind the records this call set aside, by currency, as far as it can be read."""
+
+    @property
+    def rows_in(self) -> int:
+        """Records read."""
+        return sum(o.records for o in self.objects)
+
+    @property
+    def rows_out(self) -> int:
+        """Records that are the newest of their kind."""
+        return sum(o.rows for o in self.objects)
+
+    @property
+    def rows_merged(self) -> int:
+        """Records that repeat another one, or are older than it."""
+        return sum(o.merged for o in self.objects)
+
+    @property
+    def rows_quarantined(self) -> int:
+        """Records set aside."""
+        return sum(o.quarantined for o in self.objects)
+
+
+def conform(
+    sources: Source | Sequence[Source],
+    *,
+    landing: Landing,
+    lake: Lake,
+    store: Store,
+    config: Settings,
+    run_id: str,
+    every_source: Mapping[str, str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ConformResult:
+    """Read the extracts of `sources` that were not read before into the canonical tables, and publish those.
+
+    `every_source` names all configured sources with their kinds, where `sources` is only some of them. Waits for
+    another process that conforms. Raises DataError where rows in are not rows out + merged + quarantined.
+    """
+    return _run(sources, landing, lake, store, config, run_id, every_source, progress, again=None)
+
+
+def replay(
+    sources: Source | Sequence[Source],
+    *,
+    landing: Landing,
+    lake: Lake,
+    store: Store,
+    config: Settings,
+    run_id: str,
+    objects: Collection[str] | None = None,
+    every_source: Mapping[str, str] | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> ConformResult:
+    """Conform all landed extracts of `sources` again (or of some objects), as after a mapping was corrected.
+
+    The rows these extracts gave before, and their place in the quarantine, are replaced by what they give now.
+    """
+    chosen = frozenset(objects) if objects is not None else frozenset({"*"})
+    return _run(sources, landing, lake, store, config, run_id, every_source, progress, again=chosen)
+
+
+def _run(
+    sources: Source | Sequence[Source],
+    landing: Landing,
+    lake: Lake,
+    store: Store,
+    config: Settings,
+    run_id: str,
+    every_source: Mapping[str, str] | None,
+    progress: Callable[[str], None] | None,
+    again: frozenset[str] | None,
+) -> ConformResult:
+    listed = list(sources) if isinstance(sources, Sequence) else [sources]
+    kinds = dict(every_source or {}) | {s.name: s.kind for s in listed}
+    with _lease(store), engine(config) as session, step("conform") as current:
+        work = _Work(session, lake, store.published(), config, run_id, kinds)
+        for source in listed:
+            if progress is not None:
+                progress(f"conform {source.name}")
+            work.read(source, landing, again)
+        tables = work.write()
+        if tables:
+            # before publishing: after a crash in between, the next run finds the same records and records them again
+            _index_quarantine(store, run_id, session)
+            store.publish(run_id, tables, {"step": "conform", "sources": [s.name for s in listed]})
+        result = ConformResult(tables, tuple(work.counts), work.amounts())
+        current.count(rows_in=result.rows_in, rows_out=result.rows_out, merged=result.rows_merged,
+                      quarantined=result.rows_quarantined)  # fmt: skip
+    return result
+
+
+@contextmanager
+def _lease(store: Store) -> Iterator[None]:
+    """Hold the lease on the canonical tables, waiting for whoever has it."""
+    deadline = time.monotonic() + LEASE_TIME.total_seconds()
+    while True:
+        try:
+            held = store.acquire(LEASE, ttl=LEASE_TIME)
+            break
+        except LeaseHeld:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.5)
+    try:
+        yield
+    finally:
+        store.release(held)
+
+
+def _index_quarantine(store: Store, run_id: str, session: Engine) -> None:
+    """Tell the store's index which records wait, and which have been made good since."""
+    waiting = session.rows(
+        "SELECT raw_ref, source, object, reason_code, reason, field, legal_entity_id, currency, amount "
+        "FROM quarantine WHERE NOT superseded AND raw_ref NOT IN "
+        "(SELECT raw_ref FROM base_quarantine WHERE NOT superseded) ORDER BY raw_ref"
+    )
+    store.quarantine(run_id, (QuarantineItem(*row) for row in waiting))
+    settled = session.rows(
+        "SELECT raw_ref FROM base_quarantine WHERE NOT superseded "
+        "AND raw_ref NOT IN (SELECT raw_ref FROM quarantine WHERE NOT superseded)"
+    )
+    store.settle_quarantine(run_id, (row[0] for row in settled))
+
+
+class _Work:
+    """One call under way: the session, the tables it starts from, and the parts it has made."""
+
+    def __init__(
+        self, session: Engine, lake: Lake, base: Mapping[str, int], config: Settings, run_id: str,
+        kinds: Mapping[str, str],
+    ) -> None:  # fmt: skip
+        self.session, self.lake, self.config, self.run_id, self.kinds = session, lake, config, run_id, dict(kinds)
+        self.base = {t: v for t, v in base.items() if t in schema.TABLES}
+        self.counts: list[ObjectCount] = []
+        self._merged: dict[str, dict[str, Path]] = {name: {} for name in ENTITIES}
+        self._quarantined: dict[tuple[str, str], Path] = {}
+        self._replaced: set[tuple[str, str]] = set()
+        self._read_log: list[dict[str, Any]] = []
+        self._mappings: dict[str, dict[str, ObjectMapping]] = {}
+        self._entities = load_entities(config.config_file("entities.yaml"))
+        for name in (*ENTITIES, "quarantine", "conformed_extracts", "crosswalk"):
+            version = self.base.get(name)
+            files = [] if version is None else lake.files(name, version)
+            session.bind(f"base_{name}", files, schema.table(name).arrow)
+        session.execute(MACROS)
+        session.bind("currencies", currency_table())
+        session.bind("legal_entities", legal_entity_table(self._entities))
+        known = "SELECT DISTINCT source, object, extract_id FROM base_conformed_extracts"
+        self._known = set(session.rows(known))
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def read(self, source: Source, landing: Landing, again: frozenset[str] | None) -> None:
+        """Type, check and merge the extracts of one source that are new, or to be read again."""
+        mappings = self._mappings_of(source.kind)
+        for name, mapping in mappings.items():
+            replayed = again is not None and ("*" in again or name in again)
+            extracts = [
+                e for e in landing.extracts(source.name, name)
+                if replayed or (source.name, name, e.extract_id) not in self._known
+            ]  # fmt: skip
+            if extracts or (replayed and self._has_rows(source.name, name)):
+                self._read_object(source, mapping, extracts, replayed)
+
+    def _mappings_of(self, kind: str) -> dict[str, ObjectMapping]:
+        if kind not in self._mappings:
+            self._mappings[kind] = load_mappings(self.config, kind)
+        return self._mappings[kind]
+
+    def _has_rows(self, source: str, name: str) -> bool:
+        query = "SELECT count(*) > 0 FROM base_conformed_extracts WHERE source = $s AND object = $o"
+        return bool(self.session.scalar(query, {"s": source, "o": name}))
+
+    def _read_object(
+        self, source: Source, mapping: ObjectMapping, extracts: Sequence[ExtractRef], replayed: bool
+    ) -> None:
+        self._bind_raw(extracts)
+        typed = {}
+        for name in mapping.entities:
+            query = typed_rows(mapping, name, source.name, source.legal_entity)
+            typed[name] = self.session.spool(query)
+            self.session.bind(f"typed_{name}", typed[name])
+        self._collect_faults(mapping)
+        self._quarantined[source.name, mapping.object] = self._quarantine(source, mapping)
+        if replayed:
+            self._replaced.add((source.name, mapping.object))
+        main = self._merge_main(source.name, mapping, replayed)
+        for name in list(mapping.entities)[1:]:
+            self._merge_list(source.name, name, main, replayed)
+        self._count(source.name, mapping, main, extracts)
+
+    def _bind_raw(self, extracts: Sequence[ExtractRef]) -> None:
+        """The view `raw`: one row per landed record, with its reference and why it is unreadable, if it is."""
+        files = [f for e in extracts for f in e.files()]
+        if files:
+            self.session.bind("pages", files)
+        else:
+            from tieout.lake.landing import PAGE_SCHEMA
+
+            self.session.bind("pages", PAGE_SCHEMA.empty_table())
+        self.session.execute("CREATE OR REPLACE TEMP VIEW raw AS " + _RAW)
+
+    def _collect_faults(self, mapping: ObjectMapping) -> None:
+        """The table `faulty`: each record with a fault, with its first one; a fault in a list sets the record aside."""
+        parts = " UNION ALL ".join(
+            f"SELECT raw_ref, {n} AS rank, '{name}' AS entity, fault FROM \"typed_{name}\" WHERE fault IS NOT NULL"
+            for n, name in enumerate(mapping.entities)
+        )
+        self.session.execute(
+            f"CREATE OR REPLACE TEMP TABLE faulty AS SELECT raw_ref, entity, fault FROM ({parts}) "
+            "QUALIFY row_number() OVER (PARTITION BY raw_ref ORDER BY rank, fault.field, fault.code, fault.value) = 1"
+        )
+
+    def _quarantine(self, source: Source, mapping: ObjectMapping) -> Path:
+        """Rows of the quarantine for the faulty records, one per distinct record."""
+        money = _amount_at_risk(mapping)
+        legal_entity = "NULL" if source.legal_entity is None else f"'{source.legal_entity}'"
+        return self.session.spool(
+            f"""
+            WITH shown AS (
+              SELECT r.raw_ref, r.fetched_at, sha256(r.record) AS record_digest, f.entity, k.*,
+                {{'code': f.fault.code, 'field': f.fault.field, 'value': {masked("f.fault.value")},
+                  'expected': f.fault.expected}} AS fault
+              FROM raw r
+              JOIN faulty f ON f.raw_ref = r.raw_ref
+              JOIN ({record_columns(mapping)}) k(ref, id_text, amount_text, currency_text) ON k.ref = r.raw_ref
+            )
+            SELECT '{source.name}' AS source, '{mapping.object}' AS object, record_digest, raw_ref,
+              CASE WHEN length(id_text) <= 255 THEN id_text END AS source_id,
+              {legal_entity} AS legal_entity_id, entity,
+              fault.code AS reason_code, {sentence("fault")} AS reason, nullif(fault.field, '') AS field,
+              fault.value AS value, {money} AS amount, c.code AS currency, fetched_at, false AS superseded,
+              $run AS first_seen_run
+            FROM shown LEFT JOIN currencies c ON c.vendor = '{mapping.vendor}' AND c.code = currency_text
+            QUALIFY row_number() OVER (PARTITION BY record_digest ORDER BY raw_ref) = 1
+            """,
+            {"run": self.run_id},
+        )
+
+    # --- merging ---------------------------------------------------------------------------------
+
+    def _merge_main(self, source: str, mapping: ObjectMapping, replayed: bool) -> str:
+        """Merge the records themselves: of the versions of one record the newest stays (or the first received)."""
+        name = mapping.main
+        order = "DESC" if mapping.entities[name].keep == "newest" else "ASC"
+        merged = self.session.spool(
+            f"""
+            SELECT * FROM ({self._candidates(source, name, replayed)})
+            QUALIFY row_number() OVER (PARTITION BY source_id ORDER BY source_version {order}, raw_ref) = 1
+            """
+        )
+        self._merged[name][source] = merged
+        self.session.bind(f"now_{name}", merged)
+        return name
+
+    def _merge_list(self, source: str, name: str, main: str, replayed: bool) -> None:
+        """Merge rows made from a list: those of the surviving version of each record, and no others."""
+        merged = self.session.spool(
+            f"""
+            SELECT c.* FROM ({self._candidates(source, name, replayed)}) c
+            SEMI JOIN "now_{main}" m ON m.raw_ref = c.raw_ref
+            QUALIFY row_number() OVER (PARTITION BY c.source_id ORDER BY c.raw_ref) = 1
+            """
+        )
+        self._merged[name][source] = merged
+        self.session.bind(f"now_{name}", merged)
+
+    def _candidates(self, source: str, name: str, replayed: bool) -> str:
+        new = f'SELECT * EXCLUDE (fault) FROM "typed_{name}" t ANTI JOIN faulty f ON f.raw_ref = t.raw_ref'
+        if replayed:
+            return new
+        return f"SELECT * FROM \"base_{name}\" WHERE source = '{source}' UNION ALL BY NAME {new}"
+
+    def _count(self, source: str, mapping: ObjectMapping, main: str, extracts: Sequence[ExtractRef]) -> None:
+        """Count per extract and prove that no record was lost or invented."""
+        rows = self.session.rows(
+            f"""
+            WITH landed AS (SELECT extract_id, count(*) AS n FROM pages GROUP BY 1),
+            bad AS (SELECT split_part(raw_ref, '/', 3) AS extract_id, count(*) AS n FROM faulty GROUP BY 1),
+            typed AS (
+              SELECT split_part(raw_ref, '/', 3) AS extract_id, count(*) AS n FROM "typed_{main}" t
+              ANTI JOIN faulty f ON f.raw_ref = t.raw_ref GROUP BY 1
+            ),
+            kept AS (SELECT split_part(raw_ref, '/', 3) AS extract_id, count(*) AS n FROM "now_{main}" GROUP BY 1)
+            SELECT extract_id, landed.n, coalesce(typed.n, 0), coalesce(kept.n, 0), coalesce(bad.n, 0)
+            FROM landed
+            LEFT JOIN typed USING (extract_id) LEFT JOIN kept USING (extract_id) LEFT JOIN bad USING (extract_id)
+            """
+        )
+        found = {extract: counts for extract, *counts in rows}
+        total = [0, 0, 0, 0]
+        for extract in extracts:
+            records, typed, kept, bad = found.get(extract.extract_id, (0, 0, 0, 0))
+            where = f"{source}/{mapping.object}/{extract.extract_id}"
+            if records != extract.records:
+                raise DataError("pages do not hold the records their extract counted", record=where,
+                                expected=extract.records, got=records)  # fmt: skip
+            if records != typed + bad or kept > typed:
+                raise DataError("rows in are not rows out + quarantined", record=where, expected=records,
+                                got=f"{typed} typed, {kept} kept, {bad} quarantined")  # fmt: skip
+            self._read_log.append(
+                {"source": source, "object": mapping.object, "extract_id": extract.extract_id, "records": records,
+                 "rows": kept, "merged": typed - kept, "quarantined": bad, "run_id": self.run_id}
+            )  # fmt: skip
+            total = [a + b for a, b in zip(total, (records, kept, typed - kept, bad), strict=True)]
+        unique, distinct = self.session.rows(f'SELECT count(*), count(DISTINCT source_id) FROM "now_{main}"')[0]
+        if unique != distinct:
+            raise DataError("a record has two current versions", record=f"{source}/{mapping.object}")
+        self.counts.append(ObjectCount(source, mapping.object, *total))
+
+    # --- linking and writing -----------------------------------------------------------------------
+
+    def write(self) -> dict[str, int]:
+        """Link what changed, write every changed table, and return the new versions."""
+        changed = {name for name, parts in self._merged.items() if parts}
+        fingerprint = self._bind_mappings()
+        new_rules = ("*", "mappings", fingerprint) not in self._known
+        if not changed and not new_rules and not self._read_log and not self._replaced:
+            return {}
+        for name in ENTITIES:
+            self._bind_merged(name)
+        tables: dict[str, int] = {}
+        crosswalk = self._crosswalk()
+        if crosswalk is not None:
+            tables["crosswalk"] = self.lake.write("crosswalk", crosswalk)
+            changed.add("crosswalk")
+        for name in affected(changed | (set(ENTITIES) if new_rules else set())):
+            tables[name] = self.lake.write(name, self._link(name))
+        quarantine = self._quarantine_now()
+        self.session.bind("quarantine", quarantine, schema.table("quarantine").arrow)
+        tables["quarantine"] = self.lake.write("quarantine", quarantine)
+        tables["conformed_extracts"] = self.lake.write("conformed_extracts", self._log_now(fingerprint))
+        return tables
+
+    def _bind_mappings(self) -> str:
+        """Views of finance's mappings; returns the hash of everything links depend on besides records."""
+        rules = CrosswalkRules(**self._rules())
+        products = mapped_ids(self.config, "products")
+        customers = mapped_ids(self.config, "customers")
+        self._crosswalk_rules = rules
+        self.session.bind("product_rows", mapping_table(products, self.kinds))
+        self.session.bind("customer_mapping", mapping_table(customers, self.kinds))
+        masters = [name for name, kind in self.kinds.items() if kind == rules.master]
+        self.session.bind("master_sources", pa.table({"source": pa.array(masters, pa.string())}))
+        zones = [(e.id, e.zone) for e in self._entities.entities]
+        ids = [
+            [r.source, r.source_id, r.canonical_id, r.family, r.valid_from, r.valid_to] for r in (*products, *customers)
+        ]
+        statements = [statement(name) for name in ENTITIES]
+        return content_hash(
+            [[rules.master, rules.prefix, rules.by_name], ids, zones, sorted(self.kinds.items()), statements]
+        )
+
+    def _rules(self) -> dict[str, Any]:
+        return dict(self.config.load_yaml("conform/crosswalk.yaml") or {})
+
+    def _bind_merged(self, name: str) -> None:
+        """The view `merged_<name>`: what other sources had, and the parts made by this call."""
+        parts = self._merged[name]
+        listed = ", ".join(f"'{source}'" for source in parts)
+        query = f'SELECT * FROM "base_{name}"' + (f" WHERE source NOT IN ({listed})" if parts else "")
+        for path in parts.values():
+            query += f" UNION ALL BY NAME SELECT * FROM read_parquet('{path}')"
+        self.session.execute(f'CREATE OR REPLACE TEMP VIEW "merged_{name}" AS {query}')
+        version = self.base.get(name)
+        files = [] if version is None else self.lake.files(name, version)
+        self.session.bind(name, files, schema.table(name).arrow)
+
+    def _crosswalk(self) -> Path | None:
+        """The crosswalk as it is now; None if it is what it was."""
+        now = self.session.spool(self._with_rules("crosswalk"))
+        self.session.bind("crosswalk", now)
+        self.session.execute(
+            "CREATE OR REPLACE TEMP VIEW customer_of AS SELECT source, source_id, canonical_id, decided_by "
+            "FROM crosswalk WHERE entity = 'customer' AND canonical_id IS NOT NULL"
+        )
+        self.session.execute(f"CREATE OR REPLACE TEMP TABLE product_mapping AS {self._with_rules('product_mapping')}")
+        names = ", ".join(schema.table("crosswalk").names)
+        difference = self.session.scalar(
+            f"SELECT count(*) FROM ((SELECT {names} FROM crosswalk EXCEPT SELECT {names} FROM base_crosswalk) "
+            f"UNION ALL (SELECT {names} FROM base_crosswalk EXCEPT SELECT {names} FROM crosswalk))"
+        )
+        return now if difference or "crosswalk" not in self.base else None
+
+    def _with_rules(self, name: str) -> str:
+        """A statement with the crosswalk's two settings put in: a view cannot hold parameters, and both are checked."""
+        rules = self._crosswalk_rules
+        return statement(name).replace("$prefix", f"'{rules.prefix}'").replace("$by_name", str(bool(rules.by_name)))
+
+    def _link(self, name: str) -> Path:
+        columns = ", ".join(f'"{c}"' for c in schema.table(name).names)
+        linked = self.session.spool(f"SELECT {columns} FROM ({statement(name)})")
+        self.session.bind(name, linked, schema.table(name).arrow)
+        before, after = (self.session.scalar(f'SELECT count(*) FROM "{t}"') for t in (f"merged_{name}", name))
+        if before != after:
+            raise DataError("linking lost or repeated rows", record=name, expected=before, got=after)
+        return linked
+
+    def _quarantine_now(self) -> Path:
+        """The whole quarantine: what was there, less what was read again, plus what this call set aside."""
+        names = schema.table("quarantine").names
+        columns = ", ".join(names)
+        replaced = " OR ".join(f"(source = '{s}' AND object = '{o}')" for s, o in sorted(self._replaced)) or "false"
+        query = f"SELECT {columns} FROM base_quarantine WHERE NOT ({replaced})"
+        for path in self._quarantined.values():
+            query += f" UNION ALL SELECT {columns} FROM read_parquet('{path}')"
+        versions = " UNION ALL ".join(
+            f"SELECT source, '{o}' AS object, source_id, max(string_split(source_version, '~')[-1]) AS fetched "
+            f'FROM "merged_{m.main}" GROUP BY ALL'
+            for o, m in {o: m for ms in self._all_mappings() for o, m in ms.items()}.items()
+        )
+        chosen = ", ".join(f"q.{c}" for c in names if c not in ("superseded", "first_seen_run"))
+        return self.session.spool(
+            f"""
+            SELECT {chosen},
+              coalesce(v.fetched > strftime(q.fetched_at, '%Y-%m-%dT%H:%M:%S.%fZ'), false) AS superseded,
+              coalesce(b.first_seen_run, q.first_seen_run) AS first_seen_run
+            FROM ({query}) q
+            LEFT JOIN base_quarantine b USING (source, object, record_digest)
+            LEFT JOIN ({versions}) v ON v.source = q.source AND v.object = q.object AND v.source_id = q.source_id
+            QUALIFY row_number() OVER (PARTITION BY q.source, q.object, q.record_digest ORDER BY q.raw_ref) = 1
+            """
+        )
+
+    def _all_mappings(self) -> list[dict[str, ObjectMapping]]:
+        return [self._mappings_of(kind) for kind in sorted(set(self.kinds.values()))]
+
+    def _log_now(self, fingerprint: str) -> pa.Table:
+        shape = schema.table("conformed_extracts").arrow
+        rules = {"source": "*", "object": "mappings", "extract_id": fingerprint, "run_id": self.run_id}
+        counts = dict.fromkeys(("records", "rows", "merged", "quarantined"), 0)
+        self.session.bind("read_log", pa.Table.from_pylist([*self._read_log, rules | counts], schema=shape))
+        return self.session.sql(
+            "SELECT * FROM base_conformed_extracts b WHERE source <> '*' "
+            "AND (source, object, extract_id) NOT IN (SELECT (source, object, extract_id) FROM read_log) "
+            "UNION ALL SELECT * FROM read_log ORDER BY source, object, extract_id"
+        )
+
+    def amounts(self) -> dict[str, Decimal]:
+        """Money behind the records this call set aside, by currency."""
+        found: dict[str, Decimal] = {}
+        for path in self._quarantined.values():
+            for currency, amount in self.session.rows(
+                f"SELECT currency, sum(abs(amount)) FROM read_parquet('{path}') WHERE amount IS NOT NULL GROUP BY 1"
+            ):
+                found[currency] = found.get(currency, Decimal(0)) + amount
+        return found
+
+
+def _amount_at_risk(mapping: ObjectMapping) -> str:
+    """SQL of the money behind a faulty record, where both amount and currency can be read."""
+    if mapping.amounts == "major":
+        return "CASE WHEN c.code IS NOT NULL THEN TRY_CAST(amount_text AS DECIMAL(18,4)) END"
+    return (
+        "CASE WHEN regexp_full_match(amount_text, '-?[0-9]{1,14}') THEN CAST(TRY_CAST(amount_text AS DECIMAL(18,0)) * "
+        f"{MINOR_UNIT} AS DECIMAL(18,4)) END"
+    )
+
+
+# A record the landing could not read is told by its words; the field is looked for only in those few records.
+_RAW = """
+SELECT
+  source || '/' || object || '/' || extract_id || '/' || page_no || '#' || position AS raw_ref,
+  fetched_at, record,
+  CASE WHEN fault IS NOT NULL THEN {
+    'code': CASE WHEN contains(fault, 'NUL character') THEN 'nul_character'
+                 WHEN contains(fault, 'valid Unicode') OR contains(fault, 'UTF-8') THEN 'wrong_encoding'
+                 WHEN contains(fault, 'text of more than') THEN 'too_long'
+                 WHEN contains(fault, 'no JSON') THEN 'not_json'
+                 ELSE 'unreadable' END,
+    'field': CASE
+      WHEN NOT json_valid(record) THEN ''
+      WHEN contains(fault, 'NUL character') THEN coalesce(
+        list_filter(json_keys(record), lambda k: contains(record ->> ('$."' || k || '"'), chr(0)))[1], '')
+      WHEN contains(fault, 'text of more than') THEN coalesce(
+        list_filter(json_keys(record), lambda k: length(record ->> ('$."' || k || '"')) > 1048576)[1], '')
+      ELSE '' END,
+    'value': CASE WHEN NOT json_valid(record) THEN left(record, 200) END,
+    'expected': fault
+  } END AS record_fault
+FROM pages
+"""
