@@ -1,6 +1,7 @@
 # One command each; everything needs only Python 3.11-3.13, git and make.
 SHELL := /bin/bash
-PYTHON := $(shell command -v python3.12 || command -v python3.11 || command -v python3.13 || command -v python3)
+PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 BIN := .venv/bin
 RUN := env PYTHONDONTWRITEBYTECODE= $(BIN)/python
 
@@ -12,13 +13,12 @@ help: ## show this list
 env: .venv/.complete ## the pinned environment, packages installed in place
 
 .venv/.complete: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 14) else f"Tieout needs Python 3.11 to 3.13, this is {v[0]}.{v[1]}")'
+	@test -n "$(PYTHON)" || { echo "Tieout needs Python 3.11, 3.12 or 3.13; none was found" >&2; exit 1; }
 	@echo "building the environment in .venv with $(PYTHON)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -E '^uv==' requirements.txt | cut -d' ' -f1)"
 	@env PYTHONDONTWRITEBYTECODE= $(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.txt
-	@$(BIN)/uv pip install --quiet --no-deps --no-build-isolation-package tieout --python $(BIN)/python -e . 2>/dev/null \
-		|| $(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -e .
+	@$(BIN)/uv pip install --quiet --no-deps --python $(BIN)/python -e .
 	@touch $@
 
 demo: env ## a company in a box: three nights and a month end in real Airflow, then all again
