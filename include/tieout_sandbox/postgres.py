@@ -147,9 +147,9 @@ def binaries() -> Binaries:
 
 
 def start(folder: Path) -> Server:
-    """Start PostgreSQL on `folder`'s data (made if there is none) at a free port of 127.0.0.1.
+    """Start an empty PostgreSQL at a free port of 127.0.0.1; what an earlier one left in `folder` is ended and removed.
 
-    Passwords are random and new on every start. Raises SandboxError with the log's end.
+    Passwords are random. Raises SandboxError with the log's end.
     """
     programs = binaries()
     runner = _runner()
@@ -157,33 +157,21 @@ def start(folder: Path) -> Server:
     data = root / "data"
     password, superuser = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     _stop_left_over(data)
-    if not (data / "PG_VERSION").exists():
-        shutil.rmtree(data, ignore_errors=True)
-        _initdb(programs, data, runner)
-    elif (data / "PG_VERSION").read_text().strip() != str(programs.major):
-        raise SandboxError(
-            "the sandbox's data was made by another PostgreSQL",
-            record=str(data),
-            expected=programs.major,
-            got=(data / "PG_VERSION").read_text().strip(),
-            remedy="tieout sandbox down --purge",
-        )
+    shutil.rmtree(data, ignore_errors=True)
+    _initdb(programs, data, runner)
     _single_user(programs, data, f"ALTER ROLE postgres PASSWORD '{superuser}'", runner)
     server = _serve(programs, root, data, superuser, runner)
     with psycopg.connect(
         host=server.host, port=server.port, user="postgres", password=superuser, dbname="postgres", autocommit=True
     ) as connection:
-        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (ROLE,)).fetchone()
         connection.execute(
-            sql.SQL("{} ROLE {} LOGIN CREATEDB PASSWORD {}").format(
-                sql.SQL("ALTER" if known else "CREATE"), sql.Identifier(ROLE), sql.Literal(password)
-            )
+            sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(password))
         )
     return Server(server.host, server.port, server.process, programs, ROLE, password)
 
 
 def stop(process: ProcessId) -> None:
-    """Stop PostgreSQL: sessions are cut, the data stay."""
+    """Stop PostgreSQL: sessions are cut, the data stay until they are purged."""
     processes.stop(process, quick_signal=signal.SIGINT)
 
 

@@ -114,10 +114,8 @@ def _copy(connection: psycopg.Connection, moves: Iterable[ErpMove]) -> int:
             for move, row in zip(ordered, rows, strict=True):
                 move_id, company, author, written = row[0], row[1], row[8], row[9]
                 for line in move.lines:
-                    account = accounts[company, line.account]
-                    copy.write_row(
-                        (move_id, account, line.debit, line.credit, line.text or None, author, written, "valid", "valid")
-                    )
+                    amounts = (accounts[company, line.account], line.debit, line.credit, line.text or None)
+                    copy.write_row((move_id, *amounts, author, written, "valid", "valid"))
         cursor.executemany(
             "INSERT INTO account_journal_period (journal, period, state) VALUES (%s, %s, 'open')",
             sorted(journal_periods),

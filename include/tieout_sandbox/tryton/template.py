@@ -71,16 +71,18 @@ def companies(pg: postgres.Server, database: str, *, last_year: int | None = Non
     return key
 
 
-def ledger(
-    pg: postgres.Server, database: str, *, history_key: str, load: Callable[[postgres.Server, str], None]
-) -> str:
-    """Make `database` with a history: `load` fills it, `history_key` names what it fills it with."""
+def ledger(pg: postgres.Server, database: str, *, history_key: str, load: Callable[[str], None]) -> str:
+    """Make `database` with companies, charts and a history that `load(database)` fills in.
+
+    `history_key` names what it is filled with; the loading code is part of the key.
+    """
 
     def make() -> None:
         companies(pg, database)
-        load(pg, database)
+        load(database)
 
-    key = content_key(_companies_key(pg, datetime.now(UTC).year), history_key)
+    code = content_key(environment.HERE / "history.py")
+    key = content_key(_companies_key(pg, datetime.now(UTC).year), code, history_key)
     _from_cache(pg, database, f"ledger-{key[:16]}", make)
     return key
 

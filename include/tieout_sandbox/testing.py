@@ -1,0 +1,105 @@
+"""Pytest fixtures that start real servers of the sandbox: `pytest_plugins = ["tieout_sandbox.testing"]`.
+
+`erp` is an ERP with companies, charts and an empty ledger of its own per test module (a copy of a template, one
+second); `sandbox` the whole company with its history, once per session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tieout import erp as erp_port
+from tieout.erp.jsonrpc import JsonRpc
+from tieout.settings import Connection
+from tieout_sandbox import control, postgres
+from tieout_sandbox.tryton import chart, server, template
+
+ERP_CONFIG: dict[str, Any] = {
+    "companies": {company["id"]: company["id"] for company in chart.COMPANIES},
+    "journal": "TIE",
+    "dimensions": list(chart.DIMENSIONS),
+    "tries": 2,
+    "pause_ms": 20,
+}
+
+
+@dataclass
+class ErpTemplate:
+    """A PostgreSQL of the session with one database that holds companies and charts and is only ever copied."""
+
+    pg: postgres.Server
+    folder: Path
+    name: str
+    numbers: Iterator[int] = field(default_factory=count)
+
+
+@dataclass
+class Erp:
+    """A running ERP with an empty ledger."""
+
+    pg: postgres.Server
+    folder: Path
+    database: str
+    server: server.ErpServer
+
+    def connection(self, login: str = chart.POSTER) -> Connection:
+        """How a user (`tieout_poster`, `accountant`, `admin`) logs in."""
+        return Connection("tryton", self.server.url, login, self.server.passwords[login], self.database)
+
+    def ledger(self, **config: Any) -> erp_port.Ledger:
+        """The adapter as Tieout's poster; keywords override the configuration."""
+        return erp_port.connect("tryton", self.connection(), ERP_CONFIG | config)
+
+    def rpc(self, login: str = "admin") -> JsonRpc:
+        """A bare client, for what Tieout itself never does: closing periods, breaking things."""
+        return JsonRpc(self.connection(login), timeout=(5, 60), tries=1, pause=0.1)
+
+    def stop(self) -> None:
+        """Take the ERP down; its database stays."""
+        server.stop(self.server.process)
+
+    def restart(self) -> None:
+        """Bring it back at another port with other passwords."""
+        self.stop()
+        self.server = server.start(self.folder, self.pg, [self.database])
+
+
+@pytest.fixture(scope="session")
+def erp_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ErpTemplate]:
+    """PostgreSQL with the template; the first time ever this takes half a minute, then a second or two."""
+    folder = tmp_path_factory.mktemp("erp")
+    with postgres.temporary(folder / "postgres") as pg:
+        template.companies(pg, "erp_template")
+        yield ErpTemplate(pg, folder, "erp_template")
+
+
+@pytest.fixture(scope="module")
+def erp(erp_template: ErpTemplate) -> Iterator[Erp]:
+    """An ERP with an empty ledger for this module."""
+    database = f"erp_{next(erp_template.numbers)}"
+    folder = erp_template.folder / database
+    folder.mkdir(mode=0o700)
+    erp_template.pg.create(database, template=erp_template.name)
+    running = Erp(erp_template.pg, folder, database, server.start(folder, erp_template.pg, [database]))
+    try:
+        yield running
+    finally:
+        running.stop()
+        erp_template.pg.drop(database)
+
+
+@pytest.fixture(scope="session")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[control.State]:
+    """The whole company at scale 1, the clock at the first demo night. Tests that post use an own `erp`."""
+    home = tmp_path_factory.mktemp("sandbox")
+    state = control.up(home)
+    try:
+        yield state
+    finally:
+        control.down(home)
