@@ -18,6 +18,10 @@ from tieout.errors import DataError
 if TYPE_CHECKING:
     from tieout.settings import Settings
 
+_FORMATS = {
+    ".parquet": "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880",
+    ".csv": "FORMAT csv, HEADER true",
+}
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
 
@@ -76,13 +80,14 @@ class Engine:
         return self.rows(query, params)[0][0]
 
     def copy(self, query: str, path: str | Path, params: Mapping[str, Any] | Sequence[Any] | None = None) -> Path:
-        """Stream a query's rows into one Parquet file (zstd), written under another name and renamed when whole."""
+        """Stream a query's rows into one file, written under another name and renamed when whole.
+
+        Parquet (zstd), or CSV with a heading where the path ends so.
+        """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.partial")
-        self.connection.execute(
-            f"COPY ({query}) TO {_text(str(partial))} (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880)", params
-        )
+        self.connection.execute(f"COPY ({query}) TO {_text(str(partial))} ({_FORMATS[target.suffix]})", params)
         partial.replace(target)
         return target
 

@@ -1,0 +1,134 @@
+"""Gathers what a report shows from the published snapshot, the landed extracts and the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from tieout.entities import Entities
+from tieout.lake.engine import Engine
+from tieout.lake.landing import Landing
+from tieout.lake.tables import Lake
+from tieout.reports.data import ReportData, Row
+from tieout.store import Store
+from tieout.store.batches import select_batches
+
+_TABLES = (
+    "breaks",
+    "breaks_gone",
+    "totals",
+    "journals",
+    "journal_lines",
+    "journal_drilldown",
+    "quarantine",
+    "conformed_extracts",
+)
+
+# Drill-down rows beyond what a workbook holds stay in the result table.
+_DRILLDOWN_ROWS = 100_000
+
+
+def gather(
+    business_date: date,
+    *,
+    engine: Engine,
+    lake: Lake,
+    snapshot: Mapping[str, int],
+    landing: Landing,
+    store: Store,
+    entities: Entities,
+    title: str,
+    definitions: Mapping[str, str],
+    sources: Sequence[str],
+    gate: Sequence[Row] = (),
+    proof: Sequence[Row] = (),
+    foreign: Sequence[Row] = (),
+    backlog: Sequence[Row] = (),
+    unproven: Sequence[str] = (),
+) -> ReportData:
+    """The report's data for a business date.
+
+    Journals are those of the date's own slots and every earlier one that is not yet done with. `sources` names the
+    configured sources; `gate`, `proof`, `foreign`, `backlog` and `unproven` are as in `ReportData`.
+    """
+    lake.bind(engine, snapshot, _TABLES)
+    on_date = {"day": business_date}
+    states = _journal_states(store)
+    journals = [
+        {**journal, **states.get(journal["run_key"], {"state": "planned", "erp_number": None})}
+        for journal in _rows(engine, "SELECT * FROM journals WHERE business_date <= $day ORDER BY run_key", on_date)
+    ]
+    done = ("posted", "reversed", "manually_resolved", "rejected_by_approver")
+    journals = [j for j in journals if j["business_date"] == business_date or j["state"] not in done]
+    keys = {"keys": [j["run_key"] for j in journals]}
+    return ReportData(
+        business_date=business_date,
+        title=title,
+        entities={e.id: e.functional_currency for e in entities.entities},
+        sources=_inputs(engine, landing, sources),
+        gate=tuple(gate),
+        breaks=_rows(engine, "SELECT * FROM breaks WHERE business_date = $day ORDER BY ALL", on_date),
+        gone=_rows(engine, "SELECT * FROM breaks_gone WHERE business_date = $day ORDER BY ALL", on_date),
+        totals=_rows(engine, "SELECT * FROM totals WHERE business_date = $day ORDER BY ALL", on_date),
+        journals=tuple(journals),
+        journal_lines=_rows(
+            engine,
+            "SELECT * FROM journal_lines WHERE run_key IN (SELECT unnest($keys)) ORDER BY run_key, line_no",
+            keys,
+        ),
+        drilldown=_rows(
+            engine,
+            "SELECT * FROM journal_drilldown WHERE run_key IN (SELECT unnest($keys)) "
+            f"ORDER BY run_key, line_no, event_id LIMIT {_DRILLDOWN_ROWS}",
+            keys,
+        ),
+        proof=tuple(proof),
+        foreign=tuple(foreign),
+        quarantine=_rows(engine, "SELECT * FROM quarantine WHERE NOT superseded ORDER BY source, object, raw_ref", {}),
+        backlog=tuple(backlog),
+        unproven=tuple(unproven),
+        definitions=dict(definitions),
+    )
+
+
+def _rows(engine: Engine, query: str, params: Mapping[str, Any]) -> tuple[Row, ...]:
+    return tuple(engine.sql(query, params).to_pylist())
+
+
+def _inputs(engine: Engine, landing: Landing, sources: Sequence[str]) -> tuple[Row, ...]:
+    """One row per object read: how far, how many records, and whether an independent total confirmed them."""
+    counts = {
+        (source, obj): (records, rows + merged, quarantined)
+        for source, obj, records, rows, merged, quarantined in engine.rows(
+            "SELECT source, object, sum(records)::BIGINT, sum(rows)::BIGINT, sum(merged)::BIGINT, "
+            "sum(quarantined)::BIGINT FROM conformed_extracts GROUP BY ALL ORDER BY ALL"
+        )
+    }
+    rows: list[Row] = []
+    for source in sources:
+        latest = {extract.object: extract for extract in landing.extracts(source)}
+        for obj, extract in sorted(latest.items()):
+            records, conformed, quarantined = counts.get((source, obj), (0, 0, 0))
+            rows.append(
+                {
+                    "source": source,
+                    "object": obj,
+                    "complete_until": extract.window_hi,
+                    "records": records,
+                    "conformed": conformed,
+                    "quarantined": quarantined,
+                    "control": "proven" if extract.control.proven else "unproven",
+                }
+            )
+    return tuple(rows)
+
+
+def _journal_states(store: Store) -> dict[str, dict[str, Any]]:
+    """State and ERP number of every journal: the batch's state once it is sent, so `posted` means read back."""
+    with store.reading() as session:
+        return {
+            journal.run_key: {"state": batch.state, "erp_number": journal.erp_number}
+            for batch in select_batches(session)
+            for journal in batch.journals
+        }
