@@ -22,6 +22,7 @@ from tieout.errors import TieoutError
 from tieout.settings import Settings
 from tieout_sandbox import control
 from tieout_sandbox.airflow import USER, Airflow, Client, TaskState, start_airflow
+from tieout_sandbox.company_store import stored_company
 from tieout_sandbox.processes import ProcessId, SandboxError, stop
 from tieout_sandbox.summary import Observed, observe_month_end, observe_night, show, summarise
 
@@ -96,7 +97,8 @@ def _night(client: Client, settings: Settings, options: Options, narrator: Narra
         client, narrator, "nightly_reconciliation", f"night__{day}__{turn}", {"business_date": str(day)}, str(day)
     )
     run_id = f"nightly_reconciliation.night__{day}__{turn}"
-    return observe_night(settings, run_id, day, seconds, options.seed, options.scale, options.clean)
+    company = stored_company(options.seed, options.scale, options.clean)
+    return observe_night(settings, run_id, day, seconds, company)
 
 
 def _month_end(client: Client, settings: Settings, options: Options, narrator: Narrator) -> Observed:
@@ -135,10 +137,14 @@ def start(options: Options, narrator: Narrator) -> Airflow:
     options.run.chmod(0o700)
     _empty_data_root(options.data)
     narrator.say("starting the company: ERP, billing, CRM, support")
-    control.up(
-        options.run / "sandbox", seed=options.seed, scale=options.scale, clean=options.clean, now=night_clock(NIGHTS[0])
+    company = control.up(
+        options.run / "sandbox",
+        seed=options.seed,
+        scale=options.scale,
+        clean=options.clean,
+        now=night_clock(NIGHTS[0]),
+        say=lambda text: narrator.say(f"  {text}"),
     )
-    connections = json.loads((options.run / "sandbox" / "connections.json").read_text())
     _upgrade_store(options)
     narrator.say("starting Airflow")
     home = options.run / "airflow"
@@ -149,7 +155,7 @@ def start(options: Options, narrator: Narrator) -> Airflow:
         "TIEOUT_SCHEDULE": "off",
         "TIEOUT_RETRY_SECONDS": "2",
     }
-    airflow = start_airflow(home, connections=connections, env=env)
+    airflow = start_airflow(home, connections=company.connections, env=env)
     _remember(options, airflow)
     narrator.say(f"Airflow answers on {airflow.url}")
     return airflow
@@ -162,8 +168,7 @@ def down(options: Options) -> None:
         for process in json.loads(remembered.read_text()):
             stop(ProcessId(**process))
         remembered.unlink()
-    if (options.run / "sandbox" / "state.json").exists():
-        control.down(options.run / "sandbox")
+    control.down(options.run / "sandbox")
 
 
 def _remember(options: Options, airflow: Airflow) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from tieout.settings import Settings
 from tieout.store import Store
-from tieout_sandbox.company import generate
+from tieout_sandbox.company.model import Company
 from tieout_sandbox.scoring import Score, score
 
 
@@ -40,14 +40,11 @@ class Observed:
         return sum(counts["posted"] for counts in self.journals.values())
 
 
-def observe_night(
-    settings: Settings, run_id: str, day: date, seconds: float, seed: int, scale: int, clean: bool
-) -> Observed:
+def observe_night(settings: Settings, run_id: str, day: date, seconds: float, company: Company) -> Observed:
     """A night's facts, its breaks compared with the answer key at once, before a later run replaces them."""
     store = Store(settings.store)
     breaks = _breaks(settings, store, run_id, day)
-    labels = generate(seed=seed, scale=scale, clean=clean).labels
-    found = score(breaks, labels, day)
+    found = score(breaks, company.labels, day)
     return Observed(run_id, day, seconds, store.facts(run_id), found, _value(breaks))
 
 

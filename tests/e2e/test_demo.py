@@ -68,14 +68,13 @@ def test_everything_is_stopped_at_the_end(demo):
 def test_the_run_folder_belongs_to_its_owner_alone(demo):
     for folder in (demo.run, demo.run / "sandbox", demo.run / "airflow"):
         assert folder.stat().st_mode & 0o077 == 0, folder
-    for file in (demo.run / "sandbox" / "connections.json", demo.run / "airflow" / "passwords.json"):
-        assert file.stat().st_mode & 0o077 == 0, file
+    assert (demo.run / "airflow" / "passwords.json").stat().st_mode & 0o077 == 0
+    assert not (demo.run / "sandbox" / "connections.json").exists()
 
 
 def secrets_of(demo) -> dict[str, bytes]:
     """Every credential of the demo by the name of its place."""
-    connections = json.loads((demo.run / "sandbox" / "connections.json").read_text())
-    found = {name: json.loads(text).get("password") for name, text in connections.items()}
+    found = {name: json.loads(text).get("password") for name, text in demo.connections.items()}
     found |= json.loads((demo.run / "airflow" / "passwords.json").read_text())
     return {name: value.encode() for name, value in found.items() if value}
 
