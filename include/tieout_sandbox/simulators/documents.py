@@ -208,7 +208,7 @@ class DocumentStore:
         where, params = _current(collection, now, query)
         limit = -1 if query.limit is None else query.limit
         sql = (
-            f"SELECT id, version, stamp, visible_at, body FROM documents WHERE {where} "  # noqa: S608
+            f"SELECT id, version, stamp, visible_at, body FROM documents WHERE {where} "
             f"ORDER BY {query.order} LIMIT ? OFFSET ?"
         )
         for row in self.connection.execute(sql, (*params, limit, query.offset)).fetchall():
@@ -219,7 +219,7 @@ class DocumentStore:
         where, params = _current(collection, now, query)
         tail = f" GROUP BY {group_by} ORDER BY {group_by}" if group_by else ""
         return self.connection.execute(
-            f"SELECT {expressions} FROM documents WHERE {where}{tail}",  # noqa: S608
+            f"SELECT {expressions} FROM documents WHERE {where}{tail}",
             params,
         ).fetchall()
 

@@ -117,11 +117,15 @@ class Dial:
     def transport(self, method: str, path: str, query: str) -> Fault | None:
         """The first transport fault that fires on this request."""
         for fault in self.faults:
-            if fault.kind in TRANSPORT_KINDS and fault.kind != "duplicate_page" and self._fires(fault, method, path, query):
+            if (
+                fault.kind in TRANSPORT_KINDS
+                and fault.kind != "duplicate_page"
+                and self._fires(fault, method, path, query)
+            ):
                 return fault
         return None
 
-    def duplicate_page(self, method: str, path: str, query: str, *, follow_up: bool) -> bytes | None:
+    def duplicate_page(self, method: str, path: str, query: str, *, follow_up: bool) -> Any:
         """The page served before this one, where a duplicate_page fault fires on a follow-up page."""
         for fault in self.faults:
             if fault.kind != "duplicate_page" or not follow_up or fault.id not in self._last_pages:
@@ -145,9 +149,7 @@ class Dial:
                 continue
             chosen = _chosen(fault, records)
             if chosen and self._fires(fault, method, path, query):
-                records = [
-                    _spoilt(fault, system, object_name, r) if i in chosen else r for i, r in enumerate(records)
-                ]
+                records = [_spoilt(fault, system, object_name, r) if i in chosen else r for i, r in enumerate(records)]
         return records
 
     @staticmethod

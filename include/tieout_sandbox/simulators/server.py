@@ -182,7 +182,9 @@ def _control_routes(world: World) -> list[Route]:
     ]
 
 
-def serve(db: Path, credentials: dict[str, Any], *, port: int, now: int | None, announce: Callable[[int], None]) -> None:
+def serve(
+    db: Path, credentials: dict[str, Any], *, port: int, now: int | None, announce: Callable[[int], None]
+) -> None:
     """Answer on loopback until the process is told to end. `announce` gets the port once it answers."""
     store = DocumentStore.open(db)
     instant = now if now is not None else store.meta("now")

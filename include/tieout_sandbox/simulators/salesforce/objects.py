@@ -94,9 +94,8 @@ SOBJECTS: dict[str, SObject] = {
             "Account",
             "Accounts",
             "001",
-            "ParentId:reference>Account Type:picklist Industry:picklist AccountNumber:string Website:url "
-            "BillingStreet:textarea BillingCity:string BillingState:string BillingPostalCode:string "
-            "BillingCountry:string Legal_Entity__c:picklist Segment__c:picklist",
+            "ParentId:reference>Account Type:picklist Industry:picklist Website:url BillingCountry:string "
+            "Status__c:picklist Billing_Entity__c:picklist",
         ),
         _object(
             "Product2",
@@ -104,8 +103,8 @@ SOBJECTS: dict[str, SObject] = {
             "Products",
             "01t",
             "ProductCode:string Description:textarea Family:picklist IsActive:boolean StockKeepingUnit:string "
-            "SBQQ__ChargeType__c:picklist SBQQ__BillingFrequency__c:picklist SBQQ__SubscriptionPricing__c:picklist "
-            "QuantityUnitOfMeasure:picklist",
+            "QuantityUnitOfMeasure:picklist SBQQ__ChargeType__c:picklist SBQQ__SubscriptionPricing__c:picklist "
+            "Meter__c:string Support_Level__c:picklist",
             without="OwnerId",
         ),
         _object(
@@ -113,9 +112,8 @@ SOBJECTS: dict[str, SObject] = {
             "Opportunity",
             "Opportunities",
             "006",
-            "AccountId:reference>Account StageName:picklist Amount:currency Probability:percent CloseDate:date "
-            "Type:picklist IsClosed:boolean IsWon:boolean ForecastCategory:picklist "
-            "SBQQ__PrimaryQuote__c:reference>SBQQ__Quote__c ContractId:reference>Contract",
+            "AccountId:reference>Account StageName:picklist Amount:currency CloseDate:date Type:picklist "
+            "IsClosed:boolean IsWon:boolean SBQQ__PrimaryQuote__c:reference>SBQQ__Quote__c",
         ),
         _object(
             "Contract",
@@ -123,9 +121,8 @@ SOBJECTS: dict[str, SObject] = {
             "Contracts",
             "800",
             "AccountId:reference>Account ContractNumber:string Status:picklist StatusCode:picklist StartDate:date "
-            "EndDate:date ContractTerm:int ActivatedDate:datetime SBQQ__Quote__c:reference>SBQQ__Quote__c "
-            "SBQQ__Opportunity__c:reference>Opportunity SBQQ__RenewedContract__c:reference>Contract "
-            "Legal_Entity__c:picklist",
+            "EndDate:date ContractTerm:int SBQQ__Quote__c:reference>SBQQ__Quote__c "
+            "SBQQ__Opportunity__c:reference>Opportunity Legal_Entity__c:picklist",
             without="Name",
         ),
         _object(
@@ -135,21 +132,28 @@ SOBJECTS: dict[str, SObject] = {
             "a0Q",
             "SBQQ__Account__c:reference>Account SBQQ__Opportunity2__c:reference>Opportunity SBQQ__Status__c:picklist "
             "SBQQ__Type__c:picklist SBQQ__Primary__c:boolean SBQQ__StartDate__c:date SBQQ__EndDate__c:date "
-            "SBQQ__SubscriptionTerm__c:double SBQQ__NetAmount__c:currency "
-            "SBQQ__MasterContract__c:reference>Contract",
+            "SBQQ__NetAmount__c:currency SBQQ__MasterContract__c:reference>Contract Legal_Entity__c:picklist",
+        ),
+        _object(
+            "SBQQ__QuoteLine__c",
+            "Quote Line",
+            "Quote Lines",
+            "a0T",
+            "SBQQ__Quote__c:reference>SBQQ__Quote__c SBQQ__Product__c:reference>Product2 SBQQ__Quantity__c:double "
+            "SBQQ__NetPrice__c:currency SBQQ__NetTotal__c:currency",
+            without="OwnerId",
         ),
         _object(
             "SBQQ__Subscription__c",
             "Subscription",
             "Subscriptions",
-            "a0S",
+            "a0X",
             "SBQQ__Account__c:reference>Account SBQQ__Contract__c:reference>Contract "
             "SBQQ__Product__c:reference>Product2 SBQQ__Quantity__c:double SBQQ__NetPrice__c:currency "
-            "SBQQ__ListPrice__c:currency SBQQ__SubscriptionStartDate__c:date SBQQ__SubscriptionEndDate__c:date "
-            "SBQQ__StartDate__c:date SBQQ__EndDate__c:date SBQQ__TerminatedDate__c:date "
+            "SBQQ__SubscriptionStartDate__c:date SBQQ__SubscriptionEndDate__c:date SBQQ__TerminatedDate__c:date "
             "SBQQ__RevisedSubscription__c:reference>SBQQ__Subscription__c SBQQ__RootId__c:string "
-            "SBQQ__BillingFrequency__c:picklist SBQQ__ChargeType__c:picklist SBQQ__ProrateMultiplier__c:double "
-            "SBQQ__SubscriptionType__c:picklist",
+            "SBQQ__BillingFrequency__c:picklist Is_Trial__c:boolean Support_Level__c:picklist "
+            "Legal_Entity__c:picklist",
         ),
         _object(
             "Entitlement",
@@ -157,8 +161,7 @@ SOBJECTS: dict[str, SObject] = {
             "Entitlements",
             "550",
             "AccountId:reference>Account Type:picklist StartDate:date EndDate:date Status:picklist "
-            "ContractLineItemId:reference>ContractLineItem Contract_Line__c:string Level__c:picklist "
-            "AssetId:reference>Asset",
+            "Contract_Line__c:string Support_Level__c:picklist Legal_Entity__c:picklist",
             without="OwnerId",
         ),
     )
@@ -191,7 +194,7 @@ def describe(sobject: SObject, base: str) -> dict[str, Any]:
         "supportedScopes": [{"label": f"All {sobject.plural.lower()}", "name": "everything"}],
         "compactLayoutable": True,
         "urls": _urls(sobject, base)
-        | {"uiDetailTemplate": f"/{{ID}}", "uiEditTemplate": f"/{{ID}}/e", "uiNewRecord": f"/{sobject.prefix}/e"},
+        | {"uiDetailTemplate": "/{ID}", "uiEditTemplate": "/{ID}/e", "uiNewRecord": f"/{sobject.prefix}/e"},
     }
 
 
@@ -208,13 +211,33 @@ def basic(sobject: SObject, base: str) -> dict[str, Any]:
 
 def _flags(sobject: SObject) -> dict[str, Any]:
     flags: dict[str, Any] = dict.fromkeys(
-        "createable deletable feedEnabled layoutable mruEnabled queryable replicateable retrieveable searchable "
-        "triggerable undeletable updateable".split(),
+        [
+            "createable",
+            "deletable",
+            "feedEnabled",
+            "layoutable",
+            "mruEnabled",
+            "queryable",
+            "replicateable",
+            "retrieveable",
+            "searchable",
+            "triggerable",
+            "undeletable",
+            "updateable",
+        ],
         True,
     )
     flags |= dict.fromkeys(
-        "activateable customSetting deepCloneable deprecatedAndHidden hasSubtypes isInterface isSubtype "
-        "mergeable".split(),
+        [
+            "activateable",
+            "customSetting",
+            "deepCloneable",
+            "deprecatedAndHidden",
+            "hasSubtypes",
+            "isInterface",
+            "isSubtype",
+            "mergeable",
+        ],
         False,
     )
     return flags | {
@@ -269,15 +292,46 @@ def _describe_field(f: Field) -> dict[str, Any]:
     if relation and relation.endswith("__c"):
         relation = relation.removesuffix("__c") + "__r"
     false = dict.fromkeys(
-        "aiPredictionField autoNumber calculated cascadeDelete caseSensitive dependentPicklist deprecatedAndHidden "
-        "displayLocationInDecimal encrypted externalId formulaTreatNullNumberAsZero highScaleNumber htmlFormatted "
-        "namePointing polymorphicForeignKey queryByDistance restrictedDelete restrictedPicklist searchPrefilterable "
-        "unique writeRequiresMasterRead".split(),
+        [
+            "aiPredictionField",
+            "autoNumber",
+            "calculated",
+            "cascadeDelete",
+            "caseSensitive",
+            "dependentPicklist",
+            "deprecatedAndHidden",
+            "displayLocationInDecimal",
+            "encrypted",
+            "externalId",
+            "formulaTreatNullNumberAsZero",
+            "highScaleNumber",
+            "htmlFormatted",
+            "namePointing",
+            "polymorphicForeignKey",
+            "queryByDistance",
+            "restrictedDelete",
+            "restrictedPicklist",
+            "searchPrefilterable",
+            "unique",
+            "writeRequiresMasterRead",
+        ],
         False,
     )
     none = dict.fromkeys(
-        "calculatedFormula compoundFieldName controllerName defaultValue defaultValueFormula extraTypeInfo "
-        "filteredLookupInfo inlineHelpText mask maskType referenceTargetField relationshipOrder".split()
+        [
+            "calculatedFormula",
+            "compoundFieldName",
+            "controllerName",
+            "defaultValue",
+            "defaultValueFormula",
+            "extraTypeInfo",
+            "filteredLookupInfo",
+            "inlineHelpText",
+            "mask",
+            "maskType",
+            "referenceTargetField",
+            "relationshipOrder",
+        ]
     )
     return (
         false

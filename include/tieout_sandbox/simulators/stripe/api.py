@@ -387,7 +387,7 @@ def _balance(show: Presenter) -> dict[str, Any]:
     """What is available and what is pending, per currency, from every balance transaction so far."""
     split = "CASE WHEN json_extract(body, '$.available_on') <= ? THEN 'available' ELSE 'pending' END"
     rows = show.store.connection.execute(
-        f"SELECT json_extract(body, '$.currency'), {split}, SUM(json_extract(body, '$.net')) "  # noqa: S608
+        f"SELECT json_extract(body, '$.currency'), {split}, SUM(json_extract(body, '$.net')) "
         "FROM documents WHERE collection = ? AND visible_at <= ? AND superseded_at > ? GROUP BY 1, 2",
         (show.now, show.collection("balance_transactions"), show.now, show.now),
     ).fetchall()

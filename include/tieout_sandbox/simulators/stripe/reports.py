@@ -35,16 +35,35 @@ _PARAMETERS = {
     "timezone",
 }
 _ITEMIZED = {
-    "balance_change_from_activity": (
-        "balance_transaction_id,created_utc,created,available_on_utc,currency,gross,fee,net,reporting_category,"
-        "source_id,description"
-    ).split(","),
-    "payout_reconciliation": (
-        "automatic_payout_id,automatic_payout_effective_at_utc,balance_transaction_id,created_utc,available_on_utc,"
-        "reporting_category,currency,gross,fee,net,source_id,description"
-    ).split(","),
+    "balance_change_from_activity": [
+        "balance_transaction_id",
+        "created_utc",
+        "created",
+        "available_on_utc",
+        "currency",
+        "gross",
+        "fee",
+        "net",
+        "reporting_category",
+        "source_id",
+        "description",
+    ],
+    "payout_reconciliation": [
+        "automatic_payout_id",
+        "automatic_payout_effective_at_utc",
+        "balance_transaction_id",
+        "created_utc",
+        "available_on_utc",
+        "reporting_category",
+        "currency",
+        "gross",
+        "fee",
+        "net",
+        "source_id",
+        "description",
+    ],
 }
-_SUMMARY = "reporting_category,currency,count,gross,fee,net".split(",")
+_SUMMARY = ["reporting_category", "currency", "count", "gross", "fee", "net"]
 
 
 @dataclass(slots=True)
@@ -178,8 +197,7 @@ def _balance_rows(run: _Run, show: Presenter) -> Iterator[dict[str, Any]]:
         .and_("stamp >= ? AND stamp < ?", run.parameters["interval_start"], run.parameters["interval_end"])
         .and_("json_extract(body, '$.reporting_category') NOT IN ('payout', 'payout_reversal')")
     )
-    for row in _wanted(query, run, show):
-        yield row
+    yield from _wanted(query, run, show)
 
 
 def _payout_rows(run: _Run, show: Presenter) -> Iterator[dict[str, Any]]:

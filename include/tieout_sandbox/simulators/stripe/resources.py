@@ -59,7 +59,12 @@ RESOURCES: dict[str, Resource] = {
     for r in (
         _resource("customers", "customer", "rak_customer", "email", ignored=("test_clock",)),
         _resource(
-            "products", "product", "rak_product", booleans=("active", "shippable"), lists={"ids": "id"}, ignored=("url",)
+            "products",
+            "product",
+            "rak_product",
+            booleans=("active", "shippable"),
+            lists={"ids": "id"},
+            ignored=("url",),
         ),
         _resource(
             "prices",
@@ -86,9 +91,7 @@ RESOURCES: dict[str, Resource] = {
             "customer status subscription collection_method",
             ranges=("due_date",),
         ),
-        _resource(
-            "invoiceitems", "invoice item", "rak_invoice", "customer", parent="invoice", ignored=("pending",)
-        ),
+        _resource("invoiceitems", "invoice item", "rak_invoice", "customer", parent="invoice", ignored=("pending",)),
         _resource("credit_notes", "credit note", "rak_credit_note", "customer", parent="invoice"),
         _resource("charges", "charge", "rak_charge", "customer payment_intent transfer_group"),
         _resource("payment_intents", "payment_intent", "rak_payment_intent", "customer"),
@@ -117,9 +120,18 @@ _POSITION = "stamp, id"  # lines keep the order of their document: their stamp i
 LINES = Resource("lines", "line item", "rak_invoice", order=_POSITION)
 CREDIT_NOTE_LINES = Resource("credit_note_lines", "credit note line item", "rak_credit_note", order=_POSITION)
 
-SUBSCRIPTION_STATUSES = (
-    "active all canceled ended incomplete incomplete_expired past_due paused trialing unpaid".split()
-)
+SUBSCRIPTION_STATUSES = [
+    "active",
+    "all",
+    "canceled",
+    "ended",
+    "incomplete",
+    "incomplete_expired",
+    "past_due",
+    "paused",
+    "trialing",
+    "unpaid",
+]
 
 ID_PREFIXES = {
     "cus": "customers",
@@ -141,12 +153,35 @@ ID_PREFIXES = {
 _ADDRESS = {"city": None, "country": None, "line1": None, "line2": None, "postal_code": None, "state": None}
 _OFF: dict[str, Any] = {"enabled": False, "liability": None}
 _EVIDENCE = dict.fromkeys(
-    "access_activity_log billing_address cancellation_policy cancellation_policy_disclosure cancellation_rebuttal "
-    "customer_communication customer_email_address customer_name customer_purchase_ip customer_signature "
-    "duplicate_charge_documentation duplicate_charge_explanation duplicate_charge_id product_description receipt "
-    "refund_policy refund_policy_disclosure refund_refusal_explanation service_date service_documentation "
-    "shipping_address shipping_carrier shipping_date shipping_documentation shipping_tracking_number "
-    "uncategorized_file uncategorized_text".split()
+    [
+        "access_activity_log",
+        "billing_address",
+        "cancellation_policy",
+        "cancellation_policy_disclosure",
+        "cancellation_rebuttal",
+        "customer_communication",
+        "customer_email_address",
+        "customer_name",
+        "customer_purchase_ip",
+        "customer_signature",
+        "duplicate_charge_documentation",
+        "duplicate_charge_explanation",
+        "duplicate_charge_id",
+        "product_description",
+        "receipt",
+        "refund_policy",
+        "refund_policy_disclosure",
+        "refund_refusal_explanation",
+        "service_date",
+        "service_documentation",
+        "shipping_address",
+        "shipping_carrier",
+        "shipping_date",
+        "shipping_documentation",
+        "shipping_tracking_number",
+        "uncategorized_file",
+        "uncategorized_text",
+    ]
 )
 
 TEMPLATES: dict[str, dict[str, Any]] = {
