@@ -1,0 +1,7 @@
+"""Reconciliation of two sides: a definition in, SQL in the engine, matches, breaks and totals out. Pure: no store."""
+
+from tieout.reconcile.definition import Definition
+from tieout.reconcile.definition_file import json_schema, load_definition
+from tieout.reconcile.run import Reconciliation, reconcile, result_schema
+
+__all__ = ["Definition", "Reconciliation", "json_schema", "load_definition", "reconcile", "result_schema"]

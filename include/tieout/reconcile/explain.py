@@ -1,0 +1,215 @@
+"""Breaks and matches as people read them: a sentence, the parts of a difference, the next action, the owner."""
+
+from __future__ import annotations
+
+import re
+
+from tieout.reconcile.definition import BREAK_TYPES, Definition
+from tieout.reconcile.session import Session
+from tieout.reconcile.sides import SIDES
+from tieout.reconcile.sql import AMOUNT, minor_unit, text
+
+# A bracket is dropped where one of its placeholders has no value.
+SENTENCES: dict[str, str] = {
+    "missing_left": "{record} {key}[ of {label}][ over {amount}] is in {right_name} but not in {left_name}.",
+    "missing_right": "{record} {key}[ of {label}][ over {amount}] is in {left_name} but not in {right_name}.",
+    "duplicate": "{record} {key}[ of {label}] is there more than once: {left_rows} in {left_name}[ ({left_amount})], "
+    "{right_rows} in {right_name}[ ({right_amount})].",
+    "amount": "{record} {key}[ of {label}]: {field} is {left_value} in {left_name} but {right_value} in {right_name}"
+    "[, a difference of {difference}][ ({parts})].",
+    "currency": "{record} {key}[ of {label}] is in {left_value} in {left_name} but in {right_value} in {right_name}"
+    "[ ({left_amount} against {right_amount})].",
+    "timing": "{record} {key}[ of {label}][ over {amount}][ is in {present_name} and still expected in {absent_name}]"
+    "[ is dated {left_value} in {left_name} and {right_value} in {right_name}].",
+    "cut_off": "{record} {key}[ of {label}][ over {amount}] belongs to {left_period} in {left_name} but to {right_period} "
+    "in {right_name}.",
+    "status": "{record} {key}[ of {label}][ over {amount}]: {field} is {left_value} in {left_name} but {right_value} in "
+    "{right_name}.",
+    "attribute": "{record} {key}[ of {label}]: {field} is {left_value} in {left_name} but {right_value} in {right_name}.",
+    "mapping": "{record} {key}[ of {label}][ over {amount}] cannot be processed: {reason}.",
+    "orphan": "{record} {key}[ of {label}][ over {amount}] belongs to nothing known: {reason}.",
+    "ambiguous": "{record} {key}[ of {label}][ over {amount}] fits more than one counterpart: {rivals}.",
+    "suggested_match": "{record} {key}[ of {label}][ over {amount}] probably belongs to {rivals}.",
+}
+ACTIONS: dict[str, str] = {
+    "missing_left": "Find out why {left_name} has no such record; record it there, or void it in {right_name}.",
+    "missing_right": "Find out why it never reached {right_name}; record it there, or void it in {left_name}.",
+    "duplicate": "Keep one record and reverse or delete the surplus one.",
+    "amount": "Compare both records and correct the wrong one; post the difference if both are closed.",
+    "currency": "Correct the currency in the system that has it wrong; the amounts cannot be compared before.",
+    "timing": "Wait: it should clear by itself. It becomes a missing record if it does not.",
+    "cut_off": "Decide which period it belongs to and post a correction; this does not clear by itself.",
+    "status": "Bring the system that lags behind to the right state.",
+    "attribute": "Correct the field in the system that does not own it.",
+    "mapping": "Add the missing mapping, then run again.",
+    "orphan": "Find the record it should belong to and correct the reference.",
+    "ambiguous": "Decide which of the candidates it belongs to.",
+    "suggested_match": "Accept or reject the suggestion.",
+}
+PARTS = ("fx", "tax", "fee", "withholding", "rounding", "partial_payment", "timing", "unexplained")
+_TOKEN = re.compile(r"\[([^\[\]]*)\]|\{([a-z_]+)\}|([^\[\]{}]+)")
+_IDS_SHOWN = 50
+
+
+def explain(session: Session, definition: Definition) -> None:
+    """Make `breaks` and `matches` from the groups, with everything people and data teams read."""
+    for side in SIDES:
+        session.make(f"{side}_members", _members(side))
+    session.make("priced", _priced(definition))
+    session.make("worded", _worded(definition))
+    session.make("breaks", _breaks(definition))
+    session.make("matches", _matches(definition))
+
+
+def _members(side: str) -> str:
+    """The ids of each group's rows; a very large group shows the first ones and how many more there are."""
+    return (
+        f"SELECT group_id, array_to_string(min(id, {_IDS_SHOWN}), '; ') || CASE WHEN count(*) > {_IDS_SHOWN}"
+        f" THEN '; and ' || (count(*) - {_IDS_SHOWN}) || ' more' ELSE '' END AS ids\n"
+        f"FROM {side}_links JOIN {side}_rows USING (row_no) GROUP BY group_id"
+    )
+
+
+def _priced(definition: Definition) -> str:
+    """Groups of breaks with the parts of their difference and what is at stake."""
+    currency = "coalesce(left_currency, right_currency)"
+    limit = f"{definition.rounding_minor_units} * greatest(left_rows, right_rows) * ({minor_unit(currency)})"
+    is_timing = "break_type IN ('timing', 'cut_off')"
+    tax = f"CASE WHEN break_type = 'amount' THEN coalesce(tax, 0) ELSE 0 END::{AMOUNT}"
+    rest = f"CASE WHEN {is_timing} THEN 0 ELSE difference - ({tax}) END::{AMOUNT}"
+    partial = "break_type = 'amount' AND coalesce(is_partial, false)"
+    rounding = f"break_type = 'amount' AND NOT coalesce(is_partial, false) AND abs({rest}) <= {limit}"
+    zero = f"CASE WHEN difference IS NOT NULL THEN 0::{AMOUNT} END"
+    value = "coalesce(nullif(abs(difference), 0), greatest(abs(left_amount), abs(right_amount)), abs(left_amount), abs(right_amount))"
+    parts = dict.fromkeys(PARTS, zero) | {
+        "tax": f"CASE WHEN difference IS NOT NULL THEN {tax} END",
+        "timing": f"CASE WHEN {is_timing} THEN difference ELSE {zero} END",
+        "partial_payment": f"CASE WHEN {partial} THEN {rest} ELSE {zero} END",
+        "rounding": f"CASE WHEN {rounding} THEN {rest} ELSE {zero} END",
+        "unexplained": f"CASE WHEN ({partial}) OR ({rounding}) THEN 0 ELSE {rest} END",
+    }
+    columns = [f"{expression} AS part_{part}" for part, expression in parts.items()]
+    columns += [
+        f"{value} AS value",
+        f"CASE WHEN left_currency <> right_currency THEN NULL ELSE {currency} END AS currency",
+    ]
+    columns.append("least(left_date, right_date) AS economic_date")
+    listed = ",\n  ".join(columns)
+    return f"SELECT *,\n  {listed}\nFROM groups WHERE break_type IS NOT NULL"
+
+
+def _worded(definition: Definition) -> str:
+    """Priced breaks with the words that sentences and actions are made of."""
+    shown_parts = ", ".join(
+        f"CASE WHEN part_{p} <> 0 THEN {text(p.replace('_', ' ').replace('fx', 'exchange rate') + ' ')} || money(part_{p}, currency) END"
+        for p in PARTS
+    )
+    named = "CASE WHEN named = 'left' THEN {} ELSE {} END"
+    left, right = definition.left, definition.right
+    words = {
+        "key": "group_key",
+        "entity": "entity",
+        "label": "label",
+        "record": named.format(text(left.record), text(right.record)),
+        "amount": named.format(
+            "coalesce(money(left_amount, left_currency), money(right_amount, right_currency))",
+            "coalesce(money(right_amount, right_currency), money(left_amount, left_currency))",
+        ),
+        "value": "money(value, currency)",
+        "difference": "CASE WHEN difference <> 0 THEN money(abs(difference), currency) END",
+        "parts": f"nullif(concat_ws(', ', {shown_parts}), '')",
+        "field": "replace(field, '_', ' ')",
+        "reason": "coalesce(reason, 'no reference')",
+        "rivals": "coalesce(rivals, CASE WHEN named = 'left' THEN r.ids ELSE l.ids END)",
+        "present_name": f"CASE WHEN right_rows = 0 THEN {text(left.name)} WHEN left_rows = 0 THEN {text(right.name)} END",
+        "absent_name": f"CASE WHEN right_rows = 0 THEN {text(right.name)} WHEN left_rows = 0 THEN {text(left.name)} END",
+    }
+    for side in SIDES:
+        words |= {
+            f"{side}_name": text(getattr(definition, side).name),
+            f"{side}_record": text(getattr(definition, side).record),
+            f"{side}_rows": f"{side}_rows::VARCHAR",
+            f"{side}_amount": f"money({side}_amount, {side}_currency)",
+            f"{side}_value": f"coalesce({side}_value, CASE WHEN field IS NOT NULL THEN 'empty' END)",
+            f"{side}_date": f"{side}_date::VARCHAR",
+            f"{side}_period": f"{side}_period",
+        }
+    listed = ",\n  ".join(f"{expression} AS w_{word}" for word, expression in words.items())
+    return (
+        f"SELECT p.*, coalesce(l.ids, '') AS left_ids, coalesce(r.ids, '') AS right_ids,\n  {listed}\n"
+        "FROM priced p LEFT JOIN left_members l USING (group_id) LEFT JOIN right_members r USING (group_id)"
+    )
+
+
+def _template(template: str) -> str:
+    """SQL that fills a sentence's placeholders; text in brackets vanishes where a placeholder in it has no value."""
+    pieces = []
+    for bracket, word, plain in _TOKEN.findall(template):
+        if bracket:
+            pieces.append(f"coalesce({_concatenated(bracket)}, '')")
+        else:
+            pieces.append(text(plain) if plain else f"coalesce(w_{word}, '–')")
+    sentence = " || ".join(pieces)
+    return f"upper(substr({sentence}, 1, 1)) || substr({sentence}, 2)"
+
+
+def _concatenated(template: str) -> str:
+    return " || ".join(text(plain) if plain else f"w_{word}" for _, word, plain in _TOKEN.findall(template))
+
+
+def _by_type(texts: dict[str, str]) -> str:
+    return f"CASE break_type {' '.join(f'WHEN {text(t)} THEN {expression}' for t, expression in texts.items())} END"
+
+
+def _breaks(definition: Definition) -> str:
+    sentences = {t: _template(definition.sentences.get(t, SENTENCES[t])) for t in BREAK_TYPES}  # type: ignore[call-overload]
+    actions = {t: _template(definition.actions.get(t, ACTIONS[t])) for t in BREAK_TYPES}  # type: ignore[call-overload]
+    owners = {t: text(definition.owner(t)) for t in BREAK_TYPES}
+    limits = " ".join(f"WHEN {text(c)} THEN {v:f}" for c, v in sorted(definition.materiality.items()) if c != "default")
+    default = f"{definition.materiality.get('default', 0):f}"
+    limit = f"CASE currency {limits} ELSE {default} END" if limits else default
+    plain = [
+        "break_type",
+        "pass_name",
+        "field",
+        "currency",
+        "left_rows",
+        "right_rows",
+        "left_amount",
+        "right_amount",
+        "difference",
+        "value",
+        "left_value",
+        "right_value",
+        "left_date",
+        "right_date",
+        "left_period",
+        "right_period",
+        "economic_date",
+        "label",
+        "reason",
+        "rivals",
+        "left_ids",
+        "right_ids",
+    ]
+    columns = [f"{text(definition.id)} AS definition_id", "entity AS legal_entity_id", "group_key AS break_key"]
+    order = "left_rows = 0, break_type, left_currency, right_currency, group_id"
+    columns.append(f"row_number() OVER (PARTITION BY entity, group_key ORDER BY {order}) AS ordinal")
+    columns += plain + [f"part_{p}" for p in PARTS]
+    columns.append(f"coalesce(value >= {limit}, true) AS is_material")
+    columns += [
+        f"{_by_type(owners)} AS owner",
+        f"{_by_type(sentences)} AS sentence",
+        f"{_by_type(actions)} AS next_action",
+    ]
+    return "SELECT " + ",\n  ".join(columns) + "\nFROM worded"
+
+
+def _matches(definition: Definition) -> str:
+    return (
+        f"SELECT {text(definition.id)} AS definition_id, entity AS legal_entity_id, pass_name, group_key AS match_key,\n"
+        "  row_number() OVER (PARTITION BY pass_name, entity, group_key ORDER BY group_id) AS ordinal,\n"
+        "  left_currency AS currency, left_rows, right_rows, left_amount, right_amount, difference, tolerated,\n"
+        "  l.ids AS left_ids, r.ids AS right_ids\n"
+        "FROM groups JOIN left_members l USING (group_id) JOIN right_members r USING (group_id)\nWHERE break_type IS NULL"
+    )

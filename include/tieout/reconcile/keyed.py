@@ -1,0 +1,211 @@
+"""The keyed pass: rows whose keys are equal belong together, and either agree or say what differs."""
+
+from __future__ import annotations
+
+from tieout.reconcile.definition import Comparison, Definition, KeyedPass
+from tieout.reconcile.groups import insert_groups
+from tieout.reconcile.session import Session
+from tieout.reconcile.sides import SIDES, SideName, open_rows
+from tieout.reconcile.sql import joined, text, within
+
+
+def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPass, index: int) -> None:
+    """Settle every key that both sides have; rows of keys on one side only stay open."""
+    keys = [f"key_{index}_{i}" for i in range(1, len(match_pass.on) + 1)]
+    for side in SIDES:
+        session.make(f"{side}_groups_{index}", _side_groups(definition, side, index, keys))
+    session.make(f"joined_{index}", _joined_groups(definition, match_pass, index, keys))
+    on = " AND ".join(f"r.{k} = g.{k}" for k in ("entity", *keys))
+    for side in SIDES:
+        session.run(
+            f"{side}_links",
+            f"INSERT INTO {side}_links SELECT r.row_no, g.group_id\n"
+            f"FROM ({open_rows(side, index, len(keys))}) r JOIN joined_{index} g ON {on}",
+        )
+    source = f"joined_{index} g"
+    repeated = _repeated_side(definition, match_pass)
+    if repeated:
+        session.make(f"repeated_{index}", _repeats(definition, index, repeated))
+        source += f" LEFT JOIN repeated_{index} d USING (group_id)"
+    session.run("groups", insert_groups(_group_columns(definition, match_pass, keys, bool(repeated)), source))
+
+
+def _side_groups(definition: Definition, side: SideName, index: int, keys: list[str]) -> str:
+    """One row per key of a side: how many rows, their sums, and the least and greatest of every other value."""
+    columns = ["entity", *keys, "count(*) AS rows", "min(currency) AS currency"]
+    columns += ["count(DISTINCT currency) > 1 AS mixed_currency", "sum(amount) AS amount", "min(day) AS day"]
+    columns += ["min(period) AS period", "max(period) AS last_period", "min(label) AS label"]
+    columns += ["min(proof_type) AS proof_type", "min(proof_reason) AS proof_reason"]
+    for c in definition.compare:
+        if c.kind in ("amount", "number"):
+            columns.append(f"sum(is_{c.name}) AS is_{c.name}")
+        else:
+            columns += [f"min(is_{c.name}) AS is_{c.name}", f"max(is_{c.name}) AS last_{c.name}"]
+            columns.append(f"count(is_{c.name}) NOT IN (0, count(*)) AS gap_{c.name}")
+    listed = ",\n  ".join(columns)
+    grouped = ", ".join(("entity", *keys))
+    return f"SELECT\n  {listed}\nFROM ({open_rows(side, index, len(keys))})\nGROUP BY {grouped}"
+
+
+def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, keys: list[str]) -> str:
+    """Both sides of every common key, with the type and field of what differs first (null: they agree)."""
+    shared = ", ".join(("entity", *keys))
+    columns = [f"(SELECT count(*) FROM groups) + row_number() OVER (ORDER BY {shared}) AS group_id", shared]
+    sides = [
+        "rows",
+        "currency",
+        "amount",
+        "day",
+        "period",
+        "label",
+        "proof_reason",
+        *(f"is_{c.name}" for c in definition.compare),
+    ]
+    columns += [f"{side[0]}.{c} AS {side}_{c}" for side in SIDES for c in sides]
+    columns += [f"{_differs(c)} AS differs_{c.name}" for c in definition.compare]
+    tests = _tests(definition, match_pass)
+    columns.append(f"CASE {' '.join(f'WHEN {when} THEN {kind}' for when, kind, _ in tests)} END AS break_type")
+    columns.append(f"CASE {' '.join(f'WHEN {when} THEN {field}' for when, _, field in tests)} END AS field")
+    listed = ",\n  ".join(columns)
+    return f"SELECT\n  {listed}\nFROM left_groups_{index} l JOIN right_groups_{index} r USING ({shared})"
+
+
+def _tests(definition: Definition, match_pass: KeyedPass) -> list[tuple[str, str, str]]:
+    """What makes a joined key a break, strongest evidence first: (condition, break type, field)."""
+    single = {"1:1": ("l", "r"), "1:N": ("l",), "N:1": ("r",)}[match_pass.cardinality]
+    tests = [(" OR ".join(f"{s}.rows > 1" for s in single), "'duplicate'", "NULL")]
+    tests.append(
+        (
+            "l.proof_type IS NOT NULL OR r.proof_type IS NOT NULL",
+            "coalesce(least(l.proof_type, r.proof_type), l.proof_type, r.proof_type)",
+            "NULL",
+        )
+    )
+    if definition.left.currency and definition.right.currency:
+        mixed = "l.mixed_currency OR r.mixed_currency OR l.currency IS DISTINCT FROM r.currency"
+        tests.append((mixed, "'currency'", "'currency'"))
+    for c in definition.compare:
+        kind = text(c.break_type)
+        if c.kind == "date" and c.periods:
+            kind = f"CASE WHEN {_other_period(c)} THEN 'cut_off' ELSE {kind} END"
+        tests.append((_differs(c), kind, text(c.name)))
+    return [(f"({when})", kind, field) for when, kind, field in tests]
+
+
+def _differs(c: Comparison) -> str:
+    """Whether a compared field differs between the groups `l` and `r`."""
+    own, last = f"is_{c.name}", f"last_{c.name}"
+    if c.kind in ("amount", "number"):
+        return f"NOT {within(f'l.{own}', f'r.{own}', c.tolerance, 'l.currency' if c.kind == 'amount' else None)}"
+    gaps = f"l.gap_{c.name} OR r.gap_{c.name} OR (l.{own} IS NULL) <> (r.{own} IS NULL)"
+    if c.kind != "date":
+        unequal = " OR ".join(f"l.{own} IS DISTINCT FROM {other}" for other in (f"r.{own}", f"l.{last}", f"r.{last}"))
+        return f"({gaps} OR {unequal})"
+    tests = [gaps]
+    if c.window:
+        tests.append(f"r.{own} - l.{last} < {c.window.earliest} OR r.{last} - l.{own} > {c.window.latest}")
+    if c.periods:
+        tests.append(_other_period(c))
+    return f"coalesce({' OR '.join(tests)}, false)"
+
+
+def _other_period(c: Comparison) -> str:
+    """Whether the two groups do not lie in one and the same period."""
+    return "coalesce(l.period <> r.period OR l.period <> l.last_period OR r.period <> r.last_period, false)"
+
+
+def _repeated_side(definition: Definition, match_pass: KeyedPass) -> SideName | None:
+    """The many side of a pass that sums amounts, where one row booked twice would make the sum too high."""
+    first = definition.first_amount
+    if first is None or first.break_type != "amount" or match_pass.cardinality == "1:1":
+        return None
+    return "right" if match_pass.cardinality == "1:N" else "left"
+
+
+def _repeats(definition: Definition, index: int, many: SideName) -> str:
+    """Groups whose surplus is exactly some extra copies of an amount that occurs more than once."""
+    first = definition.first_amount
+    assert first is not None  # noqa: S101  asked for by `_repeated_side`
+    one = "left" if many == "right" else "right"
+    column = f"is_{first.name}"
+    surplus = f"(g.{many}_{column} - g.{one}_{column})"
+    return (
+        f"SELECT DISTINCT group_id, 'duplicate' AS break_type FROM (\n  SELECT g.group_id, r.{column} AS copy, count(*) AS copies,"
+        f" any_value({surplus}) AS surplus\n  FROM joined_{index} g JOIN {many}_links USING (group_id)"
+        f" JOIN {many}_rows r USING (row_no)\n  WHERE g.break_type = 'amount' AND g.field = {text(first.name)}"
+        f"\n  GROUP BY g.group_id, r.{column}\n)\n"
+        "WHERE copies > 1 AND copy <> 0 AND surplus <> 0 AND sign(surplus) = sign(copy)\n"
+        "  AND surplus % copy = 0 AND abs(surplus) <= abs(copy) * (copies - 1)"
+    )
+
+
+def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str], repeated: bool) -> dict[str, str]:
+    first = definition.first_amount
+    matched = "'suggested_match'" if match_pass.accept == "suggested" else "NULL"
+    break_type = f"coalesce({'d.break_type, ' if repeated else ''}g.break_type, {matched})"
+    amounts = [c for c in definition.compare if c.kind == "amount"]
+    by_field = " ".join(f"WHEN g.field = {text(c.name)} THEN g.left_is_{c.name} - g.right_is_{c.name}" for c in amounts)
+    plain = f"coalesce(g.left_is_{first.name}, 0) - coalesce(g.right_is_{first.name}, 0)" if first else "NULL"
+    # breaks about something else than the amount put the whole amount at stake, not a tolerated residue
+    difference = (
+        f"CASE {by_field} WHEN g.break_type IN ('status', 'attribute', 'mapping', 'orphan', 'currency') THEN NULL"
+        f" ELSE {plain} END"
+    )
+    taxes = [c for c in amounts if c.part == "tax"]
+    tax = " + ".join(f"coalesce(g.left_is_{c.name} - g.right_is_{c.name}, 0)" for c in taxes) or "NULL"
+    many_sum, one_sum = ("right", "left") if match_pass.cardinality == "1:N" else ("left", "right")
+    partial = "false"
+    if first and match_pass.shortfall == "partial_payment":
+        column = f"is_{first.name}"
+        partial = (
+            f"g.{many_sum}_{column} <> 0 AND abs(g.{many_sum}_{column}) < abs(g.{one_sum}_{column}) "
+            f"AND sign(g.{many_sum}_{column}) = sign(g.{one_sum}_{column})"
+        )
+    columns = {
+        "group_id": "group_id",
+        "pass_name": text(match_pass.name),
+        "break_type": break_type,
+        "entity": "g.entity",
+        "group_key": joined([f"g.{k}" for k in keys]),
+        "named": "'left'",
+        "difference": difference,
+        "tax": tax,
+        "is_partial": partial,
+        "field": "g.field",
+        "left_value": _value(definition, "left"),
+        "right_value": _value(definition, "right"),
+        "tolerated": _tolerated(definition),
+        "label": "coalesce(g.left_label, g.right_label)",
+        "reason": "coalesce(g.left_proof_reason, g.right_proof_reason)",
+    }
+    for side in SIDES:
+        columns |= {f"{side}_{c}": f"g.{side}_{c}" for c in ("currency", "rows", "amount", "period")}
+        columns[f"{side}_date"] = f"g.{side}_day"
+    return columns
+
+
+def _value(definition: Definition, side: SideName) -> str:
+    """The field's value on a side, as text."""
+    cases = [f"WHEN g.field = 'currency' THEN g.{side}_currency"]
+    for c in definition.compare:
+        column = f"g.{side}_is_{c.name}"
+        shown = {"amount": f"money({column}, g.{side}_currency)", "number": f"plain({column})"}
+        cases.append(f"WHEN g.field = {text(c.name)} THEN {shown.get(c.kind, f'{column}::VARCHAR')}")
+    return f"CASE {' '.join(cases)} END"
+
+
+def _tolerated(definition: Definition) -> str:
+    """What differs and was allowed, for matched groups."""
+    parts = []
+    for c in definition.compare:
+        if c.kind not in ("amount", "number") or c.tolerance.is_zero:
+            continue
+        left, right = f"g.left_is_{c.name}", f"g.right_is_{c.name}"
+        size = f"abs({left} - {right})"
+        shown = f"money({size}, g.left_currency)" if c.kind == "amount" else f"plain({size})"
+        parts.append(
+            f"CASE WHEN {left} <> {right} THEN {text(c.name.replace('_', ' ') + ' differs by ')} || {shown} END"
+        )
+    if not parts:
+        return "NULL"
+    return f"CASE WHEN g.break_type IS NULL THEN nullif(concat_ws('; ', {', '.join(parts)}), '') END"

@@ -1,0 +1,70 @@
+"""Rows for which no pass found a counterpart: excluded with a reason, or a break that says what is missing and why."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from tieout.reconcile.definition import Definition
+from tieout.reconcile.groups import insert_groups
+from tieout.reconcile.session import Session
+from tieout.reconcile.sides import SIDES, SideName, open_rows
+from tieout.reconcile.sql import text
+
+NOT_REQUIRED = "no counterpart required"
+
+
+def settle_leftovers(session: Session, definition: Definition, as_of: date | None) -> None:
+    """Exclude or break every row that is still open; rows of one identity make one break."""
+    for side in SIDES:
+        session.make(f"{side}_leftover", _leftover(definition, side, as_of))
+        session.make(f"{side}_lone", _lone(side))
+        session.run(
+            f"{side}_links",
+            f"INSERT INTO {side}_links SELECT row_no, group_id FROM {side}_leftover o JOIN {side}_lone g\n"
+            "  ON o.entity = g.entity AND o.identity = g.identity AND o.break_type = g.break_type"
+            " AND o.currency IS NOT DISTINCT FROM g.currency\nWHERE o.excused IS NULL",
+        )
+        other = "right" if side == "left" else "left"
+        amount = f"CASE WHEN currency IS NULL THEN NULL ELSE {'' if side == 'left' else '-'}amount END"
+        columns = {
+            "group_id": "group_id",
+            "break_type": "break_type",
+            "entity": "entity",
+            "group_key": "identity",
+            "named": text(side),
+            f"{side}_currency": "currency",
+            f"{side}_rows": "rows",
+            f"{other}_rows": "0",
+            f"{side}_amount": "amount",
+            "difference": amount,
+            f"{side}_date": "day",
+            f"{side}_period": "period",
+            "label": "label",
+            "reason": "reason",
+        }
+        session.run("groups", insert_groups(columns, f"{side}_lone"))
+
+
+def _leftover(definition: Definition, side: SideName, as_of: date | None) -> str:
+    """Open rows of a side with the reason that excludes them, or else the type of break they are."""
+    missing = "missing_right" if side == "left" else "missing_left"
+    cases = ["WHEN lone_type IS NOT NULL THEN lone_type"]
+    lag = next((lag for lag in definition.lags if lag.type == missing), None)
+    if lag and as_of:
+        cases.append(f"WHEN day > DATE '{as_of.isoformat()}' - {lag.days} THEN 'timing'")
+    excused = "spare"
+    if definition.completeness not in ("both", side):
+        excused = f"coalesce(spare, {text(NOT_REQUIRED)})"
+    return (
+        f"SELECT *, {excused} AS excused, CASE {' '.join(cases)} ELSE {text(missing)} END AS break_type\n"
+        f"FROM ({open_rows(side)})"
+    )
+
+
+def _lone(side: SideName) -> str:
+    return (
+        "SELECT (SELECT count(*) FROM groups) + row_number() OVER (ORDER BY entity, identity, currency, break_type)"
+        " AS group_id,\n  entity, identity, currency, break_type, count(*) AS rows, sum(amount) AS amount, min(day) AS day,\n"
+        "  min(period) AS period, min(label) AS label, min(lone_reason) AS reason\n"
+        f"FROM {side}_leftover WHERE excused IS NULL GROUP BY entity, identity, currency, break_type"
+    )

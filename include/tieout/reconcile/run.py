@@ -1,0 +1,132 @@
+"""`reconcile`: two sides and a definition in, matches, breaks and totals out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tieout import schema
+from tieout.errors import DefinitionError
+from tieout.ids import canonical_json
+from tieout.reconcile.definition import BREAK_TYPES, Definition, KeyedPass
+from tieout.reconcile.definition_file import load_definition
+from tieout.reconcile.explain import explain as explain_groups
+from tieout.reconcile.groups import empty_groups
+from tieout.reconcile.keyed import run_keyed_pass
+from tieout.reconcile.leftover import settle_leftovers
+from tieout.reconcile.search import run_search_pass
+from tieout.reconcile.session import Rows, Session, open_session
+from tieout.reconcile.sides import SIDES, check_columns, standard_rows
+from tieout.reconcile.totals import count_totals
+
+if TYPE_CHECKING:
+    from tieout.lake.engine import Engine
+
+# The lake's tables add the business date and the life of a break; a reconciliation by itself knows neither.
+_NOT_OURS = {"business_date", "state", "change", "first_seen", "age_days", "days_seen"}
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What a reconciliation found. Tables are Arrow tables, or Parquet paths when `out` was given."""
+
+    matches: pa.Table | Path
+    breaks: pa.Table | Path
+    totals: pa.Table | Path
+    summary: dict[str, Any]
+
+
+def result_schema(table: Literal["matches", "breaks", "totals"]) -> pa.Schema:
+    """The columns of a result table as `reconcile` returns it."""
+    return pa.schema([f for f in schema.table(table).arrow if f.name not in _NOT_OURS])
+
+
+def reconcile(
+    definition: Definition | Mapping[str, Any] | Path | str,
+    left: Rows,
+    right: Rows,
+    *,
+    engine: Engine | None = None,
+    as_of: date | None = None,
+    matches: Literal["all", "differing"] = "all",
+    out: Path | None = None,
+    explain: bool = False,
+) -> Reconciliation:
+    """Reconcile two sides and say of every row whether it matched, broke or was excluded, and why.
+
+    `left` and `right` are Arrow tables, a Parquet path or glob, or the Parquet files of a lake table. `as_of` is the
+    day from which lags are counted (default: the latest economic date of either side). `matches="differing"` lists only
+    matches that needed a tolerance; identical ones count in totals and summary. With `out` the result tables are
+    written there as Parquet, with `summary.json`. `explain=True` prints the SQL that ran.
+
+    Raises DefinitionError for a definition that cannot work, DataError for inputs that lack a column or have a type
+    that is not exact. The result depends on the rows alone, not on their order.
+    """
+    rules = load_definition(definition)
+    if matches not in ("all", "differing"):
+        raise DefinitionError("unknown choice of matches", got=matches, expected="all or differing")
+    with open_session(engine) as session:
+        _run(session, rules, left, right, as_of)
+        summary = _summary(session, rules, as_of)
+        queries = {
+            "matches": "SELECT * FROM matches"
+            + (" WHERE tolerated IS NOT NULL" if matches == "differing" else "")
+            + " ORDER BY legal_entity_id, pass_name, match_key, ordinal",
+            "breaks": "SELECT * FROM breaks ORDER BY legal_entity_id, break_key, ordinal",
+            "totals": "SELECT * FROM totals ORDER BY legal_entity_id, currency, period, outcome, detail",
+        }
+        tables = {name: session.arrow(query, result_schema(name)) for name, query in queries.items()}  # type: ignore[arg-type]
+        if explain:
+            print(session.explained())
+    if out is None:
+        return Reconciliation(tables["matches"], tables["breaks"], tables["totals"], summary)
+    out.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        pq.write_table(table, out / f"{name}.parquet", compression="zstd")
+    (out / "summary.json").write_text(canonical_json(summary) + "\n", encoding="utf-8")
+    return Reconciliation(out / "matches.parquet", out / "breaks.parquet", out / "totals.parquet", summary)
+
+
+def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: date | None) -> None:
+    session.make("groups", empty_groups())
+    for side, rows in zip(SIDES, (left, right), strict=True):
+        check_columns(rules, side, session.bind(f"{side}_input", rows))
+        session.make(f"{side}_rows", standard_rows(rules, side))
+        session.make(f"{side}_links", "SELECT NULL::BIGINT AS row_no, NULL::BIGINT AS group_id WHERE false")
+    for index, match_pass in enumerate(rules.passes, 1):
+        if isinstance(match_pass, KeyedPass):
+            run_keyed_pass(session, rules, match_pass, index)
+        else:
+            run_search_pass(session, rules, match_pass, index)
+    settle_leftovers(session, rules, as_of or _latest_day(session))
+    explain_groups(session, rules)
+    count_totals(session, rules)
+
+
+def _latest_day(session: Session) -> date | None:
+    found: date | None = session.rows(
+        "SELECT max(day) FROM (SELECT max(day) AS day FROM left_rows UNION ALL SELECT max(day) FROM right_rows)"
+    )[0][0]
+    return found
+
+
+def _summary(session: Session, rules: Definition, as_of: date | None) -> dict[str, Any]:
+    counts = dict(session.rows("SELECT break_type, count(*) FROM breaks GROUP BY ALL"))
+    rows = session.rows(
+        "SELECT outcome, sum(left_rows)::BIGINT, sum(right_rows)::BIGINT FROM totals GROUP BY outcome ORDER BY outcome"
+    )
+    return {
+        "definition_id": rules.id,
+        "definition_hash": rules.content_hash,
+        "as_of": as_of.isoformat() if as_of else None,
+        "matches": session.rows("SELECT count(*) FROM matches")[0][0],
+        "breaks": sum(counts.values()),
+        "breaks_by_type": {t: counts[t] for t in BREAK_TYPES if t in counts},
+        "rows": {outcome: {"left": left, "right": right} for outcome, left, right in rows},
+    }

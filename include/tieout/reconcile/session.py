@@ -1,0 +1,89 @@
+"""One run's connection to the engine: binds the inputs, runs the generated statements and keeps their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from tieout.errors import DataError, DefinitionError
+from tieout.lake.engine import Engine
+from tieout.lake.engine import engine as new_engine
+from tieout.reconcile.sql import macros, name, text
+
+Rows: TypeAlias = "pa.Table | str | Path | Sequence[str | Path]"
+
+
+class Session:
+    """Runs statements and remembers them with the step they belong to."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+        self.statements: list[tuple[str, str]] = []
+        connection.execute("SET TimeZone = 'UTC'")
+        for macro in macros():
+            connection.execute(macro)
+
+    def bind(self, view: str, rows: Rows) -> dict[str, str]:
+        """Make `view` show an Arrow table or Parquet files; gives its columns' types."""
+        if isinstance(rows, pa.Table):
+            self.connection.register(view, rows)
+        elif isinstance(rows, str | Path | Sequence):
+            files = [str(rows)] if isinstance(rows, str | Path) else [str(f) for f in rows]
+            try:
+                listed = ", ".join(text(f) for f in files)
+                self.connection.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS SELECT * FROM read_parquet([{listed}])")
+            except duckdb.Error as error:
+                raise DataError("Parquet files cannot be read", record=view, got=str(error).splitlines()[0]) from None
+        else:
+            raise DataError(
+                "not rows", record=view, got=type(rows).__name__, expected="an Arrow table or Parquet paths"
+            )
+        return {str(r[0]): str(r[1]) for r in self.connection.execute(f"DESCRIBE {view}").fetchall()}
+
+    def make(self, table: str, query: str) -> None:
+        """Run a query into a temporary table."""
+        self.run(table, f"CREATE TEMP TABLE {name(table)} AS\n{query}")
+
+    def run(self, step: str, statement: str) -> None:
+        """Run a statement of a step. A condition the engine cannot understand raises DefinitionError."""
+        self.statements.append((step, statement))
+        try:
+            self.connection.execute(statement)
+        except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException) as error:
+            raise DefinitionError(
+                f"a condition of the definition is not understood in step {step}",
+                got=str(error).strip().splitlines()[0],
+                remedy="check `filter`, `exclude`, `where` and column names against the side's columns",
+            ) from None
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """A handful of rows as Python values."""
+        found: list[tuple[Any, ...]] = self.connection.execute(query).fetchall()
+        return found
+
+    def arrow(self, query: str, schema: pa.Schema) -> pa.Table:
+        """All rows of a query in a given schema."""
+        return self.connection.sql(query).to_arrow_table().select(schema.names).cast(schema)
+
+    def explained(self) -> str:
+        """The statements run so far, as one readable script."""
+        return "\n\n".join(f"-- {step}\n{statement};" for step, statement in self.statements)
+
+
+@contextmanager
+def open_session(engine: Engine | None) -> Iterator[Session]:
+    """A session on its own cursor, so that it leaves nothing behind; without an engine, on a fresh one."""
+    if engine is None:
+        with new_engine() as fresh:
+            yield Session(fresh.connection)
+    else:
+        cursor = engine.connection.cursor()
+        try:
+            yield Session(cursor)
+        finally:
+            cursor.close()

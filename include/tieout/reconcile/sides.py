@@ -1,0 +1,151 @@
+"""Each side's rows in one standard form: entity, currency, amount, day, key columns, compared values, evidence."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from tieout.errors import DataError
+from tieout.reconcile.definition import Comparison, Definition, KeyedPass, SearchPass, Side
+from tieout.reconcile.sql import AMOUNT, NUMBER, coalesced, joined, mapped, name, normalised, text
+
+SideName = Literal["left", "right"]
+SIDES: tuple[SideName, SideName] = ("left", "right")
+
+_DECIMAL = re.compile(r"DECIMAL\(\d+,\s*(\d+)\)")
+_INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
+
+
+def check_columns(definition: Definition, side_name: SideName, types: dict[str, str]) -> None:
+    """Raise DataError for a column the side lacks, or whose type cannot carry what the definition says it does."""
+    side: Side = getattr(definition, side_name)
+    wanted: list[tuple[str, str, str]] = [("entity", side.entity, "any")]
+    wanted += [(role, column, "any") for role, column in (("currency", side.currency), ("label", side.label)) if column]
+    wanted += [("period", side.period, "any")] if side.period else []
+    wanted += [("amount", side.amount, "amount")] if side.amount else []
+    wanted += [("date", side.date, "date")] if side.date else []
+    wanted += [("id", c, "any") for c in side.id] + [("identity", c, "any") for c in side.identity]
+    wanted += [(f"evidence {e.type}", e.column, "any") for e in side.evidence]
+    for match_pass in definition.passes:
+        wanted += [(f"pass {match_pass.name}", getattr(key, side_name), "any") for key in match_pass.on]
+        if isinstance(match_pass, SearchPass):
+            wanted.append((f"pass {match_pass.name} amount", getattr(match_pass.amount, side_name), "amount"))
+    for comparison in definition.compare:
+        kind = comparison.kind if comparison.kind in ("amount", "number", "date") else "any"
+        wanted.append((f"compare {comparison.name}", getattr(comparison, side_name), kind))
+    for role, column, kind in wanted:
+        where = f"{definition.id}, {side_name} side, {role}"
+        if column not in types:
+            raise DataError(
+                f"no column {column}",
+                record=where,
+                expected=f"one of {', '.join(types)}",
+                remedy="correct the column's name in the definition, or add it to the side's query",
+            )
+        _check_type(where, column, kind, types[column])
+
+
+def _check_type(where: str, column: str, kind: str, found: str) -> None:
+    if kind == "date" and found not in ("DATE", '"NULL"'):
+        raise DataError(
+            f"column {column} is no date",
+            record=where,
+            expected="DATE",
+            got=found,
+            remedy="cast it in the side's query; an instant becomes a date in the legal entity's zone",
+        )
+    if kind not in ("amount", "number"):
+        return
+    places = 6 if kind == "amount" else 12
+    decimal = _DECIMAL.fullmatch(found)
+    if not (decimal and int(decimal.group(1)) <= places) and found not in _INTEGERS and found != '"NULL"':
+        raise DataError(
+            f"column {column} is no exact {kind}",
+            record=where,
+            expected=f"DECIMAL with at most {places} decimals, or an integer",
+            got=found,
+            remedy="money is never a float: cast the column to DECIMAL where it is read",
+        )
+
+
+def standard_rows(definition: Definition, side_name: SideName) -> str:
+    """The query that brings `<side>_input` into standard form."""
+    side: Side = getattr(definition, side_name)
+    day = name(side.date) if side.date else "NULL::DATE"
+    period = f"{name(side.period)}::VARCHAR" if side.period else f"strftime({day}, '%Y-%m')"
+    row_id = joined([f"{name(c)}::VARCHAR" for c in side.id])
+    columns = {
+        "entity": f"coalesce({name(side.entity)}::VARCHAR, '')",
+        "currency": f"{name(side.currency)}::VARCHAR" if side.currency else "NULL::VARCHAR",
+        "amount": f"{name(side.amount)}::{AMOUNT}" if side.amount else f"NULL::{AMOUNT}",
+        "day": day,
+        "period": period,
+        "label": f"{name(side.label)}::VARCHAR" if side.label else "NULL::VARCHAR",
+        "id": row_id,
+        "identity": _identity(definition, side_name, row_id),
+        "excluded": _reasons(side, "always"),
+        "spare": _reasons(side, "unmatched"),
+    }
+    for applies, prefix in (("always", "proof"), ("unmatched", "lone")):
+        found = [e for e in side.evidence if e.applies == applies or prefix == "lone"]
+        cases = [(f"nullif({name(e.column)}::VARCHAR, '')", e.type) for e in found]
+        whens = " ".join(f"WHEN {value} IS NOT NULL THEN {text(kind)}" for value, kind in cases)
+        columns[f"{prefix}_type"] = f"CASE {whens} END" if cases else "NULL::VARCHAR"
+        columns[f"{prefix}_reason"] = coalesced(*(v for v, _ in cases)) if cases else "NULL::VARCHAR"
+    for index, match_pass in enumerate(definition.passes, 1):
+        for position, key in enumerate(match_pass.on, 1):
+            columns[f"key_{index}_{position}"] = normalised(getattr(key, side_name), key.normalise)
+        condition = getattr(match_pass.where, side_name)
+        columns[f"takes_part_{index}"] = f"coalesce(({condition}), false)" if condition else "true"
+        if isinstance(match_pass, SearchPass):
+            columns[f"sought_{index}"] = f"{name(getattr(match_pass.amount, side_name))}::{AMOUNT}"
+    for comparison in definition.compare:
+        columns[f"is_{comparison.name}"] = _compared(comparison, side_name)
+    selected = ",\n".join(f"    {expression} AS {alias}" for alias, expression in columns.items())
+    searched = any(isinstance(p, SearchPass) for p in definition.passes)
+    # a search breaks ties by row number, so there the numbering must not depend on the order of the input
+    numbering = f"ORDER BY {', '.join(('id', *(c for c in columns if c != 'id')))}" if searched else ""
+    return (
+        f"SELECT row_number() OVER ({numbering}) AS row_no, * FROM (\n  SELECT\n{selected}\n  FROM {side_name}_input\n)"
+    )
+
+
+def _identity(definition: Definition, side_name: SideName, row_id: str) -> str:
+    side: Side = getattr(definition, side_name)
+    if side.identity:
+        return joined([f"{name(c)}::VARCHAR" for c in side.identity])
+    keyed = next((p for p in definition.passes if isinstance(p, KeyedPass)), None)
+    if keyed is None:
+        return row_id
+    parts = [normalised(getattr(k, side_name), k.normalise) for k in keyed.on]
+    return f"CASE WHEN {' AND '.join(f'{p} IS NOT NULL' for p in parts)} THEN {joined(parts)} ELSE {row_id} END"
+
+
+def _reasons(side: Side, applies: str) -> str:
+    cases = [(e.when, e.reason) for e in side.exclude if e.applies == applies]
+    whens = " ".join(f"WHEN ({condition}) THEN {text(reason)}" for condition, reason in cases)
+    if applies == "always" and side.filter:
+        whens = f"WHEN ({side.filter}) IS NOT TRUE THEN 'outside the filter' {whens}"
+    return f"CASE {whens} END" if whens else "NULL::VARCHAR"
+
+
+def _compared(comparison: Comparison, side_name: SideName) -> str:
+    column = getattr(comparison, side_name)
+    if comparison.kind == "amount":
+        return f"{name(column)}::{AMOUNT}"
+    if comparison.kind == "number":
+        return f"{name(column)}::{NUMBER}"
+    if comparison.kind == "date":
+        return f"{name(column)}::DATE"
+    return mapped(normalised(column, comparison.normalise), getattr(comparison, f"{side_name}_values"))
+
+
+def open_rows(side_name: SideName, index: int | None = None, keys: int = 0) -> str:
+    """The rows no earlier pass has settled; with a pass's number, those that take part in it and have its key."""
+    conditions = ["excluded IS NULL"]
+    if index is not None:
+        conditions += [f"takes_part_{index}"] + [f"key_{index}_{i} IS NOT NULL" for i in range(1, keys + 1)]
+    return (
+        f"SELECT * FROM {side_name}_rows WHERE {' AND '.join(conditions)} "
+        f"AND row_no NOT IN (SELECT row_no FROM {side_name}_links)"
+    )

@@ -1,0 +1,65 @@
+"""Totals of both sides by entity, currency and period, and the proof that they add up."""
+
+from __future__ import annotations
+
+from tieout.errors import TieoutError
+from tieout.reconcile.definition import Definition
+from tieout.reconcile.session import Session
+from tieout.reconcile.sides import SIDES
+from tieout.reconcile.sql import text
+
+
+def count_totals(session: Session, definition: Definition) -> None:
+    """Make `totals`. Raises TieoutError if a row landed nowhere or twice, which would be a fault of this library."""
+    for side in SIDES:
+        session.make(f"{side}_outcomes", _outcomes(side))
+    sums = " UNION ALL BY NAME\n".join(_sums(side) for side in SIDES)
+    session.make(
+        "totals",
+        f"SELECT {text(definition.id)} AS definition_id, legal_entity_id, currency, period, outcome, detail,\n"
+        "  coalesce(sum(left_rows), 0)::BIGINT AS left_rows, coalesce(sum(right_rows), 0)::BIGINT AS right_rows,\n"
+        "  sum(left_amount) AS left_amount, sum(right_amount) AS right_amount\n"
+        f"FROM (\n{sums}\n)\nGROUP BY ALL",
+    )
+    _prove(session, definition)
+
+
+def _outcomes(side: str) -> str:
+    """Where each row of a side landed."""
+    return (
+        "SELECT r.entity, r.currency, r.period, r.amount,\n"
+        "  CASE WHEN r.excluded IS NOT NULL THEN 'excluded' WHEN g.group_id IS NULL THEN 'excluded'\n"
+        "    WHEN g.break_type IS NULL THEN 'matched' ELSE 'break' END AS outcome,\n"
+        "  coalesce(r.excluded, g.break_type, CASE WHEN g.group_id IS NULL THEN o.excused ELSE '' END) AS detail\n"
+        f"FROM {side}_rows r LEFT JOIN {side}_links k USING (row_no) LEFT JOIN groups g USING (group_id)\n"
+        f"  LEFT JOIN {side}_leftover o USING (row_no)"
+    )
+
+
+def _sums(side: str) -> str:
+    grouped = "coalesce(currency, '') AS currency, coalesce(period, '') AS period"
+    sums = f"count(*) AS {side}_rows, sum(amount) AS {side}_amount"
+    return (
+        f"SELECT entity AS legal_entity_id, {grouped}, outcome, detail, {sums} FROM {side}_outcomes GROUP BY ALL\n"
+        "UNION ALL BY NAME\n"
+        f"SELECT entity AS legal_entity_id, {grouped}, 'all' AS outcome, '' AS detail, {sums} FROM {side}_rows GROUP BY ALL"
+    )
+
+
+def _prove(session: Session, definition: Definition) -> None:
+    columns = [
+        f"sum(CASE WHEN outcome = 'all' THEN {c} ELSE -{c} END) <> 0"
+        for s in SIDES
+        for c in (f"{s}_rows", f"{s}_amount")
+    ]
+    wrong = session.rows(
+        "SELECT legal_entity_id, currency, period FROM totals GROUP BY ALL "
+        f"HAVING {' OR '.join(columns)} OR bool_or(detail IS NULL) LIMIT 5"
+    )
+    if wrong:
+        raise TieoutError(
+            "totals do not add up",
+            record=definition.id,
+            got=wrong,
+            remedy="this is a fault of Tieout: keep the inputs and report it",
+        )
