@@ -19,6 +19,9 @@ from tieout.errors import TieoutError
 class SandboxError(TieoutError):
     """A server of the sandbox did not start or does not answer."""
 
+# servers outlive the object that started them; Python would warn about each that it forgets
+_started: list[subprocess.Popen[bytes]] = []
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
@@ -82,12 +85,11 @@ def start(
             close_fds=True,
             **identity,
         )
+    _started.append(process)
     return ProcessId.of(process.pid)
 
 
-def wait_until(
-    answers: Callable[[], bool], *, what: str, process: ProcessId, log: Path, timeout: float = 60.0
-) -> None:
+def wait_until(answers: Callable[[], bool], *, what: str, process: ProcessId, log: Path, timeout: float = 60.0) -> None:
     """Wait until `answers()` is true. Raises SandboxError with the end of the log if it ends or stays silent."""
     deadline = time.monotonic() + timeout
     while not answers():

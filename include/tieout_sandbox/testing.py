@@ -10,15 +10,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tieout import erp as erp_port
 from tieout.erp.jsonrpc import JsonRpc
 from tieout.settings import Connection
-from tieout_sandbox import control, postgres
+from tieout_sandbox import postgres
 from tieout_sandbox.tryton import chart, server, template
+
+if TYPE_CHECKING:
+    from tieout_sandbox.control import State
 
 ERP_CONFIG: dict[str, Any] = {
     "companies": {company["id"]: company["id"] for company in chart.COMPANIES},
@@ -95,8 +98,10 @@ def erp(erp_template: ErpTemplate) -> Iterator[Erp]:
 
 
 @pytest.fixture(scope="session")
-def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[control.State]:
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
     """The whole company at scale 1, the clock at the first demo night. Tests that post use an own `erp`."""
+    from tieout_sandbox import control  # the whole company with its simulators: only where it is asked for
+
     home = tmp_path_factory.mktemp("sandbox")
     state = control.up(home)
     try:
