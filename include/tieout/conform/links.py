@@ -24,7 +24,7 @@ LINKS: dict[str, tuple[str, ...]] = {
     "opportunity": ("crosswalk",),
     "entitlement": ("crosswalk",),
     "subscription": ("crosswalk",),
-    "subscription_item": ("crosswalk",),
+    "subscription_item": ("crosswalk", "product"),
     "balance_transaction": (),
     "invoice_line": ("crosswalk", "merged_invoice"),
     "invoice": ("crosswalk", "invoice_line"),

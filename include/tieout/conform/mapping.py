@@ -20,8 +20,8 @@ Form = Literal[
     "unix_day", "iso", "iso_date", "json",
 ]  # fmt: skip
 """How a source writes a value: `minor` whole minor units, `major` an amount in currency units, `unix` seconds since
-1970, `iso` an ISO 8601 instant; the `_date` forms give the day of that instant in the legal entity's zone, `unix_day` the UTC day whose midnight it
-is."""
+1970, `iso` an ISO 8601 instant; the `_date` forms give the day of that instant in the legal entity's zone, `unix_day`
+the UTC day whose midnight it is."""
 
 
 class _Strict(BaseModel):

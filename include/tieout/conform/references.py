@@ -54,21 +54,20 @@ def legal_entity_table(entities: Entities) -> pa.Table:
 def mapped_ids(settings: Settings, name: str) -> tuple[MappedId, ...]:
     """The rows of `mappings/<name>.csv`; none if the configuration has no such file.
 
-    Columns: source, source_id, `<name without s>_id`, optionally product_family, valid_from, valid_to (the first day
-    after; empty = still valid). Raises ConfigError, naming file and line, for a missing column, a date that is none,
+    Columns: source (a source's name or kind, or `*`), source_id, canonical_id, optionally family, valid_from, valid_to
+    (the first day after; empty = still valid). Raises ConfigError, naming file and line, for a missing column, a date that is none,
     and two rows that hold for one id on one day.
     """
     try:
         path = settings.config_file(f"mappings/{name}.csv")
     except ConfigError:
         return ()
-    target = f"{name.removesuffix('s')}_id"
     with path.open(encoding="utf-8-sig", newline="") as stream:
         reader = csv.DictReader(stream)
-        missing = [c for c in ("source", "source_id", target) if c not in (reader.fieldnames or ())]
+        missing = [c for c in ("source", "source_id", "canonical_id") if c not in (reader.fieldnames or ())]
         if missing:
             raise ConfigError("mapping file lacks columns", record=str(path), got=missing)
-        rows = tuple(_row(line, target, f"{path}:{n}") for n, line in enumerate(reader, start=2))
+        rows = tuple(_row(line, f"{path}:{n}") for n, line in enumerate(reader, start=2))
     _refuse_overlaps(rows, path)
     return rows
 
@@ -95,7 +94,7 @@ def mapping_table(rows: Iterable[MappedId], sources: Mapping[str, str]) -> pa.Ta
     return pa.Table.from_pylist(listed, schema=shape)
 
 
-def _row(line: dict[str, str], target: str, where: str) -> MappedId:
+def _row(line: dict[str, str], where: str) -> MappedId:
     def day(column: str, otherwise: date) -> date:
         text = (line.get(column) or "").strip()
         try:
@@ -108,8 +107,8 @@ def _row(line: dict[str, str], target: str, where: str) -> MappedId:
     return MappedId(
         source=line["source"].strip(),
         source_id=line["source_id"].strip(),
-        canonical_id=line[target].strip(),
-        family=(line.get("product_family") or "").strip() or None,
+        canonical_id=line["canonical_id"].strip(),
+        family=(line.get("family") or "").strip() or None,
         valid_from=day("valid_from", date.min),
         valid_to=day("valid_to", _FOREVER),
     )

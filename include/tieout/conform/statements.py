@@ -135,7 +135,7 @@ def record_columns(mapping: ObjectMapping) -> str:
     currency_text = paths.text(currency) if currency else "NULL"
     return (
         f"SELECT raw_ref, {sid} AS source_id, {amount_text} AS amount_text, upper({currency_text}) AS currency_text "
-        f"FROM (SELECT raw_ref, {paths.extract('record')} AS v FROM raw)"
+        f"FROM (SELECT raw_ref, {paths.extract('record', 'json_valid(record)')} AS v FROM raw)"
     )
 
 
@@ -151,11 +151,11 @@ class _Paths:
             self._paths.append(path)
         return f"nullif({self.alias}[{self._paths.index(path) + 1}], '')"
 
-    def extract(self, json: str) -> str:
+    def extract(self, json: str, readable: str = "record_fault IS NULL") -> str:
         if not self._paths:
             return "NULL::VARCHAR[]"
         listed = ", ".join(_t(json_path(p)) for p in self._paths)
-        return f"CASE WHEN record_fault IS NULL THEN json_extract_string({json}, [{listed}]) END"
+        return f"CASE WHEN {readable} THEN json_extract_string({json}, [{listed}]) END"
 
 
 def json_path(path: str) -> str:
@@ -184,7 +184,7 @@ def _value(
         faults.append(_fault(f"{raw} IS NULL", "missing", path, "NULL", "a value"))
     if good is not None:
         faults.append(
-            _fault(f"NOT coalesce({good}, {raw} IS NULL)", _CODES.get(form, "not_a_number"), path, raw, _EXPECTED[form])
+            _fault(f"{raw} IS NOT NULL AND NOT coalesce({good}, false)", _CODES.get(form, "not_a_number"), path, raw, _EXPECTED[form])
         )
     if spec.codes is not None:
         listed = ", ".join(f"{_t(k)}: {_t(v)}" for k, v in spec.codes.items())

@@ -400,7 +400,9 @@ class _Work:
             tables["crosswalk"] = self.lake.write("crosswalk", crosswalk)
             changed.add("crosswalk")
         for name in affected(changed | (set(ENTITIES) if new_rules else set())):
-            tables[name] = self.lake.write(name, self._link(name))
+            linked, rows = self._link(name)
+            if rows or name in self.base:
+                tables[name] = self.lake.write(name, linked)
         quarantine = self._quarantine_now()
         self.session.bind("quarantine", quarantine, schema.table("quarantine").arrow)
         tables["quarantine"] = self.lake.write("quarantine", quarantine)
@@ -462,14 +464,15 @@ class _Work:
         rules = self._crosswalk_rules
         return statement(name).replace("$prefix", f"'{rules.prefix}'").replace("$by_name", str(bool(rules.by_name)))
 
-    def _link(self, name: str) -> Path:
+    def _link(self, name: str) -> tuple[Path, int]:
+        """The linked rows of an entity and their number."""
         columns = ", ".join(f'"{c}"' for c in schema.table(name).names)
         linked = self.session.spool(f"SELECT {columns} FROM ({statement(name)})")
         self.session.bind(name, linked, schema.table(name).arrow)
         before, after = (self.session.scalar(f'SELECT count(*) FROM "{t}"') for t in (f"merged_{name}", name))
         if before != after:
             raise DataError("linking lost or repeated rows", record=name, expected=before, got=after)
-        return linked
+        return linked, after
 
     def _quarantine_now(self) -> Path:
         """The whole quarantine: what was there, less what was read again, plus what this call set aside."""

@@ -65,6 +65,8 @@ CANONICAL: tuple[Table, ...] = (
         _c("name", "text", "name in that system"),
         _c("family", "text", "product family by the mapping; null where unmapped"),
         _c("kind", "text", "how it is sold", "seat", "tier", "usage", "support", "other"),
+        _c("meter", "text", "what is counted, on usage products"),
+        _c("unit", "text", "unit it is sold or counted in"),
         _c("status", "text", "active or archived in that system"),
         _c("external_ref", "text", "the CRM product id that this system carries"),
         _c("decided_by", "text", "how the crosswalk decided", "own", "shared_id", "mapping", "rule", "none"),

@@ -1,4 +1,4 @@
-"""A small world to conform in: a landing area, a lake and a store in a temporary folder, and records as Stripe writes them."""
+"""A small world to conform in: landing area, lake and store in a temporary folder, and records as vendors write them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from tieout import schema
 from tieout.conform.steps import ConformResult, conform, replay
 from tieout.lake.landing import Landing, Record
 from tieout.lake.tables import Lake
@@ -26,7 +27,7 @@ entities:
   - {id: DE, name: DE GmbH, functional_currency: EUR, zone: Europe/Berlin, country: DE, go_live: 2026-03-29}
   - {id: JP, name: JP KK, functional_currency: JPY, zone: Asia/Tokyo, country: JP, go_live: 2026-03-29}
 """
-PRODUCTS = """source,source_id,product_id,product_family,valid_from,valid_to
+PRODUCTS = """source,source_id,canonical_id,family,valid_from,valid_to
 stripe,prod_seat,crm:01tSEAT,seats,2025-01-01,
 """
 
@@ -98,7 +99,8 @@ class World:
         }  # fmt: skip
 
     def table(self, name: str) -> pa.Table:
-        return self.lake.read(name, self.store.published()[name])
+        published = self.store.published()
+        return self.lake.read(name, published[name]) if name in published else schema.table(name).arrow.empty_table()
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         return sorted(self.table(name).to_pylist(), key=lambda r: (r.get("source", ""), r.get("source_id") or ""))

@@ -1,0 +1,15 @@
+-- A subscription item's customer and product; the meter, where the price does not say it, is the product's.
+WITH meters AS (
+  SELECT id AS product_id, min(meter) AS meter FROM product WHERE meter IS NOT NULL GROUP BY ALL HAVING count(DISTINCT meter) = 1
+)
+SELECT m.* REPLACE (
+  c.canonical_id AS customer_id,
+  p.canonical_id AS product_id,
+  p.family AS product_family,
+  CASE WHEN m.usage_type = 'metered' THEN coalesce(m.meter, k.meter) END AS meter
+)
+FROM merged_subscription_item m
+LEFT JOIN customer_of c ON c.source = m.source AND c.source_id = m.customer_source_id
+LEFT JOIN product_mapping p ON p.source = m.source AND p.source_id = m.product_source_id
+  AND coalesce(m.start_date, DATE '9999-12-30') >= p.valid_from AND coalesce(m.start_date, DATE '9999-12-30') < p.valid_to
+LEFT JOIN meters k ON k.product_id = p.canonical_id

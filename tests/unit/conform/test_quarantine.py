@@ -1,0 +1,149 @@
+"""Bad records are set aside with a reason that names field and value; the rest goes through; nothing is lost."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tieout.lake.engine import engine
+from tieout.lake.landing import Unreadable
+from tieout.lake.quarantine import overview
+
+BAD_INVOICES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "unknown currency": (
+        {"currency": "zzz"},
+        "unknown_currency",
+        "currency holds 'zzz' where an ISO 4217 currency code is expected",
+    ),
+    "missing customer": ({"customer": None}, "missing", "customer is missing"),
+    "text in an amount": (
+        {"total": "ten"},
+        "not_a_number",
+        "total holds 'ten' where a whole number of minor units is expected",
+    ),
+    "fraction of a minor unit": (
+        {"amount_paid": "0.5"},
+        "not_a_number",
+        "amount_paid holds '0.5' where a whole number of minor units is expected",
+    ),
+    "unknown status": (
+        {"status": "lost"},
+        "unknown_code",
+        "status holds 'lost' where one of draft, open, paid, uncollectible, void is expected",
+    ),
+    "text for an instant": (
+        {"due_date": "tomorrow"},
+        "not_an_instant",
+        "due_date holds 'tomorrow' where seconds since 1970 is expected",
+    ),
+    "NUL in a field": ({"number": "US\0-1"}, "nul_character", "number holds a NUL character"),
+    "field of ten megabytes": (
+        {"description": "x" * 10_000_000},
+        "too_long",
+        "description holds a text of more than 1048576 characters",
+    ),
+    "id too long": (
+        {"number": "9" * 5000},
+        "too_long",
+        "number holds '***…' where text of at most 4096 characters is expected",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INVOICES)
+def test_a_bad_invoice_is_set_aside_with_a_reason_and_the_rest_goes_through(world: Any, make: Any, case: str) -> None:
+    changes, code, reason = BAD_INVOICES[case]
+    world.land(world.BILLING, "invoices", [make.invoice("in_bad", **changes), make.invoice("in_good")])
+    result = world.conform()
+    assert (result.rows_in, result.rows_out, result.rows_quarantined) == (2, 1, 1)
+    assert [r["source_id"] for r in world.rows("invoice")] == ["in_good"]
+    row = world.one("quarantine")
+    assert (row["source_id"], row["reason_code"], row["reason"]) == ("in_bad", code, reason)
+    assert row["raw_ref"].endswith("/1#0")
+    assert world.landing.record(row["raw_ref"])
+    assert [i.raw_ref for i in world.store.quarantined()] == [row["raw_ref"]]
+
+
+def test_a_bad_line_sets_its_whole_invoice_aside(world: Any, make: Any) -> None:
+    lines = {"data": [make.line("il_1"), make.line("il_2", tax_amounts=[{"amount": "free"}])]}
+    world.land(world.BILLING, "invoices", [make.invoice(lines=lines)])
+    world.conform()
+    assert world.rows("invoice") == []
+    assert world.rows("invoice_line") == []
+    row = world.one("quarantine")
+    assert (row["entity"], row["field"]) == ("invoice_line", "tax_amounts[*].amount")
+    assert (row["amount"], row["currency"]) == (Decimal("108.25"), "USD")
+
+
+def test_money_behind_the_quarantine_is_summed_by_currency(world: Any, make: Any) -> None:
+    bad = [make.invoice(f"in_{n}", customer=None, currency=c) for n, c in enumerate(("usd", "usd", "jpy"))]
+    world.land(world.BILLING, "invoices", bad)
+    result = world.conform()
+    assert result.quarantined_amounts == {"USD": Decimal("216.50"), "JPY": Decimal("10825")}
+    with engine() as session:
+        (line,) = overview(session, world.lake, world.store.published())
+    assert (line.reason_code, line.records, dict(line.amounts)) == (
+        "missing",
+        3,
+        {"USD": Decimal("216.50"), "JPY": Decimal("10825")},
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field"),
+    [
+        ({"quantity": "-5"}, "negative", "quantity"),
+        ({"quantity": "many"}, "not_a_number", "quantity"),
+        ({"quantity": "1.0000000001"}, "not_a_number", "quantity"),
+        ({"occurred_at": "yesterday"}, "not_an_instant", "occurred_at"),
+        ({"event_id": ""}, "missing", "event_id"),
+        ({"kind": "guess"}, "unknown_code", "kind"),
+        ({"quantity": "NaN"}, "not_a_number", "quantity"),
+    ],
+)
+def test_bad_usage_is_set_aside(world: Any, make: Any, changes: dict[str, Any], code: str, field: str) -> None:
+    world.land(world.DROP, "usage", [make.usage(**changes), make.usage("ev_good")])
+    world.conform()
+    assert [r["event_id"] for r in world.rows("usage_event")] == ["ev_good"]
+    row = world.one("quarantine")
+    assert (row["reason_code"], row["field"]) == (code, field)
+
+
+def test_bytes_that_are_no_text_are_set_aside_as_they_were_landed(world: Any, make: Any) -> None:
+    bad = Unreadable("event_id;caf\\xe9", "is not UTF-8: byte 0xe9 at 12")
+    world.land(world.DROP, "usage", [bad, "{not json", "[1, 2]", make.usage()])
+    result = world.conform()
+    assert (result.rows_out, result.rows_quarantined) == (1, 3)
+    assert sorted(r["reason_code"] for r in world.rows("quarantine")) == ["not_json", "not_json", "wrong_encoding"]
+    assert any("cannot be read" in r["reason"] and "0xe9" in r["reason"] for r in world.rows("quarantine"))
+
+
+def test_a_record_landed_again_is_one_row_in_quarantine(world: Any, make: Any) -> None:
+    bad = make.invoice(customer=None)
+    world.land(world.BILLING, "invoices", [bad], [bad])
+    first = world.conform()
+    assert first.rows_quarantined == 2
+    seen = world.one("quarantine")
+    world.land(world.BILLING, "invoices", [bad])
+    world.conform()
+    assert world.one("quarantine") == seen
+
+
+def test_a_later_good_reading_supersedes_the_bad_one(world: Any, make: Any) -> None:
+    world.land(world.BILLING, "invoices", [make.invoice(customer=None)])
+    world.conform()
+    assert not world.one("quarantine")["superseded"]
+    world.land(world.BILLING, "invoices", [make.invoice()])
+    world.conform()
+    assert world.one("quarantine")["superseded"]
+    assert world.store.quarantined() == []
+
+
+def test_values_in_the_quarantine_are_masked(world: Any, make: Any) -> None:
+    world.land(world.BILLING, "invoices", [make.invoice(total="jane.doe@example.com 4111111111111111")])
+    world.conform()
+    row = world.one("quarantine")
+    assert row["value"] == "***@*** ***"
+    assert "jane" not in row["reason"]
