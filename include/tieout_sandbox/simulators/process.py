@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+_children: dict[int, subprocess.Popen[bytes]] = {}
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """A simulators' process that answers."""
@@ -36,6 +39,7 @@ def start(
     command += ["--port", str(port), "--ready", str(ready)] + (["--now", now] if now else [])
     with log.open("ab") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True)
+    _children[process.pid] = process
     deadline = time.monotonic() + wait
     while not ready.exists():
         if process.poll() is not None or time.monotonic() > deadline:
@@ -53,20 +57,18 @@ def stop(pid: int, wait: float = 5.0) -> None:
         try:
             os.kill(pid, number)
         except ProcessLookupError:
-            return
+            break
         deadline = time.monotonic() + wait
-        while time.monotonic() < deadline:
-            if _gone(pid):
-                return
+        while time.monotonic() < deadline and not _gone(pid):
             time.sleep(0.02)
+        if _gone(pid):
+            break
+    _children.pop(pid, None)
 
 
 def _gone(pid: int) -> bool:
-    try:
-        if os.waitpid(pid, os.WNOHANG)[0] == pid:
-            return True
-    except ChildProcessError:
-        pass  # started by another process: ask the kernel instead
+    if pid in _children:
+        return _children[pid].poll() is not None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

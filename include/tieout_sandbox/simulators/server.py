@@ -189,7 +189,10 @@ def serve(
     store = DocumentStore.open(db)
     instant = now if now is not None else store.meta("now")
     world = World(store, Clock(instant), Dial(), credentials)
-    listener = socket.create_server(("127.0.0.1", port))
+    # The protocol is named because asyncio sends small answers at once only on sockets that say they are TCP.
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.bind(("127.0.0.1", port))
     config = uvicorn.Config(
         Simulators(world),
         http=_Protocol,

@@ -155,6 +155,8 @@ class _Api:
             query = query.and_("parent = ?", parent)
         query, backwards = _paged(show, resource, query, asked)
         query = Query(query.where, query.params, query.order, limit + 1)
+        if "payout" in asked and show.find("payouts", asked["payout"]) is None:
+            raise errors.missing("payout", asked["payout"], param="payout", status=400)
         follow_up = "starting_after" in asked or "ending_before" in asked
         duplicate = self.world.dial.duplicate_page(
             request.method, request.url.path, query_text(request), follow_up=follow_up
@@ -207,7 +209,7 @@ class _Api:
     async def _post(self, request: Request, caller: _Caller, parts: list[str], request_id: str) -> Answer:
         operation, permission = self._operation(parts)
         if caller.restricted:
-            raise errors.forbidden(caller.key, f"acct_{caller.account}", permission)
+            raise errors.forbidden(caller.key, self.world.store.meta("stripe_accounts")[caller.account], permission)
         pairs = await form(request)
         key = request.headers.get("idempotency-key")
         if key is None:

@@ -232,6 +232,8 @@ class _Api:
         until = self.world.clock.now - _WITHHELD
         collection, now = self._collection(name), self.world.clock.now
         window = Query(order="stamp, CAST(id AS INTEGER)").and_("stamp >= ? AND stamp < ?", start, until)
+        # A page goes at least one row past the second it starts with, or its reader would never get on.
+        size = max(size, self.world.store.count(collection, now, window.and_("stamp = ?", start)) + 1)
         page = list(self.world.store.select(collection, now, Query(window.where, window.params, window.order, size)))
         end = len(page) < size
         if page and not end:
