@@ -1,0 +1,1 @@
+"""The shipped source contracts, one YAML file per kind of source."""
