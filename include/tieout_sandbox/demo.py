@@ -208,7 +208,8 @@ def up(options: Options) -> None:
     print(
         f"\nAirflow   {airflow.url}\nuser      {USER}\npassword  {airflow.password}\n\n"
         f"The company's clock stands at {night_clock(NIGHTS[0]):%Y-%m-%d %H:%M} UTC: trigger\n"
-        f"nightly_reconciliation with business date {NIGHTS[0]}; `.venv/bin/tieout sandbox clock 2026-03-31T09:00:00Z` moves on to the next.\n"
+        f"nightly_reconciliation with business date {NIGHTS[0]}. The next morning comes with\n"
+        f"`.venv/bin/tieout sandbox clock {night_clock(NIGHTS[1]):%Y-%m-%dT%H:%M:%SZ}`.\n"
         "`make down` stops everything."
     )
 

@@ -1,0 +1,91 @@
+"""The command: what it prints, its exit codes, and that it starts without loading what it does not use."""
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from tieout.cli.commands import app
+from tieout.settings import Settings
+from tieout.store import Store
+
+runner = CliRunner()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    for name in ("TIEOUT_STORE", "TIEOUT_LAKE", "AIRFLOW_CONN_TIEOUT_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TIEOUT_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_the_store_is_upgraded_and_a_second_time_changes_nothing(home):
+    for _ in range(2):
+        result = runner.invoke(app, ["store", "upgrade"])
+        assert result.exit_code == 0, result.output
+    assert Store(Settings.from_env().store).ready()
+
+
+def test_an_untouched_audit_chain_verifies(home):
+    runner.invoke(app, ["store", "upgrade"])
+    Store(Settings.from_env().store).audit("US/main", "test", "anna", {"why": "a test"})
+    result = runner.invoke(app, ["audit", "verify"])
+    assert result.exit_code == 0
+    assert "1 audit chains verified" in result.output
+
+
+def test_a_changed_audit_row_is_told_and_fails(home):
+    import sqlite3
+
+    runner.invoke(app, ["store", "upgrade"])
+    Store(Settings.from_env().store).audit("US/main", "test", "anna", {"why": "a test"})
+    with sqlite3.connect(home / "store.sqlite") as raw:
+        # whoever owns the file can take the guards away; the hashes still tell
+        for (trigger,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            raw.execute(f'DROP TRIGGER "{trigger}"')
+        raw.execute("UPDATE audit_log SET actor = 'berta'")
+    result = runner.invoke(app, ["audit", "verify"])
+    assert result.exit_code == 1
+    assert "audit chain US/main, row 1" in result.output
+
+
+def test_a_mistake_in_the_configuration_is_told_by_file(home, tmp_path, monkeypatch):
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "entities.yaml").write_text("entities:\n- {id: us}\n")
+    monkeypatch.setenv("TIEOUT_CONFIG", str(config))
+    result = runner.invoke(app, ["config", "check"])
+    assert result.exit_code == 1
+    assert "entities.yaml" in result.output
+
+
+def test_a_backfill_from_the_command_line_only_shows(home):
+    from tieout.errors import ConfigError
+
+    result = runner.invoke(app, ["backfill", "--from-date", "2026-03-01", "--to-date", "2026-03-02"])
+    assert isinstance(result.exception, ConfigError)
+
+
+def test_an_expected_error_is_one_line_without_a_traceback(home):
+    done = subprocess.run(
+        [sys.executable, "-m", "tieout.cli", "breaks", "--business-date", "2026-03-31"],
+        env={"TIEOUT_HOME": str(home), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("tieout: the store has no tables yet")
+    assert "Traceback" not in done.stderr
+
+
+def test_help_loads_no_engine():
+    script = (
+        "import sys; from typer.testing import CliRunner; from tieout.cli.commands import app; "
+        "CliRunner().invoke(app, ['--help']); "
+        "print([m for m in ('duckdb', 'pyarrow', 'pandas', 'airflow', 'tieout_sandbox') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
