@@ -14,7 +14,7 @@ from tieout_sandbox.simulators.zendesk.render import render as zendesk
 
 def build(company: Company, path: Path) -> dict[str, int]:
     """Write `path`, complete or not at all; returns documents per vendor. The clock starts at go-live."""
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"{path.name}.building")
     path.parent.mkdir(parents=True, exist_ok=True)
     store = DocumentStore.create(partial)
     written = {
@@ -23,8 +23,7 @@ def build(company: Company, path: Path) -> dict[str, int]:
         "zendesk": store.add(zendesk(company)),
     }
     store.seal()
-    store.set_meta("accounts", [e.id for e in company.entities])
-    store.set_meta("stripe_accounts", {e.id: e.stripe_account for e in company.entities})
+    store.set_meta("accounts", [e.stripe_account for e in company.entities])
     store.set_meta("company", {"seed": company.seed, "scale": company.scale, "clean": company.clean})
     store.set_meta("now", utc_midnight(company.go_live))
     store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

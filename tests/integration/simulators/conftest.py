@@ -24,7 +24,7 @@ def stripe(name: str, object_id: str, stamp: int, body: dict[str, Any], **more: 
     body = {"created": stamp, **body}
     return Document(
         "stripe",
-        more.pop("account", "US"),
+        more.pop("account", "acct_US"),
         name,
         object_id,
         stamp,
@@ -53,7 +53,7 @@ def stripe_documents() -> Iterator[Document]:
         body = {"name": f"Customer {i}", "email": f"c{i}@example.com", "metadata": {"crm_account_id": f"001{i:015d}"}}
         yield stripe("customers", f"cus_{i:03d}", NOW - 35 * DAY + i * 3600, body)
     yield event("evt_old", "customer.created", "customers", "cus_000", 1, NOW - 35 * DAY, NOW - 35 * DAY)
-    yield stripe("customers", "cus_999", old, {"name": "Customer 999", "email": None}, account="DE")
+    yield stripe("customers", "cus_999", old, {"name": "Customer 999", "email": None}, account="acct_DE")
     for i, status in enumerate(["active", "past_due", "trialing", "canceled"]):
         items = [
             {"id": f"si_{i}{n:02d}", "created": old, "price": "price_1", "quantity": 2, "subscription": f"sub_{i}"}
@@ -105,7 +105,7 @@ def stripe_documents() -> Iterator[Document]:
             "tax_rates": ["txr_1"],
             "type": "subscription",
         }
-        yield Document("stripe", "US", "lines", f"il_{22 - n:02d}", n, created, 1, line, "in_1")
+        yield Document("stripe", "acct_US", "lines", f"il_{22 - n:02d}", n, created, 1, line, "in_1")
     charge = {"amount": 5000, "amount_captured": 5000, "currency": "usd", "customer": "cus_001", "status": "succeeded"}
     yield stripe("charges", "ch_1", created, charge | {"balance_transaction": "txn_1"})
     yield stripe("refunds", "re_1", created + 10, {"amount": 500, "currency": "usd", "charge": "ch_1"}, parent="ch_1")
@@ -196,7 +196,9 @@ class Vendors:
         self.control("POST", "clock", json={"now": now})
 
     def stripe(self, path: str, method: str = "GET", key: str | None = None, **more: Any) -> requests.Response:
-        headers = {"Authorization": f"Bearer {key or self.secrets['stripe']['US']['secret']}"} | more.pop("headers", {})
+        headers = {"Authorization": f"Bearer {key or self.secrets['stripe']['acct_US']['secret']}"} | more.pop(
+            "headers", {}
+        )
         more.setdefault("timeout", 10)
         return self.session.request(method, f"{self.base}/stripe/v1/{path}", headers=headers, **more)
 
@@ -228,8 +230,7 @@ def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendors]:
     store = DocumentStore.create(home / "vendors.db")
     store.add([*stripe_documents(), *salesforce_documents(), *zendesk_documents()])
     store.seal()
-    store.set_meta("accounts", ["US", "DE"])
-    store.set_meta("stripe_accounts", {"US": "acct_US", "DE": "acct_DE"})
+    store.set_meta("accounts", ["acct_US", "acct_DE"])
     store.set_meta("now", NOW)
     store.close()
     running = start(home / "vendors.db", home / "secrets.json")

@@ -583,7 +583,9 @@ class _Account:
         body: dict[str, Any],
         parent: str = "",
     ) -> Document:
-        return Document("stripe", self.entity.id, name, object_id, stamp, seconds(visible), version, body, parent)
+        return Document(
+            "stripe", self.entity.stripe_account, name, object_id, stamp, seconds(visible), version, body, parent
+        )
 
     def _once(
         self,
@@ -605,7 +607,7 @@ class _Account:
         if version > 1:
             body["previous"] = version - 1
         seen = seconds(visible) + _lateness(event_id, seconds(visible))
-        return Document("stripe", self.entity.id, "events", event_id, seconds(at), seen, 1, body)
+        return Document("stripe", self.entity.stripe_account, "events", event_id, seconds(at), seen, 1, body)
 
     def _minor(self, amount: Decimal) -> int:
         return to_minor(amount, self.entity.currency, "stripe")
