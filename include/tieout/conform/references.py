@@ -51,12 +51,33 @@ def legal_entity_table(entities: Entities) -> pa.Table:
     )
 
 
+CONTROLLED_ROLES = frozenset(
+    {"receivable", "processor_clearing", "cash_in_transit", "deferred_revenue", "tax_payable", "customer_credit",
+     "unbilled_receivable"}
+)  # fmt: skip
+"""Roles whose accounts only Tieout should post to; anything else there is listed as a foreign entry."""
+
+
+def account_role_table(settings: Settings) -> pa.Table:
+    """Columns legal_entity_id (`*` = every one), account, role, is_controlled, from `mappings/accounts.csv`."""
+    rows = []
+    with settings.config_file("mappings/accounts.csv").open(encoding="utf-8-sig", newline="") as stream:
+        for line in csv.DictReader(stream):
+            role = line["role"].strip()
+            rows.append({"legal_entity_id": line["legal_entity_id"].strip(), "account": line["account"].strip(),
+                         "role": role, "is_controlled": role in CONTROLLED_ROLES})  # fmt: skip
+    shape = pa.schema(
+        [(c, pa.string()) for c in ("legal_entity_id", "account", "role")] + [("is_controlled", pa.bool_())]
+    )
+    return pa.Table.from_pylist(rows, schema=shape)
+
+
 def mapped_ids(settings: Settings, name: str) -> tuple[MappedId, ...]:
     """The rows of `mappings/<name>.csv`; none if the configuration has no such file.
 
     Columns: source (a source's name or kind, or `*`), source_id, canonical_id, optionally family, valid_from, valid_to
-    (the first day after; empty = still valid). Raises ConfigError, naming file and line, for a missing column, a date that is none,
-    and two rows that hold for one id on one day.
+    (the first day after; empty = still valid). Raises ConfigError, naming file and line, for a missing column, a date
+    that is none, and two rows that hold for one id on one day.
     """
     try:
         path = settings.config_file(f"mappings/{name}.csv")

@@ -183,9 +183,8 @@ def _value(
     if required:
         faults.append(_fault(f"{raw} IS NULL", "missing", path, "NULL", "a value"))
     if good is not None:
-        faults.append(
-            _fault(f"{raw} IS NOT NULL AND NOT coalesce({good}, false)", _CODES.get(form, "not_a_number"), path, raw, _EXPECTED[form])
-        )
+        unreadable = f"{raw} IS NOT NULL AND NOT coalesce({good}, false)"
+        faults.append(_fault(unreadable, _CODES.get(form, "not_a_number"), path, raw, _EXPECTED[form]))
     if spec.codes is not None:
         listed = ", ".join(f"{_t(k)}: {_t(v)}" for k, v in spec.codes.items())
         typed = f"(MAP {{{listed}}})[{raw}]"

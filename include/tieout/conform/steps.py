@@ -22,7 +22,7 @@ import pyarrow as pa
 from tieout import schema
 from tieout.conform.links import LINKS, CrosswalkRules, affected, statement
 from tieout.conform.mapping import ObjectMapping, load_mappings
-from tieout.conform.references import currency_table, legal_entity_table, mapped_ids, mapping_table
+from tieout.conform.references import account_role_table, currency_table, legal_entity_table, mapped_ids, mapping_table
 from tieout.conform.statements import MACROS, MINOR_UNIT, record_columns, typed_rows
 from tieout.entities import load_entities
 from tieout.errors import DataError, LeaseHeld
@@ -417,6 +417,8 @@ class _Work:
         self._crosswalk_rules = rules
         self.session.bind("product_rows", mapping_table(products, self.kinds))
         self.session.bind("customer_mapping", mapping_table(customers, self.kinds))
+        roles = account_role_table(self.config)
+        self.session.bind("account_roles", roles)
         masters = [name for name, kind in self.kinds.items() if kind == rules.master]
         self.session.bind("master_sources", pa.table({"source": pa.array(masters, pa.string())}))
         zones = [(e.id, e.zone) for e in self._entities.entities]
@@ -424,9 +426,8 @@ class _Work:
             [r.source, r.source_id, r.canonical_id, r.family, r.valid_from, r.valid_to] for r in (*products, *customers)
         ]
         statements = [statement(name) for name in ENTITIES]
-        return content_hash(
-            [[rules.master, rules.prefix, rules.by_name], ids, zones, sorted(self.kinds.items()), statements]
-        )
+        settings = [rules.master, rules.prefix, rules.by_name, *sorted(self.kinds.items())]
+        return content_hash([settings, ids, zones, statements, roles.to_pylist()])
 
     def _rules(self) -> dict[str, Any]:
         return dict(self.config.load_yaml("conform/crosswalk.yaml") or {})

@@ -1,4 +1,4 @@
-"""A small world to conform in: landing area, lake and store in a temporary folder, and records as vendors write them."""
+"""A small world to conform in: landing area, lake and store in a folder, and records as the vendors write them."""
 
 from __future__ import annotations
 
