@@ -61,6 +61,7 @@ FIRST_FISCAL_YEAR = 2025
 # dimension -> values; a dimension is an analytic root of that code, a value an analytic account `<dimension>:<value>`
 DIMENSIONS: dict[str, tuple[str, ...]] = {
     "product_family": ("seats", "platform", "usage", "support"),
+    "tax_code": ("txr_1NwCloudUSsalestax0001", "txr_1NwCloudDEvat000000001", "txr_1NwCloudJPconsumption1"),
 }
 
 POSTER = "tieout_poster"

@@ -107,6 +107,19 @@ def test_what_is_posted_reads_back_to_the_cent(ledger: Ledger, entity: str, amou
     assert ref.number.startswith(f"{entity}-2026-")
 
 
+def test_dimensions_are_kept_on_every_kind_of_account(ledger: Ledger) -> None:
+    plain = journal(amount="119.00")
+    tax = {"tax_code": "txr_1NwCloudUSsalestax0001"}
+    lines = (
+        ErpLine("11000", Decimal("119.00"), Decimal(0), "Trade receivables"),
+        ErpLine("21000", Decimal(0), Decimal("60.00"), "Billed ahead", {"product_family": "platform"}),
+        ErpLine("40200", Decimal(0), Decimal("40.00"), "Delivered", {"product_family": "platform"}),
+        ErpLine("22000", Decimal(0), Decimal("19.00"), "Tax", tax),
+    )
+    meant = replace(plain, lines=lines)
+    assert ledger.read_back(ledger.post(meant)) == meant
+
+
 def test_posting_again_finds_the_journal_instead(ledger: Ledger) -> None:
     meant = journal()
     first = ledger.post(meant)

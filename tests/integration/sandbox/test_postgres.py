@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -15,11 +16,12 @@ from tieout_sandbox.processes import SandboxError
 pytestmark = pytest.mark.server
 
 
-@pytest.fixture(params=["system", "wheel"])
-def pg(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("TIEOUT_SANDBOX_POSTGRES", request.param)
-    with postgres.temporary(tmp_path / "postgres") as server:
-        yield server
+@pytest.fixture(scope="module", params=["system", "wheel"])
+def pg(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[postgres.Server]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIEOUT_SANDBOX_POSTGRES", request.param)
+        with postgres.temporary(tmp_path_factory.mktemp(request.param)) as server:
+            yield server
 
 
 def test_it_answers_on_loopback_and_asks_for_the_password(pg: postgres.Server) -> None:
