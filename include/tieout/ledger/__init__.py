@@ -1,0 +1,52 @@
+"""Accounting events to journals, journals to the ERP, exactly once, and the proof that they are there.
+
+`summarise` is pure. `plan_batches` stores what is due, `post_batch` (or `submit`, then `read_back`) brings one batch
+into the ERP, `golive.load` takes an entity over, `prove` shows that the ledger is what it should be.
+"""
+
+from tieout.ledger.events import DAILY, EVENTS, MONTH_END, events
+from tieout.ledger.plan import Plan, journal_states, plan_batches, preview
+from tieout.ledger.post import (
+    Protocol,
+    check_approval,
+    due_batches,
+    next_attempt,
+    post_batch,
+    read_back,
+    recheck_mismatched,
+    resolve,
+    submit,
+)
+from tieout.ledger.proof import ProofLine, TrialBalanceProof, prove
+from tieout.ledger.rules import Rules, load_accounts, load_rules
+from tieout.ledger.summarise import CARRIED, Journals, Placement, summarise
+
+__all__ = [
+    "CARRIED",
+    "DAILY",
+    "EVENTS",
+    "MONTH_END",
+    "Journals",
+    "Placement",
+    "Plan",
+    "ProofLine",
+    "Protocol",
+    "Rules",
+    "TrialBalanceProof",
+    "check_approval",
+    "due_batches",
+    "events",
+    "journal_states",
+    "load_accounts",
+    "load_rules",
+    "next_attempt",
+    "plan_batches",
+    "post_batch",
+    "preview",
+    "prove",
+    "read_back",
+    "recheck_mismatched",
+    "resolve",
+    "submit",
+    "summarise",
+]

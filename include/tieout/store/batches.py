@@ -53,9 +53,10 @@ JOURNAL_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "unknown": frozenset({"confirmed", "submitted"}),
     "confirmed": frozenset({"posted", "mismatched", "unknown"}),
     "mismatched": frozenset({"posted"}),
-    "rejected": frozenset(),
+    "rejected": frozenset({"submitted", "confirmed"}),
     "posted": frozenset(),
 }
+"""A journal that was rejected is sent again only as the missing part of a `partially_posted` batch."""
 
 
 class BatchRow(Base):
@@ -83,6 +84,7 @@ class BatchRow(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     owner: Mapped[str | None] = mapped_column(String(100))
     run_id: Mapped[str] = mapped_column(String(250))
+    attempts: Mapped[int] = mapped_column(Integer)
     planned_at: Mapped[datetime] = mapped_column(Instant)
     changed_at: Mapped[datetime] = mapped_column(Instant)
 
@@ -179,6 +181,7 @@ class Batch:
     reason: str | None
     owner: str | None
     run_id: str
+    attempts: int
     planned_at: datetime
     changed_at: datetime
     journals: tuple[BatchJournal, ...]
@@ -213,6 +216,7 @@ def plan(
     run_id: str,
     actor: str,
     now: datetime,
+    facts: Mapping[str, Any] | None = None,
 ) -> Batch:
     """Store a batch as planned, with its journals. The same slot, version and content again changes nothing.
 
@@ -253,6 +257,7 @@ def plan(
             needs_approval=needs_approval,
             counts=True,
             run_id=run_id,
+            attempts=0,
             planned_at=now,
             changed_at=now,
         )
@@ -288,7 +293,8 @@ def plan(
             "kind": kind,
             "origin": origin,
             "run_id": run_id,
-        },
+        }
+        | dict(facts or {}),
         now,
         subject=batch_id,
     )
@@ -375,6 +381,15 @@ def transition(
         subject=batch_id,
     )
     return get(session, batch_id)
+
+
+def next_attempt(session: Session, batch_id: str) -> int:
+    """Count one more attempt at posting a batch; gives its number, from 1."""
+    row = session.get(BatchRow, batch_id, with_for_update=True, populate_existing=True)
+    if row is None:
+        raise StoreError("no such batch", got=batch_id)
+    row.attempts += 1
+    return row.attempts
 
 
 def mark_journal(
@@ -507,6 +522,7 @@ def _batch(row: BatchRow, journals: list[BatchJournalRow]) -> Batch:
         reason=row.reason,
         owner=row.owner,
         run_id=row.run_id,
+        attempts=row.attempts,
         planned_at=row.planned_at,
         changed_at=row.changed_at,
         journals=tuple(_journal(j) for j in journals),

@@ -1,0 +1,90 @@
+"""Taking over an entity's ledger: opening balances from the ERP, open documents tied to their accounts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
+
+from tieout.entities import LegalEntity
+from tieout.erp.port import Ledger
+from tieout.errors import LedgerError
+from tieout.lake.engine import Engine, engine
+from tieout.lake.tables import Lake
+from tieout.ledger.events import bind, prepare, statement
+from tieout.ledger.rules import Rules
+from tieout.settings import Settings
+from tieout.store import Store, golive
+from tieout.store.golive import OpeningBalance, OpeningTie
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """An entity's position the day before go-live; `loaded` is False if it had been stored before."""
+
+    balances: tuple[OpeningBalance, ...]
+    ties: tuple[OpeningTie, ...]
+    loaded: bool
+
+
+def load(
+    entity: LegalEntity,
+    ledger: Ledger,
+    *,
+    lake: Lake,
+    store: Store,
+    rules: Rules,
+    snapshot: Mapping[str, int],
+    settings: Settings | None = None,
+    actor: str = "tieout",
+) -> Opening:
+    """Store the ERP's trial balance of the day before go-live, once, with what our documents explain of it.
+
+    Open invoices, deferred schedules, processor clearing and cash in transit are recomputed from canonical tables as
+    of that day; each is tied to its account and the difference stated. Raises LedgerError if the ERP's own trial
+    balance does not balance, ErpError if it cannot be read. A second call reads nothing and changes nothing.
+    """
+    stored = opening(store, entity)
+    if stored.balances:
+        return stored
+    as_of = entity.go_live - timedelta(days=1)
+    rows = ledger.trial_balance(entity.id, as_of)
+    balances = tuple(OpeningBalance(r.account, r.currency, r.closing) for r in rows)
+    if sum((b.balance for b in balances), Decimal(0)):
+        raise LedgerError("the ERP's trial balance does not balance", record=f"{entity.id} at {as_of}")
+    held = {(b.account, b.currency): b.balance for b in balances}
+    ties = []
+    for role, documents in _documents(entity, lake, snapshot, settings).items():
+        currency = entity.functional_currency
+        account = rules.account(entity.id, role, currency, as_of)
+        ties.append(OpeningTie(role, account, currency, documents, held.get((account, currency), Decimal(0))))
+    with store.transaction() as session:
+        loaded = golive.load_opening(
+            session, entity.id, entity.ledger, as_of, balances, ties, actor=actor, now=store.now()
+        )
+    return Opening(balances, tuple(ties), loaded)
+
+
+def opening(store: Store, entity: LegalEntity) -> Opening:
+    """What was stored at go-live; empty before."""
+    with store.reading() as session:
+        return Opening(
+            tuple(golive.opening(session, entity.id, entity.ledger)),
+            tuple(golive.opening_ties(session, entity.id, entity.ledger)),
+            loaded=False,
+        )
+
+
+def _documents(
+    entity: LegalEntity, lake: Lake, snapshot: Mapping[str, int], settings: Settings | None
+) -> dict[str, Decimal]:
+    """What each role's documents add up to the day before go-live, debit positive."""
+    with engine(settings) as session:
+        bind(session, lake, snapshot)
+        prepare(session, entity, entity.go_live, entity.go_live)
+        return _totals(session)
+
+
+def _totals(session: Engine) -> dict[str, Decimal]:
+    return {role: amount or Decimal(0) for role, amount in session.rows(statement("opening"))}

@@ -1,0 +1,390 @@
+"""Planning: which journals the ledger still needs, as batches in the store and tables in the lake.
+
+A plan compares what the accounting events of a span should have posted with what the batches of that span carry.
+A new slot gets version 1, a slot that late or restated data changed its next version with the difference, and a run
+that finds nothing new plans nothing. Events of a closed period go to the first open day, stream `prior_period`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+
+from tieout.calendar import period_of
+from tieout.entities import LegalEntity
+from tieout.errors import LeaseHeld, LedgerError
+from tieout.ids import Slot, short_key
+from tieout.lake.engine import Engine, engine
+from tieout.lake.tables import Lake
+from tieout.ledger.events import DAILY, MONTH_END, bind, events
+from tieout.ledger.rules import Rules
+from tieout.ledger.summarise import CARRIED, PRIOR_PERIOD, Journals, Placement, summarise
+from tieout.money import minor_digits
+from tieout.settings import Settings
+from tieout.store import Store, batches, golive, runs
+
+JOURNAL_TABLES = ("journals", "journal_lines", "journal_drilldown")
+_LATE_DAYS_AHEAD = 400
+_PLAN_TTL = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What waits in one currency: how many events, and their gross value."""
+
+    currency: str
+    events: int
+    amount: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What planning made: batch ids in posting order, what waits, the lake versions it published."""
+
+    batches: tuple[str, ...]
+    held: tuple[Held, ...]
+    versions: Mapping[str, int]
+    journals: Journals
+
+
+PeriodOpen = Callable[[date], bool]
+
+
+def preview(
+    entity: LegalEntity,
+    streams: Iterable[str],
+    since: date,
+    until: date,
+    *,
+    lake: Lake,
+    store: Store,
+    rules: Rules,
+    snapshot: Mapping[str, int],
+    settings: Settings | None = None,
+    period_open: PeriodOpen | None = None,
+    line_limit: int = 500,
+) -> Journals:
+    """The journals a plan of the span would make, without making them: the dry run of a backfill.
+
+    `period_open` says whether the ERP takes postings on a date; the store's own period states are asked as well.
+    """
+    wanted = tuple(streams)
+    since = max(since, entity.go_live)
+    place = _placement(entity, store, period_open)
+    with engine(settings) as session:
+        bind(session, lake, snapshot)
+        found = events(session, entity, wanted, since, until)
+        return summarise(
+            found,
+            rules,
+            carried=_carried(session, lake, store, entity, wanted, rules, since, until),
+            placement=place,
+            version=lambda slot: _next_version(store, slot),
+            line_limit=line_limit,
+            session=session,
+        )
+
+
+def plan_batches(
+    entity: LegalEntity,
+    business_date: date,
+    *,
+    lake: Lake,
+    store: Store,
+    rules: Rules,
+    run_id: str,
+    snapshot: Mapping[str, int] | None = None,
+    streams: Iterable[str] = DAILY,
+    since: date | None = None,
+    settings: Settings | None = None,
+    period_open: PeriodOpen | None = None,
+    line_limit: int = 500,
+    dimensions: Iterable[str] = (),
+    actor: str = "tieout",
+) -> Plan:
+    """Plan every journal of the entity due by `business_date` and store it, validated or awaiting approval.
+
+    The span begins at `since` (go-live, if not given), so late events of any earlier date are found each time.
+    Streams that the entity only verifies are left out. One process plans for an entity at a time; the others wait.
+    Month-end streams and daily streams are planned by separate calls. The tables journals, journal_lines,
+    journal_drilldown and journal_held are written and published in the transaction that stores the batches.
+    """
+    wanted = tuple(s for s in streams if entity.streams.get(s, "post") == "post")  # type: ignore[call-overload]
+    if set(wanted) & set(DAILY) and set(wanted) & set(MONTH_END):
+        raise LedgerError("daily and month-end streams are planned apart", got=wanted)
+    period = period_of(entity, business_date)
+    until = period.end if set(wanted) & set(MONTH_END) else business_date
+    first = max(since or entity.go_live, entity.go_live)
+    if set(wanted) & set(MONTH_END):
+        first = max(period.start, entity.go_live)
+    with _planning(store, entity):
+        journals = preview(
+            entity,
+            wanted,
+            first,
+            until,
+            lake=lake,
+            store=store,
+            rules=rules,
+            snapshot=store.published(run_id) if snapshot is None else snapshot,
+            settings=settings,
+            period_open=period_open,
+            line_limit=line_limit,
+        )
+        versions = _write(lake, entity, wanted, journals, rules)
+        ids = _store(store, entity, journals, rules, run_id, versions, tuple(dimensions), actor)
+    return Plan(tuple(ids), _held(journals.held), versions, journals)
+
+
+@contextmanager
+def _planning(store: Store, entity: LegalEntity, patience: float = 300.0) -> Iterator[None]:
+    name = f"plan/{batches.chain_of(entity.id, entity.ledger)}"
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            lease = store.acquire(name, ttl=_PLAN_TTL)
+            break
+        except LeaseHeld:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+    try:
+        yield
+    finally:
+        store.release(lease)
+
+
+def _placement(entity: LegalEntity, store: Store, erp_open: PeriodOpen | None) -> Callable[[date], Placement]:
+    """An event's own date while its period is open here and in the ERP, else the first open day after it."""
+    known: dict[str, bool] = {}
+
+    def is_open(day: date) -> bool:
+        period = period_of(entity, day)
+        if period.name not in known:
+            with store.reading() as session:
+                state = golive.period_state(session, entity.id, entity.ledger, period.name)
+            known[period.name] = state == "open" and (erp_open is None or erp_open(day))
+        return known[period.name]
+
+    def place(day: date) -> Placement:
+        on = day
+        while not is_open(on):
+            on = period_of(entity, on).end + timedelta(days=1)
+            if (on - day).days > _LATE_DAYS_AHEAD:
+                raise LedgerError("no open period to post a late event in", record=f"{entity.id} {day}")
+        return Placement(entity.ledger, period_of(entity, on).name, on)
+
+    return place
+
+
+def _next_version(store: Store, slot: str) -> int:
+    with store.reading() as session:
+        return batches.next_version(session, Slot.parse(slot))
+
+
+def _carried(
+    session: Engine,
+    lake: Lake,
+    store: Store,
+    entity: LegalEntity,
+    streams: tuple[str, ...],
+    rules: Rules,
+    since: date,
+    until: date,
+) -> pa.Table:
+    """Legs of events of these streams and dates that batches which count already carry."""
+    with store.reading() as view:
+        counting = [
+            j.run_key
+            for b in batches.select_batches(view, entity=entity.id)
+            if b.counts and b.slot.stream in (*streams, PRIOR_PERIOD)
+            for j in b.journals
+        ]
+    if not counting:
+        return CARRIED.empty_table()
+    lake.bind(session, {t: lake.version(t) for t in JOURNAL_TABLES}, JOURNAL_TABLES)
+    session.bind("counting", pa.table({"run_key": pa.array(counting, pa.string())}))
+    of_streams = [name for name, stream in rules.streams().items() if stream in streams]
+    session.bind("in_scope", pa.table({"event_type": pa.array(of_streams, pa.string())}))
+    # an accrual's reversal lies on the day after the period
+    last = until + timedelta(days=1) if "accrual" in streams else until
+    columns = ", ".join(CARRIED.names)
+    found = session.sql(
+        f"""
+        SELECT {columns} FROM (
+          SELECT j.legal_entity_id, d.event_id, d.event_date, d.leg, l.account, l.account_role AS role, l.event_type,
+            l.product_family, l.tax_code, l.currency,
+            CAST(sum(CASE l.side WHEN 'debit' THEN d.amount ELSE -d.amount END) AS DECIMAL(18, 4)) AS signed,
+            max(d.document_number) AS document_number, max(d.source) AS source, max(d.source_id) AS source_id,
+            max(d.correlation_id) AS correlation_id, max(d.raw_ref) AS raw_ref
+          FROM journal_drilldown AS d
+          JOIN counting USING (run_key)
+          JOIN journals AS j USING (run_key)
+          JOIN journal_lines AS l USING (run_key, line_no)
+          JOIN in_scope USING (event_type)
+          WHERE d.event_date BETWEEN $since AND $last
+            AND NOT (l.event_type = 'accrual_reversal' AND d.event_date = $since)  -- the period before's
+          GROUP BY ALL
+        ) WHERE signed <> 0
+        """,
+        {"since": since, "last": last},
+    )
+    return found.cast(CARRIED)
+
+
+def _write(
+    lake: Lake, entity: LegalEntity, streams: tuple[str, ...], journals: Journals, rules: Rules
+) -> dict[str, int]:
+    """Write the journal tables; a slot's version that a dead process left behind unstored is written over."""
+    versions: dict[str, int] = {}
+    keys = [row["run_key"] for row in journals.headers.select(["run_key"]).to_pylist()]
+    if keys:
+        where = "run_key IN (" + ", ".join(f"'{k}'" for k in keys) + ")"
+        tables = {
+            "journals": journals.headers,
+            "journal_lines": journals.lines,
+            "journal_drilldown": journals.drilldown,
+        }
+        versions |= {name: lake.write(name, rows, where=where) for name, rows in tables.items()}
+    types = ", ".join(f"'{name}'" for name, stream in rules.streams().items() if stream in streams)
+    where = f"legal_entity_id = '{entity.id}' AND event_type IN ({types})"
+    if journals.held.num_rows or lake.version("journal_held") is not None:
+        versions["journal_held"] = lake.write("journal_held", journals.held, where=where)
+    return versions
+
+
+def _store(
+    store: Store,
+    entity: LegalEntity,
+    journals: Journals,
+    rules: Rules,
+    run_id: str,
+    versions: Mapping[str, int],
+    dimensions: tuple[str, ...],
+    actor: str,
+) -> list[str]:
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for line in journals.lines.to_pylist():
+        lines.setdefault(line["run_key"], []).append(line)
+    of_slot: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for header in journals.headers.to_pylist():
+        of_slot.setdefault((header["slot"], header["version"]), []).append(header)
+    hashes = journals.batch_hashes()
+    ids = []
+    with store.transaction() as session:
+        for (text, version), headers in sorted(of_slot.items(), key=lambda i: (i[1][0]["business_date"], i[0])):
+            slot = Slot.parse(text)
+            batch = batches.plan(
+                session,
+                slot,
+                version,
+                [_planned(h, lines[h["run_key"]], dimensions) for h in headers],
+                digest=hashes[text, version],
+                accounting_date=headers[0]["accounting_date"],
+                kind=headers[0]["kind"],
+                origin=headers[0]["origin"],
+                needs_approval=_needs_approval(session, entity, slot, headers),
+                run_id=run_id,
+                actor=actor,
+                now=store.now(),
+                facts={"rules": rules.digest},
+            )
+            if batch.state == "planned":
+                batches.transition(session, batch.batch_id, "validated", actor=actor, now=store.now())
+                if batch.needs_approval:
+                    batches.transition(session, batch.batch_id, "awaiting_approval", actor=actor, now=store.now())
+            ids.append(batch.batch_id)
+        if versions:
+            runs.publish(session, run_id, versions, {"step": "plan", "entity": entity.id}, store.now())
+    return ids
+
+
+def _planned(
+    header: Mapping[str, Any], lines: list[dict[str, Any]], dimensions: tuple[str, ...]
+) -> batches.PlannedJournal:
+    """The journal as it will be sent: amounts as text at the currency's minor unit, dimensions the ERP keeps."""
+    currency = header["currency"]
+    content = {
+        "entity": header["legal_entity_id"],
+        "date": header["accounting_date"],
+        "currency": currency,
+        "narrative": f"{header['stream'].replace('_', ' ')} {header['business_date']} v{header['version']}",
+        "lines": [
+            {
+                "account": line["account"],
+                "side": line["side"],
+                "amount": _minor_text(line["amount"], currency),
+                "description": line["description"],
+                "dimensions": {d: line[d] for d in dimensions if line[d]},
+            }
+            for line in lines
+        ],
+    }
+    return batches.PlannedJournal(
+        header["run_key"],
+        short_key(header["run_key"]),
+        currency,
+        header["accounting_date"],
+        header["debit"],
+        header["line_count"],
+        content,
+    )
+
+
+def _minor_text(amount: Decimal, currency: str) -> str:
+    exact = amount.quantize(Decimal(1).scaleb(-minor_digits(currency)))
+    if exact != amount:
+        raise LedgerError("a line is finer than the currency's minor unit", got=f"{amount} {currency}")
+    return format(exact, "f")
+
+
+def _needs_approval(session: Any, entity: LegalEntity, slot: Slot, headers: list[dict[str, Any]]) -> bool:
+    """Thresholds are gross and cumulative over a slot's versions, so that splitting does not evade them."""
+    if entity.approval_threshold is None:
+        return False
+    gross = sum((h["debit"] for h in headers), Decimal(0))
+    for earlier in batches.select_batches(session, slot=slot):
+        if earlier.counts:
+            gross += sum(earlier.gross.values(), Decimal(0))
+    return gross >= Decimal(entity.approval_threshold)
+
+
+def _held(table: pa.Table) -> tuple[Held, ...]:
+    totals: dict[str, tuple[int, Decimal]] = {}
+    for row in table.select(["currency", "amount"]).to_pylist():
+        count, amount = totals.get(row["currency"], (0, Decimal(0)))
+        totals[row["currency"]] = (count + 1, amount + abs(row["amount"]))
+    return tuple(Held(c, n, a) for c, (n, a) in sorted(totals.items()))
+
+
+def journal_states(store: Store, entity: str | None = None) -> pa.Table:
+    """How far each journal got: run_key, batch_id, legal_entity_id, state, batch_state, erp_id, erp_number."""
+    with store.reading() as session:
+        found = batches.select_batches(session, entity=entity)
+    rows = [
+        {
+            "run_key": j.run_key,
+            "batch_id": b.batch_id,
+            "slot": str(b.slot),
+            "version": b.version,
+            "legal_entity_id": b.slot.legal_entity_id,
+            "stream": b.slot.stream,
+            "accounting_date": j.accounting_date,
+            "state": j.state,
+            "batch_state": b.state,
+            "erp_id": j.erp_id,
+            "erp_number": j.erp_number,
+        }
+        for b in found
+        for j in b.journals
+    ]
+    text = ("run_key", "batch_id", "slot", "legal_entity_id", "stream", "state", "batch_state", "erp_id", "erp_number")
+    shape = pa.schema([(n, pa.string()) for n in text] + [("version", pa.int64()), ("accounting_date", pa.date32())])
+    return pa.Table.from_pylist(rows, schema=shape)

@@ -1,0 +1,103 @@
+"""The proof of the ledger: opening at go-live + our posted journals + foreign entries = the ERP's trial balance."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+
+from tieout.entities import LegalEntity
+from tieout.erp.port import Balance, GlEntry, Ledger
+from tieout.errors import LedgerError
+from tieout.store import Store, batches
+from tieout.store.batches import BatchJournal
+from tieout.store.golive import OpeningBalance, opening
+
+ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class ProofLine:
+    """One account, debit positive: what it should hold, from what, and what the ERP says."""
+
+    account: str
+    currency: str
+    opening: Decimal
+    ours: Decimal
+    foreign: Decimal
+    ledger: Decimal
+
+    @property
+    def expected(self) -> Decimal:
+        """Opening, our journals and foreign entries together."""
+        return self.opening + self.ours + self.foreign
+
+    @property
+    def difference(self) -> Decimal:
+        """What the ERP holds beyond that; zero where the account ties out."""
+        return self.ledger - self.expected
+
+
+@dataclass(frozen=True, slots=True)
+class TrialBalanceProof:
+    """The proof of one entity at the end of a day, with every entry that is not ours."""
+
+    legal_entity_id: str
+    on: date
+    lines: tuple[ProofLine, ...]
+    foreign: tuple[GlEntry, ...]
+    journals_posted: int
+    journals_open: int
+
+    @property
+    def ties(self) -> bool:
+        """Whether every account agrees to the cent."""
+        return all(not line.difference for line in self.lines)
+
+
+def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialBalanceProof:
+    """Prove an entity's ledger at the end of `on`. Raises LedgerError before the opening balances are loaded."""
+    with store.reading() as session:
+        opened = opening(session, entity.id, entity.ledger)
+        planned = batches.select_batches(session, entity=entity.id)
+    if not opened:
+        raise LedgerError("no opening balances", record=entity.id, remedy="load the go-live position first")
+    journals = [j for b in planned for j in b.journals if j.accounting_date <= on and b.slot.ledger == entity.ledger]
+    posted = [j for j in journals if j.state == "posted"]
+    entries = [e for page in ledger.gl_entries(entity.id, entity.go_live, on) for e in page]
+    lines, foreign = compare(opened, posted, entries, ledger.trial_balance(entity.id, on))
+    waiting = [
+        j
+        for b in planned
+        for j in b.journals
+        if j.accounting_date <= on and j.state != "posted" and b.state not in batches.FINISHED and b.counts
+    ]
+    return TrialBalanceProof(entity.id, on, lines, foreign, len(posted), len(waiting))
+
+
+def compare(
+    opened: Iterable[OpeningBalance],
+    posted: Iterable[BatchJournal],
+    entries: Iterable[GlEntry],
+    balances: Iterable[Balance],
+) -> tuple[tuple[ProofLine, ...], tuple[GlEntry, ...]]:
+    """The equation per account and currency. An entry is ours only if its journal is the one we read back."""
+    start: defaultdict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
+    ours, others, held = start.copy(), start.copy(), start.copy()
+    for b in opened:
+        start[b.account, b.currency] += b.balance
+    known = set()
+    for journal in posted:
+        known.add((journal.run_key, journal.erp_id))
+        for line in journal.content["lines"]:
+            amount = Decimal(line["amount"])
+            ours[line["account"], journal.currency] += amount if line["side"] == "debit" else -amount
+    foreign = tuple(e for e in entries if (e.run_key, e.journal_id) not in known)
+    for entry in foreign:
+        others[entry.account, entry.currency] += entry.debit - entry.credit
+    for balance in balances:
+        held[balance.account, balance.currency] += balance.closing
+    keys = sorted({*start, *ours, *others, *held})
+    return tuple(ProofLine(*k, start[k], ours[k], others[k], held[k]) for k in keys), foreign

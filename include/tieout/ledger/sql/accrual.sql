@@ -1,0 +1,93 @@
+-- Delivered but not invoiced at the end of the period of run.until: usage, and fixed fees billed late. Cumulative:
+-- whatever is still not invoiced counts again each period, because the reversal on day 1 took it out.
+CREATE OR REPLACE TEMP TABLE accrual_event AS
+WITH span AS (
+  SELECT f.name, f.start_date, f.end_date, run.*
+  FROM fiscal_period AS f, run WHERE run.until BETWEEN f.start_date AND f.end_date
+), item AS (
+  SELECT si.* FROM subscription_item AS si, run WHERE si.legal_entity_id = run.entity AND NOT si.is_deleted
+), usage_period AS (
+  SELECT u.subscription_source_id, u.meter, u.period_start, u.period_end, any_value(u.correlation_id) AS correlation_id
+  FROM usage_summary AS u, span
+  WHERE u.grain = 'period' AND u.legal_entity_id = span.entity AND u.period_start <= span.end_date
+  GROUP BY ALL
+), uninvoiced AS (
+  SELECT p.*
+  FROM usage_period AS p, span
+  WHERE NOT EXISTS (
+    SELECT 1 FROM ledger_line AS l
+    WHERE l.subscription_source_id = p.subscription_source_id AND l.meter = p.meter
+      AND l.period_start = p.period_start AND l.invoice_date <= span.end_date
+  )
+), used AS (
+  SELECT
+    p.subscription_source_id, p.meter, p.period_start, p.correlation_id,
+    sum(d.quantity) AS quantity
+  FROM uninvoiced AS p
+  JOIN span ON true
+  JOIN usage_summary AS d
+    ON d.grain = 'day' AND d.subscription_source_id = p.subscription_source_id AND d.meter = p.meter
+    AND d.period_start >= p.period_start AND d.period_start < p.period_end AND d.period_start <= span.end_date
+  GROUP BY ALL
+), usage_row AS (
+  SELECT
+    'usage:' || i.source || ':' || i.source_id || ':' || u.period_start AS origin,
+    i.source, i.source_id, i.currency, i.product_family, i.product_source_id, i.customer_id,
+    money(rounded_ratio(
+      CAST(CAST(u.quantity AS DECIMAL(28, 6)) * 1000000 AS HUGEINT)
+        * CAST(CAST(i.unit_amount AS DECIMAL(28, 9)) * 1000000000 AS HUGEINT),
+      CAST(100000000000 AS HUGEINT), span.quantum
+    )) AS amount,
+    CASE WHEN i.unit_amount IS NULL THEN 'the metered price has no unit amount' END AS fault,
+    i.correlation_id, i.raw_ref
+  FROM used AS u
+  JOIN item AS i ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
+  CROSS JOIN span
+), fixed AS (
+  SELECT
+    i.*,
+    span.quantum,
+    span.end_date AS upto,
+    -- the first day no invoice covers
+    greatest(
+      i.start_date, coalesce(i.trial_end, i.start_date),
+      coalesce((SELECT max(l.period_end) FROM ledger_line AS l
+        WHERE l.source = i.source AND l.subscription_source_id = i.subscription_source_id
+          AND l.meter IS NULL AND l.invoice_date <= span.end_date AND l.voided_date IS NULL), i.start_date)
+    ) AS open_from
+  FROM item AS i, span
+  WHERE i.usage_type = 'licensed' AND i.status IN ('active', 'past_due') AND i.monthly_amount <> 0
+    AND (i.ended_date IS NULL OR i.ended_date > span.end_date)
+), fixed_row AS (
+  SELECT
+    'fixed:' || source || ':' || source_id AS origin,
+    source, source_id, currency, product_family, product_source_id, customer_id,
+    -- whole months since, then days of the month they fall in
+    money(rounded_ratio(
+      units(monthly_amount) * (
+        CAST(months AS HUGEINT) * days_in_month + date_diff('day', CAST(open_from + to_months(months) AS DATE), upto) + 1
+      ), CAST(days_in_month AS HUGEINT), quantum
+    )) AS amount,
+    CAST(NULL AS VARCHAR) AS fault, correlation_id, raw_ref
+  FROM (
+    SELECT
+      fixed.*,
+      CAST(date_sub('month', open_from, CAST(upto + INTERVAL 1 DAY AS DATE)) AS INTEGER) AS months,
+      day(last_day(upto)) AS days_in_month
+    FROM fixed WHERE open_from <= upto
+  )
+), delivered AS (
+  SELECT * FROM usage_row UNION ALL SELECT * FROM fixed_row
+)
+SELECT
+  kind.event_type || ':' || span.name || ':' || d.origin AS event_id,
+  kind.event_type,
+  d.origin AS document_id, NULL AS document_number,
+  CASE kind.event_type WHEN 'accrual' THEN span.end_date ELSE CAST(span.end_date + INTERVAL 1 DAY AS DATE) END AS event_date,
+  d.currency, d.product_family, NULL AS tax_code,
+  0 AS net, 0 AS tax, d.amount AS gross, 0 AS deferred, 0 AS recognised, 0 AS to_receivable, 0 AS to_credit, 0 AS rounding,
+  coalesce(d.fault, CASE WHEN d.product_family IS NULL
+    THEN 'product ' || coalesce(d.product_source_id, '(none)') || ' is not mapped to a family' END) AS held_reason,
+  d.source, d.source_id, d.correlation_id, d.raw_ref
+FROM delivered AS d, span, (VALUES ('accrual'), ('accrual_reversal')) AS kind(event_type)
+WHERE d.amount IS NULL OR d.amount <> 0;

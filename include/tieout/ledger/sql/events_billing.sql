@@ -1,0 +1,191 @@
+-- Invoices, credit notes, voids and write-offs as accounting events, one row per line.
+CREATE OR REPLACE TEMP TABLE billing_event AS
+WITH invoiced AS (
+  SELECT
+    'invoice:' || l.source || ':' || l.line_id AS event_id,
+    CASE WHEN l.total < 0 THEN 'negative_invoice' ELSE 'invoice' END
+      || CASE WHEN l.is_ahead THEN '_ahead' ELSE '_delivered' END AS event_type,
+    l.document_id,
+    l.number AS document_number,
+    l.invoice_date AS event_date,
+    l.currency,
+    l.product_family,
+    l.tax_code,
+    l.net,
+    l.tax,
+    l.net + l.tax + l.rounding AS gross,
+    0 AS deferred,
+    0 AS recognised,
+    0 AS to_receivable,
+    0 AS to_credit,
+    l.rounding,
+    CASE
+      WHEN l.is_contradictory THEN 'the lines do not add up to the document''s total'
+      WHEN l.product_family IS NULL THEN 'product ' || coalesce(l.product_source_id, '(none)') || ' is not mapped to a family'
+    END AS held_reason,
+    l.source,
+    l.line_id AS source_id,
+    l.correlation_id,
+    l.raw_ref
+  FROM ledger_line AS l, run
+  WHERE l.invoice_date >= run.go_live
+), empty_document AS (
+  SELECT
+    'invoice:' || i.document_id AS event_id,
+    'invoice_delivered' AS event_type,
+    i.document_id,
+    i.number,
+    i.accounting_date,
+    i.currency,
+    NULL, NULL,
+    i.subtotal, i.tax, i.total, 0, 0, 0, 0, 0,
+    'the document has no lines',
+    i.source, i.source_id, i.correlation_id, i.raw_ref
+  FROM ledger_invoice AS i, run
+  WHERE i.accounting_date >= run.go_live AND i.total <> 0
+    AND NOT EXISTS (SELECT 1 FROM ledger_line AS l WHERE l.document_id = i.document_id)
+), credited_line AS (
+  SELECT
+    n.source || ':' || n.source_id AS document_id,
+    n.number,
+    n.accounting_date AS on_date,
+    n.currency,
+    n.total,
+    n.to_receivable,
+    c.source,
+    c.source_id,
+    c.amount AS net,
+    c.tax,
+    coalesce(c.tax_code, l.tax_code) AS tax_code,
+    coalesce(c.product_family, l.product_family) AS product_family,
+    coalesce(u.unwound, 0) AS unwound,
+    c.correlation_id,
+    c.raw_ref,
+    sum(c.amount + c.tax) OVER document AS up_to_here,
+    sum(c.amount + c.tax) OVER (PARTITION BY n.source, n.source_id) AS lines_total,
+    count(*) OVER (PARTITION BY n.source, n.source_id) AS line_count,
+    row_number() OVER (PARTITION BY n.source, n.source_id ORDER BY c.source_id DESC) = 1 AS is_last
+  FROM credit_note AS n
+  JOIN credit_note_line AS c ON c.source = n.source AND c.credit_note_source_id = n.source_id AND NOT c.is_deleted
+  JOIN run ON n.legal_entity_id = run.entity
+  LEFT JOIN unwinding AS u ON u.kind = 'credit_note' AND u.source = c.source AND u.reduction_id = c.source_id
+  LEFT JOIN ledger_line AS l ON l.source = c.source AND l.line_id = c.invoice_line_source_id
+  WHERE n.status = 'issued' AND NOT n.is_deleted AND n.accounting_date >= run.go_live
+  WINDOW document AS (PARTITION BY n.source, n.source_id ORDER BY c.source_id ROWS UNBOUNDED PRECEDING)
+), credited_gross AS (
+  SELECT
+    *,
+    CASE WHEN is_last THEN total - lines_total ELSE 0 END AS rounding,
+    up_to_here + CASE WHEN is_last THEN total - lines_total ELSE 0 END AS gross_up_to_here,
+    net + tax + CASE WHEN is_last THEN total - lines_total ELSE 0 END AS gross
+  FROM credited_line
+), credited AS (
+  SELECT
+    'credit_note:' || source || ':' || source_id AS event_id,
+    'credit_note' AS event_type,
+    document_id,
+    number,
+    on_date,
+    currency,
+    product_family,
+    tax_code,
+    net,
+    tax,
+    gross,
+    unwound AS deferred,
+    net - unwound AS recognised,
+    -- the open amount takes the first lines, the customer's credit the rest
+    least(gross, greatest(0, to_receivable - (gross_up_to_here - gross))) AS to_receivable,
+    gross - least(gross, greatest(0, to_receivable - (gross_up_to_here - gross))) AS to_credit,
+    rounding,
+    CASE
+      WHEN abs(units(total - lines_total)) > line_count * run.quantum THEN 'the lines do not add up to the document''s total'
+      WHEN product_family IS NULL THEN 'the credited product is not mapped to a family'
+    END AS held_reason,
+    source, source_id, correlation_id, raw_ref
+  FROM credited_gross, run
+), voided AS (
+  SELECT
+    'void:' || l.source || ':' || l.line_id AS event_id,
+    'void' AS event_type,
+    l.document_id,
+    l.number,
+    u.on_date,
+    l.currency,
+    l.product_family,
+    l.tax_code,
+    u.net,
+    u.tax,
+    u.net + u.tax + l.rounding AS gross,
+    u.unwound AS deferred,
+    u.net - u.unwound AS recognised,
+    u.net + u.tax + l.rounding AS to_receivable,
+    0 AS to_credit,
+    l.rounding,
+    CASE
+      WHEN l.is_contradictory THEN 'the lines do not add up to the document''s total'
+      WHEN l.product_family IS NULL THEN 'product ' || coalesce(l.product_source_id, '(none)') || ' is not mapped to a family'
+    END AS held_reason,
+    l.source, l.line_id, l.correlation_id, l.raw_ref
+  FROM unwinding AS u
+  JOIN ledger_line AS l ON l.source = u.source AND l.line_id = u.line_id
+  CROSS JOIN run
+  WHERE u.kind = 'void' AND u.on_date >= run.go_live
+), open_before_write_off AS (
+  SELECT
+    i.document_id,
+    i.source,
+    i.source_id,
+    i.number,
+    i.uncollectible_date,
+    i.currency,
+    i.correlation_id,
+    i.raw_ref,
+    i.total
+      - coalesce((
+          SELECT sum(a.amount) FROM payment_allocation AS a
+          JOIN payment AS p ON p.source = a.source AND p.source_id = a.payment_source_id
+          WHERE a.source = i.source AND a.invoice_source_id = i.source_id AND p.status = 'succeeded'
+            AND coalesce(p.settled_date, p.accounting_date) <= i.uncollectible_date AND NOT a.is_deleted
+        ), 0)
+      - coalesce((
+          SELECT sum(n.to_receivable) FROM credit_note AS n
+          WHERE n.source = i.source AND n.invoice_source_id = i.source_id AND n.status = 'issued'
+            AND n.accounting_date <= i.uncollectible_date AND NOT n.is_deleted
+        ), 0) AS open_amount
+  FROM ledger_invoice AS i
+  WHERE i.uncollectible_date IS NOT NULL AND i.voided_date IS NULL
+), given_up AS (
+  SELECT
+    'uncollectible:' || l.source || ':' || l.line_id AS event_id,
+    'uncollectible' AS event_type,
+    l.document_id, l.number, u.on_date, l.currency, l.product_family, l.tax_code,
+    0 AS net, 0 AS tax, u.unwound AS gross, u.unwound AS deferred, 0 AS recognised,
+    u.unwound AS to_receivable, 0 AS to_credit, 0 AS rounding,
+    CASE WHEN l.product_family IS NULL THEN 'product ' || coalesce(l.product_source_id, '(none)') || ' is not mapped to a family'
+    END AS held_reason,
+    l.source, l.line_id, l.correlation_id, l.raw_ref
+  FROM unwinding AS u
+  JOIN ledger_line AS l ON l.source = u.source AND l.line_id = u.line_id
+  CROSS JOIN run
+  WHERE u.kind = 'uncollectible' AND u.on_date >= run.go_live AND u.unwound <> 0
+  UNION ALL
+  SELECT
+    'uncollectible:' || o.document_id, 'uncollectible', o.document_id, o.number, o.uncollectible_date, o.currency, NULL, NULL,
+    0, 0, o.open_amount - coalesce(d.unwound, 0), 0, o.open_amount - coalesce(d.unwound, 0),
+    o.open_amount - coalesce(d.unwound, 0), 0, 0, NULL,
+    o.source, o.source_id, o.correlation_id, o.raw_ref
+  FROM open_before_write_off AS o
+  CROSS JOIN run
+  LEFT JOIN (
+    SELECT l.document_id, sum(u.unwound) AS unwound
+    FROM unwinding AS u JOIN ledger_line AS l ON l.source = u.source AND l.line_id = u.line_id
+    WHERE u.kind = 'uncollectible' GROUP BY l.document_id
+  ) AS d ON d.document_id = o.document_id
+  WHERE o.uncollectible_date >= run.go_live
+)
+SELECT * FROM invoiced
+UNION ALL SELECT * FROM empty_document
+UNION ALL SELECT * FROM credited
+UNION ALL SELECT * FROM voided
+UNION ALL SELECT * FROM given_up;

@@ -1,0 +1,87 @@
+-- Posting rules applied: each event becomes signed legs (debit positive), each with its GL account.
+-- An event whose account is missing or undecided waits, with every other row of its document.
+CREATE OR REPLACE TEMP TABLE raw_leg AS
+SELECT
+  e.event_id, e.event_type, e.document_id, e.document_number, e.legal_entity_id, e.event_date, e.currency,
+  r.leg, r.role, r.stream, r.event_order,
+  CASE WHEN r.by_family THEN coalesce(e.product_family, '') ELSE '' END AS product_family,
+  CASE WHEN r.by_tax THEN coalesce(e.tax_code, '') ELSE '' END AS tax_code,
+  CASE r.side WHEN 'debit' THEN 1 ELSE -1 END * CASE r.amount
+    WHEN 'gross' THEN e.gross WHEN 'net' THEN e.net WHEN 'tax' THEN e.tax
+    WHEN 'deferred' THEN e.deferred WHEN 'recognised' THEN e.recognised
+    WHEN 'to_receivable' THEN e.to_receivable WHEN 'to_credit' THEN e.to_credit
+    ELSE e.rounding END AS signed,
+  e.gross, e.held_reason, e.source, e.source_id, e.correlation_id, e.raw_ref
+FROM event AS e
+LEFT JOIN rule AS r ON r.event_type = e.event_type;
+
+CREATE OR REPLACE TEMP TABLE account_choice AS
+WITH wanted AS (
+  SELECT DISTINCT legal_entity_id, role, product_family, tax_code, currency, event_date FROM raw_leg
+  WHERE role IS NOT NULL AND signed <> 0
+), candidate AS (
+  SELECT
+    w.*,
+    a.account,
+    (a.legal_entity_id <> '*')::INT * 16 + (a.product_family <> '*')::INT * 8
+      + (a.tax_code <> '*')::INT * 4 + (a.currency <> '*')::INT * 2 AS precision
+  FROM wanted AS w
+  JOIN account_map AS a
+    ON a.role = w.role
+    AND a.legal_entity_id IN ('*', w.legal_entity_id)
+    AND a.product_family IN ('*', w.product_family)
+    AND a.tax_code IN ('*', w.tax_code)
+    AND a.currency IN ('*', w.currency)
+    AND a.valid_from <= w.event_date AND (a.valid_to IS NULL OR w.event_date < a.valid_to)
+), best AS (
+  SELECT * FROM candidate
+  QUALIFY precision = max(precision) OVER (
+    PARTITION BY legal_entity_id, role, product_family, tax_code, currency, event_date)
+)
+SELECT
+  legal_entity_id, role, product_family, tax_code, currency, event_date,
+  min(account) AS account, count(DISTINCT account) AS choices
+FROM best GROUP BY ALL;
+
+CREATE OR REPLACE TEMP TABLE mapped_leg AS
+SELECT
+  l.*,
+  c.account,
+  coalesce(
+    l.held_reason,
+    CASE
+      WHEN l.role IS NULL THEN 'no posting rule for event ' || l.event_type
+      WHEN l.signed = 0 THEN NULL
+      WHEN c.account IS NULL THEN 'no account for role ' || l.role
+        || CASE WHEN l.product_family <> '' THEN ', product family ' || l.product_family ELSE '' END
+        || CASE WHEN l.tax_code <> '' THEN ', tax code ' || l.tax_code ELSE '' END
+      WHEN c.choices > 1 THEN 'more than one account fits role ' || l.role
+    END,
+    CASE WHEN sum(l.signed) OVER (PARTITION BY l.event_id, l.event_date) <> 0 THEN 'the event does not balance' END
+  ) AS reason
+FROM raw_leg AS l
+LEFT JOIN account_choice AS c
+  ON c.legal_entity_id = l.legal_entity_id AND c.role = l.role AND c.product_family = l.product_family
+  AND c.tax_code = l.tax_code AND c.currency = l.currency AND c.event_date = l.event_date;
+
+CREATE OR REPLACE TEMP TABLE waiting AS
+SELECT legal_entity_id, document_id, event_date, min(reason) AS reason
+FROM mapped_leg WHERE reason IS NOT NULL GROUP BY ALL;
+
+CREATE OR REPLACE TEMP TABLE held AS
+SELECT
+  m.event_id, m.event_type, m.legal_entity_id, m.event_date, any_value(m.document_number) AS document_number,
+  coalesce(min(m.reason), 'another line of the document waits: ' || any_value(w.reason)) AS reason,
+  any_value(m.gross) AS amount, m.currency,
+  any_value(m.source) AS source, any_value(m.source_id) AS source_id, any_value(m.raw_ref) AS raw_ref
+FROM mapped_leg AS m
+JOIN waiting AS w USING (legal_entity_id, document_id, event_date)
+GROUP BY m.event_id, m.event_type, m.legal_entity_id, m.event_date, m.currency;
+
+CREATE OR REPLACE TEMP TABLE leg AS
+SELECT m.* FROM mapped_leg AS m
+WHERE m.signed <> 0
+  AND NOT EXISTS (
+    SELECT 1 FROM waiting AS w
+    WHERE w.legal_entity_id = m.legal_entity_id AND w.document_id = m.document_id AND w.event_date = m.event_date
+  );

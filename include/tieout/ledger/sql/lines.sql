@@ -1,0 +1,39 @@
+-- Nothing is netted: the two sides of one account stay two lines. The order of lines depends on content alone.
+CREATE OR REPLACE TEMP TABLE grouped AS
+SELECT
+  p.slot, p.currency, p.event_order, p.event_type, p.account, p.role, p.product_family, p.tax_code,
+  p.posted_side, min(p.leg) AS first_leg, sum(p.amount) AS amount, count(*) AS row_count
+FROM placed AS p
+GROUP BY p.slot, p.currency, p.event_order, p.event_type, p.account, p.role, p.product_family, p.tax_code, p.posted_side;
+
+CREATE OR REPLACE TEMP TABLE numbered AS
+SELECT
+  g.*,
+  'TIEOUT/' || g.slot || '/v' || v.version
+    || CASE WHEN c.chunks > 1 THEN '/' || c.chunk || 'of' || c.chunks ELSE '' END AS run_key,
+  row_number() OVER (
+    PARTITION BY g.slot, c.chunk
+    ORDER BY g.event_order, g.event_type, g.first_leg, g.posted_side DESC, g.account, g.role, g.product_family, g.tax_code
+  ) AS line_no
+FROM grouped AS g
+JOIN slot_version AS v USING (slot)
+JOIN slot_chunk AS c ON c.slot = g.slot AND c.currency = g.currency AND c.event_type = g.event_type;
+
+CREATE OR REPLACE TEMP TABLE journal_line AS
+SELECT
+  n.run_key, n.line_no, n.account, n.role AS account_role, n.event_type, n.product_family, n.tax_code,
+  n.posted_side AS side, CAST(n.amount AS DECIMAL(18, 4)) AS amount, n.currency, n.row_count,
+  replace(n.event_type, '_', ' ')
+    || CASE WHEN n.product_family <> '' THEN ' ' || n.product_family ELSE '' END
+    || CASE WHEN n.tax_code <> '' THEN ' ' || n.tax_code ELSE '' END AS description
+FROM numbered AS n;
+
+CREATE OR REPLACE TEMP TABLE journal_part AS
+SELECT
+  n.run_key, n.line_no, p.event_id, p.leg, p.event_date, CAST(p.amount AS DECIMAL(18, 4)) AS amount,
+  p.document_number, p.source, p.source_id, p.correlation_id, p.raw_ref
+FROM placed AS p
+JOIN numbered AS n
+  ON n.slot = p.slot AND n.currency = p.currency AND n.event_type = p.event_type AND n.account = p.account
+  AND n.role = p.role AND n.product_family = p.product_family AND n.tax_code = p.tax_code
+  AND n.posted_side = p.posted_side;

@@ -1,0 +1,296 @@
+"""Accounting events to summarised journals: pure, set-based, exact.
+
+Events become signed legs by the posting rules, legs become the difference to what earlier batches carry, the
+difference becomes lines per slot, side, account and dimensions. Nothing is netted; each line keeps the source rows
+that add up to it; debits equal credits in every journal; what cannot be mapped waits with its whole document.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+
+import pyarrow as pa
+
+from tieout import schema
+from tieout.calendar import Period
+from tieout.errors import LedgerError
+from tieout.ids import content_hash, sha256_hex
+from tieout.lake.engine import Engine, engine
+from tieout.ledger.events import EVENTS, statement
+from tieout.ledger.rules import Rules, rules_table
+
+PRIOR_PERIOD = "prior_period"
+
+CARRIED = pa.schema(
+    [
+        pa.field("legal_entity_id", pa.string()),
+        pa.field("event_id", pa.string()),
+        pa.field("event_date", pa.date32()),
+        pa.field("leg", pa.int64()),
+        pa.field("account", pa.string()),
+        pa.field("role", pa.string()),
+        pa.field("event_type", pa.string()),
+        pa.field("product_family", pa.string()),
+        pa.field("tax_code", pa.string()),
+        pa.field("currency", pa.string()),
+        pa.field("signed", pa.decimal128(18, 4)),
+        pa.field("document_number", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("source_id", pa.string()),
+        pa.field("correlation_id", pa.string()),
+        pa.field("raw_ref", pa.string()),
+    ]
+)
+"""A leg that an earlier batch carries, debit positive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where an event's legs are posted: the period and date of its slot, in one ledger."""
+
+    ledger: str
+    period: str
+    on: date
+
+
+@dataclass(frozen=True, slots=True)
+class Journals:
+    """Result tables of `tieout.schema`: journals, journal_lines, journal_drilldown; and the events that wait."""
+
+    headers: pa.Table
+    lines: pa.Table
+    drilldown: pa.Table
+    held: pa.Table
+
+    def batch_hashes(self) -> dict[tuple[str, int], str]:
+        """The content hash of each (slot, version): SHA-256 over the hashes of its journals in order."""
+        found: dict[tuple[str, int], list[str]] = {}
+        rows = self.headers.select(["slot", "version", "run_key", "content_hash"]).sort_by("run_key").to_pylist()
+        for row in rows:
+            found.setdefault((row["slot"], row["version"]), []).append(row["content_hash"])
+        return {key: sha256_hex("\n".join(hashes)) for key, hashes in found.items()}
+
+
+def by_month(day: date) -> Placement:
+    """The placement of a ledger `main` in calendar months whose periods are all open."""
+    return Placement("main", f"{day:%Y-%m}", day)
+
+
+def by_period(ledger: str, period_of: Callable[[date], Period]) -> Callable[[date], Placement]:
+    """Placement on the event's own date in the fiscal period that `period_of` gives."""
+    return lambda day: Placement(ledger, period_of(day).name, day)
+
+
+def summarise(
+    events: pa.Table | Path | str,
+    rules: Rules,
+    *,
+    as_of: date | None = None,
+    carried: pa.Table | None = None,
+    placement: Callable[[date], Placement] = by_month,
+    version: Callable[[str], int] = lambda slot: 1,
+    line_limit: int = 500,
+    session: Engine | None = None,
+) -> Journals:
+    """Journals for events (`tieout.ledger.events.EVENTS`, an Arrow table or Parquet files).
+
+    * `as_of`: events dated after it are left out.
+    * `carried`: legs (`CARRIED`) that earlier batches hold; the journals then are the difference to them.
+    * `placement`: event date → slot's ledger, period and date; a date other than the event's own puts the legs into
+      the stream `prior_period`.
+    * `version`: slot → the version its journals get.
+    * `line_limit`: lines an ERP journal may have; a longer slot is split between event types, each part balanced.
+
+    Raises LedgerError if an account cannot be split or something would not balance: that is a fault of ours.
+    """
+    if session is None:
+        with engine() as own:
+            return summarise(
+                events,
+                rules,
+                as_of=as_of,
+                carried=carried,
+                placement=placement,
+                version=version,
+                line_limit=line_limit,
+                session=own,
+            )
+    _bind(session, events, rules, as_of, carried)
+    session.execute(statement("legs"))
+    session.execute(statement("difference"))
+    session.bind("place", _places(session, placement))
+    session.execute(statement("placed"))
+    session.bind("slot_version", _versions(session, version))
+    session.execute(_GROUPED)
+    session.bind("slot_chunk", _chunks(session, line_limit))
+    session.execute(_LINES)
+    lines = session.sql("SELECT * FROM journal_line ORDER BY run_key, line_no").cast(
+        schema.table("journal_lines").arrow
+    )
+    drilldown = _drilldown(session)
+    _check(session)
+    return Journals(_headers(session, lines), lines, drilldown, _held(session))
+
+
+_STEPS = statement("lines")
+_SPLIT = _STEPS.index("CREATE OR REPLACE TEMP TABLE numbered")
+_GROUPED, _LINES = _STEPS[:_SPLIT], _STEPS[_SPLIT:]
+
+
+def _bind(
+    session: Engine, events: pa.Table | Path | str, rules: Rules, as_of: date | None, carried: pa.Table | None
+) -> None:
+    session.bind("every_event", events, EVENTS)
+    within = "" if as_of is None else f"WHERE event_date <= DATE '{as_of.isoformat()}'"
+    session.execute(f"CREATE OR REPLACE TEMP VIEW event AS SELECT * FROM every_event {within}")
+    session.bind("rule", pa.Table.from_pylist(rules_table(rules)))
+    session.bind(
+        "account_map",
+        pa.table(
+            {
+                "legal_entity_id": pa.array([a.legal_entity_id for a in rules.accounts], pa.string()),
+                "role": pa.array([a.role for a in rules.accounts], pa.string()),
+                "product_family": pa.array([a.product_family for a in rules.accounts], pa.string()),
+                "tax_code": pa.array([a.tax_code for a in rules.accounts], pa.string()),
+                "currency": pa.array([a.currency for a in rules.accounts], pa.string()),
+                "account": pa.array([a.account for a in rules.accounts], pa.string()),
+                "valid_from": pa.array([a.valid_from for a in rules.accounts], pa.date32()),
+                "valid_to": pa.array([a.valid_to for a in rules.accounts], pa.date32()),
+            }
+        ),
+    )
+    session.bind("carried_leg", CARRIED.empty_table() if carried is None else carried.cast(CARRIED))
+
+
+def _places(session: Engine, placement: Callable[[date], Placement]) -> pa.Table:
+    days = session.rows("SELECT DISTINCT legal_entity_id, event_date FROM due ORDER BY ALL")
+    placed = [(entity, day, placement(day)) for entity, day in days]
+    return pa.table(
+        {
+            "legal_entity_id": pa.array([e for e, _, _ in placed], pa.string()),
+            "event_date": pa.array([d for _, d, _ in placed], pa.date32()),
+            "ledger": pa.array([p.ledger for _, _, p in placed], pa.string()),
+            "target_period": pa.array([p.period for _, _, p in placed], pa.string()),
+            "target_date": pa.array([p.on for _, _, p in placed], pa.date32()),
+        }
+    )
+
+
+def _versions(session: Engine, version: Callable[[str], int]) -> pa.Table:
+    slots = [slot for (slot,) in session.rows("SELECT DISTINCT slot FROM placed ORDER BY slot")]
+    return pa.table(
+        {"slot": pa.array(slots, pa.string()), "version": pa.array([version(s) for s in slots], pa.int64())}
+    )
+
+
+def _chunks(session: Engine, limit: int) -> pa.Table:
+    """Which part of its slot each event type goes to: parts are filled in order, one currency each."""
+    groups = session.rows(
+        "SELECT slot, currency, event_type, count(*) FROM grouped"
+        " GROUP BY slot, currency, event_order, event_type ORDER BY slot, currency, event_order, event_type"
+    )
+    parts: dict[str, list[list[tuple[str, str]]]] = {}
+    filled: tuple[str, str, int] | None = None
+    for slot, currency, event_type, count in groups:
+        if count > limit:
+            raise LedgerError(
+                "an event type has more lines than a journal of the ERP may have",
+                record=f"{slot} {event_type}",
+                expected=f"at most {limit}",
+                got=count,
+                remedy="map fewer accounts or dimensions, or raise the line limit",
+            )
+        of_slot = parts.setdefault(slot, [])
+        if filled is None or filled[:2] != (slot, currency) or filled[2] + count > limit:
+            of_slot.append([])
+            filled = (slot, currency, 0)
+        of_slot[-1].append((currency, event_type))
+        filled = (slot, currency, filled[2] + count)
+    rows = [
+        {"slot": slot, "currency": currency, "event_type": event_type, "chunk": n, "chunks": len(of_slot)}
+        for slot, of_slot in parts.items()
+        for n, part in enumerate(of_slot, 1)
+        for currency, event_type in part
+    ]
+    shape = pa.schema(
+        [
+            ("slot", pa.string()),
+            ("currency", pa.string()),
+            ("event_type", pa.string()),
+            ("chunk", pa.int64()),
+            ("chunks", pa.int64()),
+        ]
+    )
+    return pa.Table.from_pylist(rows, schema=shape)
+
+
+def _drilldown(session: Engine) -> pa.Table:
+    shape = schema.table("journal_drilldown").arrow
+    columns = ", ".join(shape.names)
+    found = session.sql(f"SELECT {columns} FROM journal_part ORDER BY run_key, line_no, event_id, leg, event_date")
+    return found.cast(shape)
+
+
+def _headers(session: Engine, lines: pa.Table) -> pa.Table:
+    rows = session.rows("""
+        SELECT n.run_key, any_value(n.slot), any_value(v.version), any_value(p.legal_entity_id), any_value(p.ledger),
+          any_value(p.period), any_value(p.slot_stream), any_value(p.slot_date), any_value(n.currency),
+          sum(CASE n.posted_side WHEN 'debit' THEN n.amount ELSE 0 END),
+          sum(CASE n.posted_side WHEN 'credit' THEN n.amount ELSE 0 END),
+          count(*), CAST(sum(n.row_count) AS BIGINT)
+        FROM numbered AS n
+        JOIN slot_version AS v USING (slot)
+        JOIN (
+          SELECT DISTINCT slot, legal_entity_id, ledger, period, slot_stream, slot_date FROM placed
+        ) AS p USING (slot)
+        GROUP BY n.run_key ORDER BY n.run_key
+    """)
+    content: dict[str, list[list[str]]] = {}
+    for line in lines.to_pylist():
+        content.setdefault(line["run_key"], []).append(
+            [line[n] for n in ("account", "product_family", "tax_code", "side", "currency", "description")]
+            + [format(line["amount"], "f")]
+        )
+    names = (
+        "run_key", "slot", "version", "legal_entity_id", "ledger", "period", "stream", "business_date", "currency",
+        "debit", "credit", "line_count", "row_count",
+    )  # fmt: skip
+    headers = []
+    for row in rows:
+        header = dict(zip(names, row, strict=True))
+        header["accounting_date"] = header["business_date"]
+        header["content_hash"] = content_hash([header["accounting_date"], content[header["run_key"]]])
+        header["kind"] = "original" if header["version"] == 1 else "difference"
+        header["origin"] = f"TIEOUT/{header['slot']}/v1" if header["version"] > 1 else None
+        headers.append(header)
+    return pa.Table.from_pylist(headers, schema=schema.table("journals").arrow)
+
+
+def _held(session: Engine) -> pa.Table:
+    shape = schema.table("journal_held").arrow
+    columns = ", ".join(f"coalesce({n}, 0) AS {n}" if n == "amount" else n for n in shape.names)
+    return session.sql(f"SELECT {columns} FROM held ORDER BY event_id, event_date").cast(shape)
+
+
+def _check(session: Engine) -> None:
+    """Both sides of our own boundary: every journal balances, every line is the sum of its source rows."""
+    unbalanced = session.rows("""
+        SELECT run_key, currency, sum(CASE posted_side WHEN 'debit' THEN amount ELSE -amount END) FROM numbered
+        GROUP BY run_key, currency HAVING sum(CASE posted_side WHEN 'debit' THEN amount ELSE -amount END) <> 0
+    """)
+    if unbalanced:
+        raise LedgerError(
+            "a journal does not balance", record=unbalanced[0][0], expected=Decimal(0), got=unbalanced[0][2]
+        )
+    torn = session.rows("""
+        SELECT coalesce(l.run_key, d.run_key), coalesce(l.line_no, d.line_no) FROM numbered AS l
+        FULL JOIN (SELECT run_key, line_no, sum(amount) AS amount, count(*) AS n FROM journal_part GROUP BY ALL) AS d
+          ON d.run_key = l.run_key AND d.line_no = l.line_no
+        WHERE l.amount IS DISTINCT FROM d.amount OR l.row_count IS DISTINCT FROM d.n
+    """)
+    if torn:
+        raise LedgerError("a journal line is not the sum of its source rows", record=f"{torn[0][0]} line {torn[0][1]}")
