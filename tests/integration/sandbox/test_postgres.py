@@ -72,6 +72,7 @@ def test_what_a_killed_run_left_behind_is_ended_by_the_next_start(tmp_path: Path
     finally:
         postgres.purge(folder)
     assert not (postgres.data_folder(folder) / "data").exists()
+    assert postgres.data_folder(folder) == folder or not postgres.data_folder(folder).exists()
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
