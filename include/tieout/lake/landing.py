@@ -284,6 +284,16 @@ class ExtractWriter:
         self.records += count
         self.faults += count - faults.count(None)
 
+    def mark(self) -> tuple[int, int, int]:
+        """Where the extract stands, for `rewind`."""
+        return self.pages, self.records, self.faults
+
+    def rewind(self, mark: tuple[int, int, int]) -> None:
+        """Take back every page landed since `mark`."""
+        for page_no in range(mark[0] + 1, self.pages + 1):
+            self._landing._fs.rm_file(f"{self._folder}/{_page_name(page_no)}")
+        self.pages, self.records, self.faults = mark
+
     def commit(self, control_total: ControlTotal | None = None, **facts: Any) -> ExtractRef:
         """Make the extract visible, with its control total and what its source noted.
 

@@ -246,7 +246,7 @@ class HttpClient:
             response.status_code, response.headers, response.content, request, self._served_at(response.headers)
         )
         if answer.status in accept:
-            if not json_body or not answer.body:
+            if not json_body:
                 return answer
             try:
                 # a single bad byte must not cost the whole page: landing flags the record that holds it
