@@ -191,6 +191,7 @@ def describe(sobject: SObject, base: str) -> dict[str, Any]:
         "networkScopeFieldName": None,
         "recordTypeInfos": [],
         "searchLayoutable": True,
+        "sobjectDescribeOption": "FULL",
         "supportedScopes": [{"label": f"All {sobject.plural.lower()}", "name": "everything"}],
         "compactLayoutable": True,
         "urls": _urls(sobject, base)
