@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from tieout.entities import load_entities
@@ -28,7 +29,7 @@ def _checks(settings: Settings) -> Iterator[Callable[[], object]]:
     yield lambda: _sources_belong_to_entities(settings)
     yield lambda: load_sources(settings.config_file("sources.yaml"))
     for path in _yaml_files(settings):
-        yield lambda path=path: load_yaml(path)
+        yield partial(load_yaml, path)
 
 
 def _yaml_files(settings: Settings) -> list[Path]:
