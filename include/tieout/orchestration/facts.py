@@ -1,0 +1,61 @@
+"""What steps leave with their run, from the libraries' results: counts for people, rows for the report, no data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tieout.conform.steps import ConformResult
+    from tieout.erp.port import GlEntry
+    from tieout.lake.landing import ExtractRef
+    from tieout.ledger.proof import ProofLine
+
+Facts = dict[str, Any]
+
+
+def extract_facts(landed: Sequence[ExtractRef]) -> Facts:
+    """Extracts, their records, and how many an independent total has proven."""
+    return {
+        "extracts": len(landed),
+        "records": sum(ref.records for ref in landed),
+        "proven": sum(ref.control.proven for ref in landed),
+    }
+
+
+def conform_facts(result: ConformResult) -> Facts:
+    """Records in, and where each of them went."""
+    return {
+        "read": result.rows_in,
+        "rows": result.rows_out,
+        "merged": result.rows_merged,
+        "quarantined": result.rows_quarantined,
+    }
+
+
+def proof_row(entity_id: str, line: ProofLine) -> Facts:
+    """A line of the proof as reports show it."""
+    return {
+        "legal_entity_id": entity_id,
+        "account": line.account,
+        "currency": line.currency,
+        "opening": line.opening,
+        "posted": line.ours,
+        "foreign": line.foreign,
+        "expected": line.expected,
+        "trial_balance": line.ledger,
+        "difference": line.difference,
+    }
+
+
+def foreign_row(entry: GlEntry) -> Facts:
+    """An entry that is not ours, as reports show it."""
+    return {
+        "legal_entity_id": entry.entity,
+        "account": entry.account,
+        "accounting_date": entry.date,
+        "narrative": entry.narrative or entry.description,
+        "debit": entry.debit,
+        "credit": entry.credit,
+        "currency": entry.currency,
+    }

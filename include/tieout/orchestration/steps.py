@@ -1,0 +1,417 @@
+"""The bodies of all tasks as plain functions over plain texts, without Airflow: what a night does, step by step.
+
+`Steps` builds everything a step needs from the settings. Each step leaves its facts (counts, references, seconds)
+with the run in the store; amounts and rows stay in the lake. `night` and `month_end` run the same steps one after the
+other, for tests and for whoever has no Airflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from datetime import date, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tieout.entities import Entities, load_entities
+from tieout.errors import ConfigError, ErpUnavailable, Rejected, UnknownOutcome
+from tieout.observe import step
+from tieout.orchestration.calendars import business_date_complete_at
+from tieout.orchestration.catalog import LEDGER_KIND
+from tieout.orchestration.facts import conform_facts, extract_facts, foreign_row, proof_row
+from tieout.settings import Connection, Settings
+from tieout.store import Store
+
+if TYPE_CHECKING:
+    from tieout.entities import LegalEntity
+    from tieout.erp.port import Ledger
+    from tieout.lake.landing import Landing
+    from tieout.lake.tables import Lake
+    from tieout.sources.config import SourceConfig
+    from tieout.store.batches import Batch
+
+LEDGER_SIDE = ("invoice_to_receivable", "journal_to_ledger")
+"""Reconciliations whose right side is the general ledger; the others run before anything is posted."""
+
+UNREAD = "The general ledger could not be read after posting: nothing here proves what the ERP holds now."
+
+NEEDS_FRESH_LEDGER = ("journal_to_ledger",)
+
+Facts = dict[str, Any]
+Connect = Callable[[str], Connection]
+
+
+@dataclass(frozen=True)
+class Steps:
+    """Every step, over one set of settings; `connect` gives a connection by its id."""
+
+    settings: Settings
+    connect: Connect = Connection.from_env
+
+    @classmethod
+    def from_env(cls, connect: Connect = Connection.from_env) -> Steps:
+        """The steps over this process's settings. Raises ConfigError if the store was never upgraded."""
+        made = cls(Settings.from_env(), connect)
+        if not made.store.ready():
+            raise ConfigError("the store has no tables yet", remedy="run `tieout store upgrade`")
+        return made
+
+    @cached_property
+    def store(self) -> Store:
+        """What is remembered."""
+        return Store(self.settings.store)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """Table snapshots."""
+        from tieout.lake.tables import Lake
+
+        return Lake(self.settings.lake)
+
+    @cached_property
+    def landing(self) -> Landing:
+        """Raw pages."""
+
+        return Landing(str(self.settings.raw))
+
+    @cached_property
+    def entities(self) -> Entities:
+        """The configured legal entities."""
+        return load_entities(self.settings.config_file("entities.yaml"))
+
+    @cached_property
+    def sources(self) -> Mapping[str, SourceConfig]:
+        """The configured sources by name."""
+        from tieout.sources.config import load_sources
+
+        return {source.name: source for source in load_sources(self.settings.config_file("sources.yaml"))}
+
+    # --- runs ---------------------------------------------------------------------------------------
+
+    def open_run(self, run_id: str, kind: str, business_date: str) -> dict[str, str]:
+        """Record that a run starts; an empty business date means everything visible now."""
+        day = date.fromisoformat(business_date) if business_date else None
+        self.store.start_run(run_id, kind, day)
+        return {"run_id": run_id, "business_date": business_date}
+
+    def open_month(self, run_id: str, first: str) -> dict[str, str]:
+        """Record that the month end of a month starts; its business date is the month's last day."""
+        month = date.fromisoformat(first)
+        last = (month + timedelta(days=32)).replace(day=1) - timedelta(days=1)
+        self.store.start_run(run_id, "month_end", last)
+        self.store.add_facts(run_id, {"period": f"{last:%Y-%m}"})
+        return {"run_id": run_id, "business_date": last.isoformat()}
+
+    @contextmanager
+    def _kept(self, run_id: str, name: str) -> Iterator[Facts]:
+        """A step whose facts, with its wall time, are kept with the run once it has ended well."""
+        facts: Facts = {}
+        with step(name) as current:
+            yield facts
+            current.count(**{k: v for k, v in facts.items() if isinstance(v, int | str)})
+        self.store.add_facts(run_id, {name: {**facts, "milliseconds": int(current.seconds * 1000)}})
+
+    # --- the ERP ------------------------------------------------------------------------------------
+
+    @cached_property
+    def _erp(self) -> tuple[str, Mapping[str, Any]]:
+        """The configured ERP: kind and the content of `erp/<kind>.yaml`."""
+        files = self.settings.config_files("erp", ".yaml")
+        if len(files) != 1:
+            raise ConfigError("one ERP must be configured", got=[f.name for f in files], expected="one erp/<kind>.yaml")
+        return files[0].stem, self.settings.load_yaml(f"erp/{files[0].name}")
+
+    @contextmanager
+    def _ledger(self) -> Iterator[Ledger]:
+        """The ERP's general ledger, for as long as the block lasts."""
+        from tieout.erp import connect
+
+        kind, config = self._erp
+        with closing(connect(kind, self.connect(self._ledger_source.connection), config)) as ledger:
+            yield ledger
+
+    @cached_property
+    def _ledger_source(self) -> SourceConfig:
+        return next(source for source in self.sources.values() if source.kind == LEDGER_KIND)
+
+    # --- intake -------------------------------------------------------------------------------------
+
+    def extract(self, run_id: str, source: str, business_date: str) -> Facts:
+        """Read a source up to the end of a business date (to now, if empty) and land it; a no-op where that is done."""
+        from tieout.sources import catch_up
+
+        config = self.sources[source]
+        until = business_date_complete_at(date.fromisoformat(business_date), self.entities) if business_date else None
+        with self._kept(run_id, f"extract/{source}") as facts:
+            landed = catch_up(
+                config, self.connect(config.connection), landing=self.landing, store=self.store, until=until
+            )
+            facts |= extract_facts(landed)
+        return facts
+
+    def conform(self, run_id: str) -> Facts:
+        """Make canonical rows of everything landed and not read yet."""
+        from tieout.conform.steps import conform
+
+        with self._kept(run_id, "conform") as facts:
+            facts |= conform_facts(
+                conform(
+                    list(self.sources.values()),
+                    landing=self.landing,
+                    lake=self.lake,
+                    store=self.store,
+                    config=self.settings,
+                    run_id=run_id,
+                )
+            )
+        return facts
+
+    def freshness(self, run_id: str) -> Facts:
+        """How far each source has been read, as instants."""
+        with self._kept(run_id, "freshness") as facts:
+            for name in self.sources:
+                mark = self.store.watermark(name)
+                facts[name] = mark.changed_at.isoformat() if mark else ""
+        self.store.finish_run(run_id, "success")
+        return facts
+
+    # --- checks and reconciliations -----------------------------------------------------------------
+
+    def quality_gate(self, run_id: str, business_date: str) -> Facts:
+        """Check every canonical table against its suite; what fails is priced and kept with the run."""
+        from tieout.quality import gate
+
+        with self._kept(run_id, "quality_gate") as facts:
+            result = gate(
+                self.store.published(),
+                lake=self.lake,
+                settings=self.settings,
+                run_id=run_id,
+                business_date=business_date,
+            )
+            facts |= {"expectations": result.expectations, "failed": result.failed}
+        return facts
+
+    def aggregate_usage(self, run_id: str, business_date: str) -> Facts:
+        """Sum usage per subscription, meter and period into `usage_summary`."""
+        from tieout.usage import publish_summary
+
+        with self._kept(run_id, "usage") as facts:
+            facts |= publish_summary(lake=self.lake, store=self.store, settings=self.settings, run_id=run_id)
+        return facts
+
+    def reconcile_sources(self, run_id: str, business_date: str) -> Facts:
+        """Run every reconciliation that reads no ledger."""
+        return self._reconcile(run_id, business_date, [d for d in self.definitions if d not in LEDGER_SIDE])
+
+    def reconcile_ledger(self, run_id: str, business_date: str, *, ledger_read: bool) -> Facts:
+        """Run the reconciliations against the ledger; `journal_to_ledger` only where the ledger was read after posting."""
+        chosen = [d for d in self.definitions if d in LEDGER_SIDE and (ledger_read or d not in NEEDS_FRESH_LEDGER)]
+        if not ledger_read:
+            self.store.add_facts(run_id, {"unproven": [UNREAD]})
+        return self._reconcile(run_id, business_date, chosen)
+
+    def _reconcile(self, run_id: str, business_date: str, definitions: Sequence[str]) -> Facts:
+        from tieout import breaks
+
+        day, counts = date.fromisoformat(business_date), {}
+        for name in definitions:
+            with self._kept(run_id, f"reconcile/{name}") as facts:
+                result = breaks.run(name, day, lake=self.lake, store=self.store, settings=self.settings, run_id=run_id)
+                facts |= {"matches": result.summary.matched, "breaks": result.summary.breaks}
+            counts[name] = facts["breaks"]
+        return counts
+
+    # --- journals -----------------------------------------------------------------------------------
+
+    def plan_journals(self, run_id: str, business_date: str) -> Facts:
+        """Plan what the ledger still needs up to a business date, and check it."""
+        from tieout.ledger.events import DAILY
+
+        return self._plan(run_id, date.fromisoformat(business_date), DAILY)
+
+    def plan_month_end(self, run_id: str, business_date: str) -> Facts:
+        """Plan the revenue releases of the month that ends on a business date, and its accruals with their reversals."""
+        from tieout.ledger.events import MONTH_END
+
+        return self._plan(run_id, date.fromisoformat(business_date), MONTH_END)
+
+    def _plan(
+        self, run_id: str, day: date, streams: Sequence[str], entities: Sequence[str] = (), since: date | None = None
+    ) -> Facts:
+        from tieout.ledger.plan import plan_batches
+        from tieout.ledger.rules import load_rules
+
+        rules, config = load_rules(self.settings), self._erp[1]
+        with self._kept(run_id, "plan") as facts:
+            facts |= {"batches": 0, "journals": 0, "held": 0}
+            for entity in self._chosen(entities):
+                if day < entity.go_live:
+                    continue
+                plan = plan_batches(
+                    entity,
+                    day,
+                    lake=self.lake,
+                    store=self.store,
+                    rules=rules,
+                    run_id=run_id,
+                    streams=streams,
+                    since=since,
+                    settings=self.settings,
+                    period_open=self._period_open(entity.id),
+                    line_limit=int(config.get("max_lines", 500)),
+                    dimensions=tuple(config.get("dimensions", ())),
+                )
+                facts["batches"] += len(plan.batches)
+                facts["journals"] += plan.journals.headers.num_rows
+                facts["held"] += sum(held.events for held in plan.held)
+        return facts
+
+    def _chosen(self, ids: Sequence[str]) -> list[LegalEntity]:
+        return [self.entities[one] for one in ids] if ids else list(self.entities.entities)
+
+    def _period_open(self, entity_id: str) -> Callable[[date], bool]:
+        """Whether the ERP's period around a date was open when it was last read; planning never waits for the ERP."""
+        from tieout.lake.engine import engine
+
+        with engine(self.settings) as session:
+            self.lake.bind(session, self.store.published(), ["period"])
+            closed = session.rows(
+                "SELECT start_date, end_date FROM period WHERE legal_entity_id = $entity AND state <> 'open'",
+                {"entity": entity_id},
+            )
+        return lambda day: not any(start <= day <= end for start, end in closed)
+
+    def resume_posting(self, run_id: str) -> list[dict[str, Any]]:
+        """The posting runs to start: one per batch the protocol can go on with, each under a name of its own.
+
+        The first time, the ledger is taken over: opening balances are loaded from the ERP. While the ERP cannot be
+        reached for that, nothing is due.
+        """
+        from tieout.ledger.post import due_batches, next_attempt
+
+        try:
+            self.take_over(run_id)
+        except ErpUnavailable as error:
+            self.store.add_facts(run_id, {"unproven": [f"The ERP could not be reached: {error.message}."]})
+            return []
+        due = []
+        for batch_id in due_batches(self.store):
+            name = batch_id.removeprefix("TIEOUT/").replace("/v", "__v").replace("/", ".")
+            run = f"post__{name}__a{next_attempt(self.store, batch_id)}"
+            due.append({"trigger_run_id": run, "conf": {"batch_id": batch_id}})
+        return due
+
+    def take_over(self, run_id: str) -> None:
+        """Load each entity's position the day before go-live, once. Raises ErpError if the ERP cannot be read."""
+        from tieout.ledger import golive
+        from tieout.ledger.rules import load_rules
+
+        waiting = [e for e in self.entities.entities if not golive.opening(self.store, e).balances]
+        if not waiting:
+            return
+        rules, snapshot = load_rules(self.settings), self.store.published(run_id)
+        with self._ledger() as ledger:
+            for entity in waiting:
+                golive.load(
+                    entity,
+                    ledger,
+                    lake=self.lake,
+                    store=self.store,
+                    rules=rules,
+                    snapshot=snapshot,
+                    settings=self.settings,
+                )
+
+    def check_approval(self, batch_id: str) -> str:
+        """The batch's id, provided that it may be posted as far as approval goes."""
+        from tieout.ledger import post
+
+        post.check_approval(batch_id, self.store)
+        return batch_id
+
+    def submit(self, batch_id: str) -> str:
+        """Bring a batch into the ERP; its state. Raises where a person must act, or where the next try may succeed."""
+        from tieout.ledger import post
+
+        with self._ledger() as ledger:
+            state = post.submit(batch_id, ledger, self.store)
+        if state == "unknown":
+            raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next try looks it up first")
+        return self._not_refused(batch_id, state)
+
+    def read_back(self, batch_id: str) -> str:
+        """Read a batch back and compare every line; its state."""
+        from tieout.ledger import post
+
+        with self._ledger() as ledger:
+            state = post.read_back(batch_id, ledger, self.store)
+        return self._not_refused(batch_id, state)
+
+    def _not_refused(self, batch_id: str, state: str) -> str:
+        if state in ("rejected", "partially_posted", "mismatched"):
+            reason = self._batches([batch_id])[0].reason
+            raise Rejected(f"the batch is {state.replace('_', ' ')}", record=batch_id, got=reason)
+        return state
+
+    def _batches(self, batch_ids: Sequence[str]) -> list[Batch]:
+        from tieout.store import batches
+
+        with self.store.reading() as session:
+            return [batches.get(session, one) for one in batch_ids]
+
+    def posting_result(self, run_id: str, batch_ids: Sequence[str]) -> Facts:
+        """How far the batches of this run got, per entity: journals the ERP took, and those proved by reading back."""
+        result: dict[str, dict[str, int]] = {e.id: {"posted": 0, "read_back": 0} for e in self.entities.entities}
+        for batch in self._batches(batch_ids):
+            counts = result[batch.slot.legal_entity_id]
+            counts["posted"] += sum(j.state in ("confirmed", "posted", "mismatched") for j in batch.journals)
+            counts["read_back"] += sum(j.state == "posted" for j in batch.journals)
+        self.store.add_facts(run_id, {f"posting/{entity}": counts for entity, counts in result.items()})
+        return result
+
+    def read_ledger(self, run_id: str, business_date: str) -> Facts:
+        """Read what the ERP's ledger holds now into the lake, with its trial balance at the end of a business date."""
+        from tieout.conform.erp import catch_up_ledger
+        from tieout.conform.steps import conform
+
+        source = self._ledger_source
+        with self._kept(run_id, f"extract/{source.name}") as facts, self._ledger() as ledger:
+            landed = catch_up_ledger(
+                source,
+                ledger,
+                self.entities,
+                landing=self.landing,
+                store=self.store,
+                business_date=date.fromisoformat(business_date),
+            )
+            facts |= extract_facts(landed)
+        with self._kept(run_id, "conform_ledger") as facts:
+            facts |= conform_facts(
+                conform(
+                    source,
+                    landing=self.landing,
+                    lake=self.lake,
+                    store=self.store,
+                    config=self.settings,
+                    run_id=run_id,
+                    every_source={name: one.kind for name, one in self.sources.items()},
+                )
+            )
+        return facts
+
+    def prove(self, run_id: str, business_date: str) -> Facts:
+        """Opening balance + our journals + foreign entries = trial balance, per entity and account."""
+        from tieout.ledger.proof import prove
+
+        day, rows, foreign, ties = date.fromisoformat(business_date), [], [], True
+        with self._kept(run_id, "proof") as facts, self._ledger() as ledger:
+            for entity in self.entities.entities:
+                proof = prove(entity, day, ledger, self.store)
+                ties = ties and proof.ties
+                rows += [proof_row(entity.id, line) for line in proof.lines]
+                foreign += [foreign_row(entry) for entry in proof.foreign]
+            facts |= {"ties": ties, "accounts": len(rows), "foreign_entries": len(foreign)}
+        self.store.add_facts(run_id, {"proof_rows": rows, "foreign_rows": foreign})
+        return facts
