@@ -176,6 +176,13 @@ class Steps:
         self.store.finish_run(run_id, "success")
         return facts
 
+    @cached_property
+    def definitions(self) -> Sequence[str]:
+        """Ids of the configured reconciliations."""
+        from tieout.breaks.inputs import definition_ids
+
+        return definition_ids(self.settings)
+
     # --- checks and reconciliations -----------------------------------------------------------------
 
     def quality_gate(self, run_id: str, business_date: str) -> Facts:
@@ -206,22 +213,28 @@ class Steps:
         return self._reconcile(run_id, business_date, [d for d in self.definitions if d not in LEDGER_SIDE])
 
     def reconcile_ledger(self, run_id: str, business_date: str, *, ledger_read: bool) -> Facts:
-        """Run the reconciliations against the ledger; `journal_to_ledger` only where the ledger was read after posting."""
+        """Run the reconciliations against the ledger; some only where it was read after posting."""
         chosen = [d for d in self.definitions if d in LEDGER_SIDE and (ledger_read or d not in NEEDS_FRESH_LEDGER)]
         if not ledger_read:
-            self.store.add_facts(run_id, {"unproven": [UNREAD]})
+            self._unproven(run_id, UNREAD)
         return self._reconcile(run_id, business_date, chosen)
 
     def _reconcile(self, run_id: str, business_date: str, definitions: Sequence[str]) -> Facts:
-        from tieout import breaks
+        from tieout.breaks.run import run
 
         day, counts = date.fromisoformat(business_date), {}
         for name in definitions:
             with self._kept(run_id, f"reconcile/{name}") as facts:
-                result = breaks.run(name, day, lake=self.lake, store=self.store, settings=self.settings, run_id=run_id)
+                result = run(name, day, lake=self.lake, store=self.store, settings=self.settings, run_id=run_id)
                 facts |= {"matches": result.summary.matched, "breaks": result.summary.breaks}
             counts[name] = facts["breaks"]
         return counts
+
+    def _unproven(self, run_id: str, sentence: str) -> None:
+        """Keep a sentence on what the report of a run cannot vouch for."""
+        kept = self.store.facts(run_id).get("unproven", [])
+        if sentence not in kept:
+            self.store.add_facts(run_id, {"unproven": [*kept, sentence]})
 
     # --- journals -----------------------------------------------------------------------------------
 
@@ -232,7 +245,7 @@ class Steps:
         return self._plan(run_id, date.fromisoformat(business_date), DAILY)
 
     def plan_month_end(self, run_id: str, business_date: str) -> Facts:
-        """Plan the revenue releases of the month that ends on a business date, and its accruals with their reversals."""
+        """Plan the revenue releases of the month a business date ends, and its accruals with their reversals."""
         from tieout.ledger.events import MONTH_END
 
         return self._plan(run_id, date.fromisoformat(business_date), MONTH_END)
@@ -294,7 +307,7 @@ class Steps:
         try:
             self.take_over(run_id)
         except ErpUnavailable as error:
-            self.store.add_facts(run_id, {"unproven": [f"The ERP could not be reached: {error.message}."]})
+            self._unproven(run_id, f"The ERP could not be reached: {error.message}.")
             return []
         due = []
         for batch_id in due_batches(self.store):
@@ -415,3 +428,23 @@ class Steps:
             facts |= {"ties": ties, "accounts": len(rows), "foreign_entries": len(foreign)}
         self.store.add_facts(run_id, {"proof_rows": rows, "foreign_rows": foreign})
         return facts
+
+    # --- reports ------------------------------------------------------------------------------------
+
+    def report(self, run_id: str, business_date: str) -> Facts:
+        """Write HTML, workbook and result tables of a business date, and close the run's record."""
+        from tieout.orchestration.reporting import write_report
+
+        known = self.store.facts(run_id)
+        with self._kept(run_id, "report") as facts:
+            facts |= write_report(self, run_id, date.fromisoformat(business_date), known)
+        self.store.finish_run(run_id, "success" if "proof" in known else "unproven")
+        self._anchor(business_date)
+        return facts
+
+    def _anchor(self, business_date: str) -> None:
+        """Write the audit chains' ends outside the store, where a rewritten store cannot reach them."""
+        from tieout.store.audit import write_anchors
+
+        anchors = [self.store.anchor(chain) for chain in self.store.audit_chains()]
+        write_anchors(self.settings.evidence / "anchors", business_date, anchors)

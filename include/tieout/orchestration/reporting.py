@@ -1,0 +1,71 @@
+"""The report of a business date: gathered from the run's snapshot and facts, written as HTML, workbook and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from tieout.orchestration.facts import Facts
+
+if TYPE_CHECKING:
+    from tieout.orchestration.steps import Steps
+
+_AMOUNTS = ("opening", "posted", "foreign", "expected", "trial_balance", "difference", "debit", "credit")
+TITLE = "Nightly reconciliation"
+
+
+def write_report(steps: Steps, run_id: str, business_date: date, known: Mapping[str, Any], title: str = TITLE) -> Facts:
+    """Write the report below `reports/<business date>/` and return its paths by kind.
+
+    `known` are the facts of the run: proof and foreign entries (amounts as text), the gate, what is unproven.
+    """
+    from tieout.breaks.inputs import definition_path
+    from tieout.lake.engine import engine
+    from tieout.reconcile import load_definition
+    from tieout.reports.export import export
+    from tieout.reports.gather import gather
+    from tieout.reports.html import render
+    from tieout.reports.workbook import write
+
+    folder = steps.settings.reports / business_date.isoformat()
+    folder.mkdir(parents=True, exist_ok=True)
+    snapshot = steps.store.published(run_id)
+    titles = {name: load_definition(definition_path(steps.settings, name)).title for name in steps.definitions}
+    with engine(steps.settings) as session:
+        data = gather(
+            business_date,
+            engine=session,
+            lake=steps.lake,
+            snapshot=snapshot,
+            landing=steps.landing,
+            store=steps.store,
+            entities=steps.entities,
+            title=title,
+            definitions=titles,
+            sources=list(steps.sources),
+            gate=known.get("gate_rows", ()),
+            proof=_rows(known.get("proof_rows", ())),
+            foreign=_rows(known.get("foreign_rows", ())),
+            backlog=_rows(known.get("backlog_rows", ())),
+            unproven=known.get("unproven", ()),
+        )
+        export(business_date, folder / "tables", engine=session, lake=steps.lake, snapshot=snapshot)
+    page, book = folder / "report.html", folder / "report.xlsx"
+    page.write_text(render(data), encoding="utf-8")
+    write(data, book)
+    return {"html": str(page), "workbook": str(book), "tables": str(folder / "tables")}
+
+
+def _rows(kept: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as the store keeps them, their amounts exact again and their dates dates."""
+    return [{name: _value(name, value) for name, value in row.items()} for row in kept]
+
+
+def _value(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if name in _AMOUNTS or name == "amount":
+        return Decimal(value)
+    return date.fromisoformat(value) if name in ("accounting_date", "since") else value
