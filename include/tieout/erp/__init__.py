@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from tieout.entities import LegalEntity
 from tieout.erp.port import (
     Balance,
     ErpJournal,
@@ -27,10 +28,13 @@ __all__ = [
     "JournalRef",
     "Ledger",
     "PeriodStatus",
+    "check",
     "connect",
 ]
 
 KINDS = ("tryton",)
+RECEIVABLE_MODES = {"tryton": ("gl_control",)}
+"""What each adapter can do with receivables, by kind."""
 
 
 def connect(kind: str, connection: Connection, config: Mapping[str, Any]) -> Ledger:
@@ -43,3 +47,25 @@ def connect(kind: str, connection: Connection, config: Mapping[str, Any]) -> Led
 
         return TrytonLedger(connection, TrytonConfig.load(config))
     raise ConfigError("no adapter for this ERP", got=kind, expected=KINDS)
+
+
+def check(kind: str, config: Mapping[str, Any], entities: Iterable[LegalEntity]) -> list[str]:
+    """What is wrong with an ERP's configuration for these entities, in sentences; nothing is sent.
+
+    Raises ConfigError for an unknown kind or a file that cannot be read as a configuration at all.
+    """
+    if kind not in KINDS:
+        raise ConfigError("no adapter for this ERP", got=kind, expected=KINDS)
+    from tieout.erp.tryton import TrytonConfig
+
+    companies = TrytonConfig.load(config).companies
+    problems = []
+    for entity in entities:
+        if entity.id not in companies:
+            problems.append(f"{entity.id}: no company; add it to `companies` in erp/{kind}.yaml")
+        if entity.receivable_mode not in RECEIVABLE_MODES[kind]:
+            modes = ", ".join(RECEIVABLE_MODES[kind])
+            problems.append(
+                f"{entity.id}: receivable_mode {entity.receivable_mode} is more than the {kind} adapter can do; use {modes}"
+            )
+    return problems

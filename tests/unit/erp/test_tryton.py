@@ -14,7 +14,8 @@ import requests
 import responses
 
 from tieout import ids
-from tieout.erp import ErpJournal, ErpLine, connect
+from tieout.entities import LegalEntity
+from tieout.erp import ErpJournal, ErpLine, check, connect
 from tieout.erp.jsonrpc import decode, encode
 from tieout.erp.tryton import TrytonLedger, mirrored, same_content
 from tieout.errors import ConfigError, PeriodClosed, Rejected, UnknownOutcome
@@ -288,3 +289,12 @@ def test_an_entity_without_a_company_says_what_to_configure(ledger: TrytonLedger
 def test_an_unknown_kind_of_erp_names_those_there_are() -> None:
     with pytest.raises(ConfigError, match="tryton"):
         connect("abacus", Connection("x", "http://erp.test"), {})
+
+
+def test_a_receivable_mode_the_adapter_cannot_do_is_refused_by_the_check() -> None:
+    common = {"name": "x", "functional_currency": "USD", "zone": "UTC", "country": "US", "go_live": date(2026, 3, 29)}
+    fine = LegalEntity(id="US", **common)
+    assert check("tryton", CONFIG, [fine]) == []
+    (missing, mode) = check("tryton", CONFIG, [LegalEntity(id="FR", receivable_mode="documents", **common)])
+    assert "FR: no company" in missing
+    assert "use gl_control" in mode
