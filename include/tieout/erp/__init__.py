@@ -66,6 +66,6 @@ def check(kind: str, config: Mapping[str, Any], entities: Iterable[LegalEntity])
         if entity.receivable_mode not in RECEIVABLE_MODES[kind]:
             modes = ", ".join(RECEIVABLE_MODES[kind])
             problems.append(
-                f"{entity.id}: receivable_mode {entity.receivable_mode} is more than the {kind} adapter can do; use {modes}"
+                f"{entity.id}: receivable_mode {entity.receivable_mode} is not for {kind}; use {modes}"
             )
     return problems
