@@ -175,7 +175,7 @@ class LabelDraft:
 
     definition_id: str
     break_type: str
-    legal_entity_id: str | None
+    legal_entity_id: str
     key: str
     visible_from: date
     visible_to: date | None

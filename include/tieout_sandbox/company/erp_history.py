@@ -182,7 +182,8 @@ def _cash(company: Company) -> Iterator[ErpMove]:
         if dispute.accounting_date < GO_LIVE:
             taken = dispute.amount + dispute.fee
             yield _move(dispute.legal_entity_id, dispute.accounting_date, f"BillingSync DSP {dispute.id}",
-                        [(DISPUTES, dispute.amount, _ZERO), (FEES, dispute.fee, _ZERO), (CLEARING, _ZERO, taken)])  # fmt: skip
+                        [(DISPUTES, dispute.amount, _ZERO), (FEES, dispute.fee, _ZERO),
+                         (CLEARING, _ZERO, taken)])  # fmt: skip
         if dispute.closed_date is not None and dispute.closed_date < GO_LIVE:
             account = CLEARING if dispute.versions[-1].status == "won" else CHARGEBACK
             yield _move(dispute.legal_entity_id, dispute.closed_date, f"BillingSync DSC {dispute.id}",

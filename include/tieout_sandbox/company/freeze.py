@@ -111,10 +111,7 @@ def _charge(world: World, draft: ChargeDraft, numbers: dict[str, str], by_key: d
     allocations = tuple(PaymentAllocation(numbers.get(key, key), amount) for key, amount in draft.pays)
     transaction = None if draft.failed else world.id("txn", draft.key)
     fee = _ZERO if draft.failed else _fee(entity, draft.amount, draft.method)
-    if draft.invoice_key is not None:
-        text = f"Payment for invoice {numbers[draft.invoice_key]}"
-    else:
-        text = "Bank transfer"
+    text = f"Payment for invoice {numbers[draft.invoice_key]}" if draft.invoice_key is not None else "Bank transfer"
     world.company.charges.append(
         Charge(
             id=draft.id,
@@ -306,7 +303,7 @@ def _payout(world: World, entity: Entity, day: date, at: datetime, net: Decimal)
         currency=entity.currency,
         amount=net,
         balance_transaction_id=world.id("txn", f"payout/{key}"),
-        bank_reference=f"STRIPE {entity.id}{day:%y%m%d}",
+        bank_reference=f"NWC{entity.id}{day:%y%m%d}",
         created=at,
         accounting_date=day,
         arrival_date=arrival,
@@ -322,7 +319,7 @@ def _payout(world: World, entity: Entity, day: date, at: datetime, net: Decimal)
         world.company.bank_lines.append(
             BankLine(
                 f"BL-{entity.id}-{arrival:%Y%m%d}-{payout.id[-6:]}", entity.id, entity.bank_account, arrival, arrival,
-                net, entity.currency, f"{payout.bank_reference} {payout.id}", booked,
+                net, entity.currency, f"STRIPE {payout.bank_reference} {payout.id}", booked,
             )
         )  # fmt: skip
     return payout

@@ -79,7 +79,7 @@ def _customer(world: World, lives: list[Life]) -> None:
     if lives and lives[0].contracts:
         company.accounts.append(lives[0].account.freeze())
         if lives[0].plan.case != "case_without_contract":
-            ask_for_help(world, lives[0], lives[-1].ends_on)
+            ask_for_help(world, lives[0], lives[-1].plan.start, lives[-1].ends_on)
 
 
 def _prospects(world: World, scale: int) -> None:

@@ -51,7 +51,7 @@ class Entity:
     """8.25, 19, 10."""
 
 
-# ---------------------------------------------------------------------------------------------- catalogue
+# ---------------------------------------------------------------------- catalogue
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Price:
     """Price of a one-time item (Stripe type `one_time`)."""
 
 
-# ---------------------------------------------------------------------------------------------- CRM
+# ---------------------------------------------------------------------- CRM
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +287,7 @@ class Entitlement:
     versions: tuple[EntitlementVersion, ...]
 
 
-# ---------------------------------------------------------------------------------------------- billing
+# ---------------------------------------------------------------------- billing
 
 
 @dataclass(frozen=True, slots=True)
@@ -599,7 +599,7 @@ class Payout:
     amount: Decimal
     balance_transaction_id: str
     bank_reference: str
-    """statement_descriptor, and in the bank line's reference."""
+    """statement_descriptor, and a word of the bank line's reference."""
     created: datetime
     accounting_date: date
     arrival_date: date
@@ -607,7 +607,7 @@ class Payout:
     versions: tuple[PayoutVersion, ...]
 
 
-# ---------------------------------------------------------------------------------------------- files: usage, bank, product
+# ---------------------------------------------------------------------- files: usage, bank, product
 
 
 @dataclass(frozen=True, slots=True)
@@ -675,7 +675,7 @@ class ProvisioningRow:
     visible_at: datetime
 
 
-# ---------------------------------------------------------------------------------------------- support
+# ---------------------------------------------------------------------- support
 
 
 @dataclass(frozen=True, slots=True)
@@ -722,7 +722,7 @@ class Ticket:
     versions: tuple[TicketVersion, ...]
 
 
-# ---------------------------------------------------------------------------------------------- ERP
+# ---------------------------------------------------------------------- ERP
 
 
 @dataclass(frozen=True, slots=True)
@@ -756,7 +756,7 @@ class ErpMove:
     """Before go-live for history; for manual moves the instant from which they are in the ERP."""
 
 
-# ---------------------------------------------------------------------------------------------- answer key
+# ---------------------------------------------------------------------- answer key
 
 
 @dataclass(frozen=True, slots=True)
@@ -766,8 +766,8 @@ class Label:
     label_id: str
     definition_id: str
     break_type: str
-    legal_entity_id: str | None
-    """None where the record belongs to nobody (a ticket of an unknown organisation)."""
+    legal_entity_id: str
+    """Empty where the record belongs to nobody (a ticket of an unknown organisation)."""
     break_key: str
     visible_from: date
     """First business date whose run must find it."""

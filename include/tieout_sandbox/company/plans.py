@@ -124,7 +124,7 @@ def _random_plan(rng: Random, entity: str, index: int) -> Plan:
         taxed=entity != "US" or rng.random() < 0.4,
         payer=rng.choices(
             ("card", "slow_card", "transfer", "partial", "bulk", "over", "never"), (58, 5, 22, 4, 6, 2, 3)
-        )[0],  # fmt: skip
+        )[0],
         renews=rng.random() < 0.85,
         parent=f"{entity}-{rng.randrange(index):06d}" if index % 8 == 7 else None,
     )

@@ -62,8 +62,7 @@ class _Case:
 
     def _line_amount(self, product: str) -> tuple[str, Decimal]:
         line = self.life.contracts[0].roots[product]
-        quantity = line.facts["quantity"]
-        assert isinstance(quantity, Decimal)
+        quantity = Decimal(str(line.facts["quantity"]))
         return line.id, quantity * list_price(product, self.entity.currency)
 
     def _label(
@@ -354,7 +353,7 @@ def plant_strangers(world: World, scale: int) -> None:
                 world, f"Unlisted Holdings {n}", known, working_moment(opened - DAY * 20, 0.2), f"unlisted{n}.example"
             )
         add_ticket(world, key, None, organization, opened, rng, None)
-        world.label(CASE, "orphan", None, f"{{ticket:{key}}}", opened, note="organisation leads to no customer")
+        world.label(CASE, "orphan", "", f"{{ticket:{key}}}", opened, note="organisation leads to no customer")
 
 
 # ---------------------------------------------------------------------------------------------- the ledger

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from random import Random
 
@@ -92,8 +93,8 @@ def _later(at: datetime, minutes: int, status: str) -> TicketVersion:
     return TicketVersion(at + timedelta(minutes=minutes), at + timedelta(minutes=minutes), status)  # type: ignore[arg-type]
 
 
-def ask_for_help(world: World, life: Life, last: date | None) -> None:
-    """A customer's organisation and its tickets, all opened and solved while a contract runs (`last`: its end)."""
+def ask_for_help(world: World, life: Life, first: date, last: date | None) -> None:
+    """A customer's organisation and its tickets, all opened and solved while its newest contracts run [first, last)."""
     plan = life.plan
     rng = Random(f"{world.company.seed}/support/{plan.key}")
     organization = open_organization(
@@ -101,7 +102,7 @@ def ask_for_help(world: World, life: Life, last: date | None) -> None:
     )
     if not plan.tickets or plan.case is not None:
         return
-    first, end = plan.start + DAY * 2, (last or END) - DAY * 2
+    first, end = first + DAY * 2, (last or END) - DAY * 2
     for n in range(rng.choice((0, 0, 1, 1, 2, 3))):
         span = (end - first).days
         if span < 2:
@@ -120,8 +121,6 @@ def ask_for_help(world: World, life: Life, last: date | None) -> None:
 
 def number_tickets(world: World) -> dict[str, int]:
     """Add the tickets in order of creation; returns ticket key → id."""
-    from dataclasses import replace
-
     ids: dict[str, int] = {}
     first = 10_000 + world.company.seed % 1000
     ordered = sorted(world.tickets, key=lambda t: (t[2].created, t[0]))

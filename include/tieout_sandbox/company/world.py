@@ -42,7 +42,7 @@ class World:
         self,
         definition_id: str,
         break_type: str,
-        entity: str | None,
+        entity: str,
         key: str,
         visible_from: date,
         visible_to: date | None = None,
