@@ -34,7 +34,7 @@ LISTS = [
 
 
 def allow_null(schema: Any) -> Any:
-    """Stripe writes `nullable` beside `anyOf` and `enum` too, where OpenAPI 3.0 gives it no meaning: say it outright."""
+    """Stripe writes `nullable` beside `anyOf` and `enum` too, where OpenAPI 3.0 gives it no meaning."""
     if isinstance(schema, list):
         return [allow_null(s) for s in schema]
     if not isinstance(schema, dict):

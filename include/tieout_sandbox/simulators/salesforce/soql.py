@@ -255,7 +255,9 @@ class _Parser:
             raise self._error(f"unexpected token: '{token.text}'", token.at)
         value = self._literal(field)
         collate = " COLLATE NOCASE" if isinstance(value, str) and field.type not in ("id", "reference") else ""
-        return f"{column(field)} {_COMPARISONS[token.text]} ?{collate}", (value,)
+        # An index serves `=` but not `IS`; `!=` counts null as different, as SOQL does.
+        operator = "=" if token.text == "=" and value is not None else _COMPARISONS[token.text]
+        return f"{column(field)} {operator} ?{collate}", (value,)
 
     def _literal(self, field: Field) -> Any:
         token = self._next()

@@ -14,6 +14,8 @@ from tieout_sandbox.simulators.clock import iso
 from tieout_sandbox.simulators.documents import Document
 from tieout_sandbox.simulators.instants import seconds
 
+_ERASED_USER = 1  # every ticket has a requester; this one's account is gone from the desk
+
 
 def render(company: Company) -> Iterator[Document]:
     """Organisations, users and tickets."""
@@ -46,8 +48,8 @@ def render(company: Company) -> Iterator[Document]:
             "description": t.description,
             "priority": t.priority,
             "organization_id": t.organization_id,
-            "requester_id": t.requester_id,
-            "submitter_id": t.requester_id,
+            "requester_id": t.requester_id or _ERASED_USER,
+            "submitter_id": t.requester_id or _ERASED_USER,
         }
         for number, v in enumerate(t.versions, 1):
             generated = seconds(v.visible_at)
