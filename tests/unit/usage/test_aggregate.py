@@ -43,8 +43,8 @@ def event(id: str, quantity: str | int = 10, **changes: Any) -> dict[str, Any]:
 
 
 def subscription(id: str = "sub_1", anchor: date = date(2026, 1, 10), entity: str = "US") -> dict[str, Any]:
-    return {"id": id, "source": f"stripe_{entity}", "source_id": id, "legal_entity_id": entity, "billing_anchor": anchor,
-            "customer_id": "crm:1"}  # fmt: skip
+    return {"id": id, "source": f"stripe_{entity}", "source_id": id, "legal_entity_id": entity, "customer_id": "crm:1",
+            "billing_anchor": anchor}  # fmt: skip
 
 
 def item(months: int = 1, sub: str = "sub_1", entity: str = "US") -> dict[str, Any]:
