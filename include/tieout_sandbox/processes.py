@@ -19,9 +19,6 @@ from tieout.errors import TieoutError
 class SandboxError(TieoutError):
     """A server of the sandbox did not start or does not answer."""
 
-# servers outlive the object that started them; Python would warn about each that it forgets
-_started: list[subprocess.Popen[bytes]] = []
-
 
 @dataclass(frozen=True, slots=True)
 class ProcessId:
@@ -85,7 +82,7 @@ def start(
             close_fds=True,
             **identity,
         )
-    _started.append(process)
+    process.returncode = 0  # it outlives this object on purpose; otherwise Python warns that it forgot a child
     return ProcessId.of(process.pid)
 
 

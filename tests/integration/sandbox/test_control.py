@@ -147,7 +147,7 @@ def test_a_start_that_fails_leaves_nothing_running(tmp_path: Path, monkeypatch: 
         started.append(state)
         raise SandboxError("the ERP does not start today")
 
-    monkeypatch.setattr(control, "_start_erp", fail)
+    monkeypatch.setattr(control, "_make_ledger", fail)
     with pytest.raises(SandboxError, match="today"):
         control.up(tmp_path / "home", only={"erp"})
     assert not any(process.alive for process in started[0].processes.values())
