@@ -38,7 +38,8 @@ def invoice(id: str, total: str, currency: str = "USD", **changes: Any) -> dict[
     amount = Decimal(total)
     return {
         "source_id": id, "number": f"N-{id}", "status": "open", "currency": currency, "subtotal": amount,
-        "tax": Decimal(0), "total": amount, "amount_paid": Decimal(0), "amount_remaining": amount, "customer_id": "crm:1",
+        "tax": Decimal(0), "total": amount, "amount_paid": Decimal(0), "amount_remaining": amount,
+        "customer_id": "crm:1",
     } | changes  # fmt: skip
 
 
