@@ -181,11 +181,18 @@ def _change_products(rng: Random, plan: Plan, boundary: date) -> None:
 
 def scripted_plans(entity: str) -> Iterator[Plan]:
     """Customers that make sure something of every kind happens on each of the first nights after go-live."""
+    for n in range(10):
+        day = NIGHTS[0] - DAY * 4 + DAY * n
+        # enough card payments that every day ends with a payout
+        yield Plan(
+            key=f"{entity}-d{n}-monthly", entity=entity, term=12, interval=1, start=add_months(day, -4),
+            lines=[("seat_standard", 41 + n)], meters=["usage_storage"], draft_on=day if n % 2 else None,
+        )  # fmt: skip
     for n, night in enumerate(NIGHTS):
         base = {"entity": entity, "term": 12, "interval": 1}
         yield Plan(
             key=f"{entity}-n{n}-credit", start=night - timedelta(days=40 + n), lines=[("seat_standard", 6 + n)],
-            ends_on=night, credit_rest=True, **base,
+            ends_on=night, credit_rest=True, payer="never" if n in (1, 4) else "card", **base,
         )  # fmt: skip
         yield Plan(
             key=f"{entity}-n{n}-goodwill", start=add_months(night, -3) - timedelta(days=9), lines=[("seat_pro", 3 + n)],
@@ -194,10 +201,6 @@ def scripted_plans(entity: str) -> Iterator[Plan]:
         yield Plan(
             key=f"{entity}-n{n}-void", start=add_months(night, -2), lines=[("platform_team", 1)], payer="transfer",
             void_on=night, **base,
-        )  # fmt: skip
-        yield Plan(
-            key=f"{entity}-n{n}-monthly", start=add_months(night, -4), lines=[("seat_standard", 11 + n)],
-            meters=["usage_storage"], draft_on=night if n % 2 else None, **base,
         )  # fmt: skip
         yield Plan(
             key=f"{entity}-n{n}-dispute", start=add_months(night - 8 * DAY, -1), lines=[("seat_pro", 4 + n)],
