@@ -109,7 +109,7 @@ class SourceConfig(BaseModel):
     bulk_above: int = 2000
     """Salesforce: windows with more records than this are read through Bulk API 2.0."""
     second_listing: bool = True
-    """Stripe: list a first load a second time, from its other end, to prove that it is whole."""
+    """Stripe: walk first loads and the event feed a second time, from the other end, to prove that they are whole."""
     page_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Files: records per landed page."""
 

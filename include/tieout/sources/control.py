@@ -55,6 +55,6 @@ def compared(how: str, claimed: Mapping[str, str], counted: Figures) -> ControlT
 
 
 def plain(amount: Decimal) -> str:
-    """One text per value: no exponent, no trailing zeros."""
-    text = format(amount, "f")
+    """One text per value: no exponent, no trailing zeros, at most six decimals, as some vendors add up in floats."""
+    text = format(round(amount, 6), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

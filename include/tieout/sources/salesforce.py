@@ -116,8 +116,11 @@ class _Object:
 
         def fill(pages: Pages) -> Filled:
             types = self._describe()
-            pages.drift.see_described({f: _LANDED.get(t, "text") for f, t in types.items()}, f"describe {self.name}")
-            wanted = [f for f in self.run.contract.object(self.name).fields if f in types]
+            noted = frozenset(mark.feed.get("fields", ()))  # a field is news once
+            contract = self.run.contract.object(self.name).fields
+            described = {f: _LANDED.get(t, "text") for f, t in types.items() if f in contract or f not in noted}
+            pages.drift.see_described(described, f"describe {self.name}")
+            wanted = [f for f in contract if f in types]
             where = _between(lo, hi)
             claimed = self._claimed(where, types)
             counted = Figures(
@@ -142,7 +145,7 @@ class _Object:
             if old:
                 log.warning("source=%s object=%s deletions since %s may be lost", self.run.source.name, self.name, lo)
             facts = {"way": "bulk" if bulk else "rest", "deletions_may_be_lost": old}
-            return Filled(compared("COUNT and SUM in SOQL", claimed, counted), facts=facts)
+            return Filled(compared("COUNT and SUM in SOQL", claimed, counted), {"fields": sorted(types)}, facts)
 
         return [*done, self.run.extract(self.name, lo, hi, fill)]
 

@@ -148,13 +148,17 @@ class _Account:
 
         def fill(pages: Pages) -> Filled:
             types: Counter[str] = Counter()
+            total, oldest = Figures(), None
             for records, answer in self._list("events", lo, self.hi):
+                total.add(records)
+                oldest = records[-1]["id"] if records else oldest
                 types.update(str(event.get("type")) for event in records if isinstance(event, dict))
                 self._land(pages, records, answer)
             unseen = {name: count for name, count in sorted(types.items()) if name not in _event_types().known}
             if unseen:
                 log.warning("source=%s unseen event types: %s", self.source.name, unseen)
-            return Filled(facts={"unseen_event_types": unseen, "feed_restarted": gap})
+            control = self._second_listing("events", lo, self.hi, oldest, total) if self.source.second_listing else None
+            return Filled(control, facts={"unseen_event_types": unseen, "feed_restarted": gap})
 
         return [*done, self.run.extract("events", lo, self.hi, fill)]
 
@@ -191,18 +195,19 @@ class _Account:
 
     def _load(self, name: str, mark: Mark, hi: datetime, events: int) -> ExtractRef:
         """The object's whole list up to `hi`."""
+        lo = self.source.start
 
         def fill(pages: Pages) -> Filled:
             total = Figures(_AMOUNTS.get(name))
             oldest = None
-            for records, answer in self._list(name, self.source.start, hi):
+            for records, answer in self._list(name, lo, hi):
                 total.add(records)
                 oldest = records[-1]["id"] if records else oldest
                 self._land(pages, [self._whole(record, answer) for record in records], answer)
-            control = self._second_listing(name, hi, oldest, total) if self.source.second_listing else None
+            control = self._second_listing(name, lo, hi, oldest, total) if self.source.second_listing else None
             return Filled(control, {"events": events}, {"full": True})
 
-        return self.run.extract(name, self.source.start, hi, fill)
+        return self.run.extract(name, lo, hi, fill)
 
     def _changed(self, name: str, mark: Mark, hi: datetime, events: int) -> list[ExtractRef]:
         """The objects that events name, read again by id."""
@@ -318,14 +323,15 @@ class _Account:
 
     # --- control totals ---------------------------------------------------------------------------
 
-    def _second_listing(self, name: str, hi: datetime, oldest: str | None, first: Figures) -> ControlTotal:
+    def _second_listing(
+        self, name: str, lo: datetime | None, hi: datetime, oldest: str | None, first: Figures
+    ) -> ControlTotal:
         """The same list walked from its old end; its count and sums must be those of the first walk."""
-        if oldest is None:
-            return ControlTotal("the list is empty: there is no other end to walk from")
         again = Figures(_AMOUNTS.get(name))
-        again.add([self.client.get(f"v1/{name}/{oldest}").value])
-        params = self._window(name, self.source.start, hi)
-        for page in StripeList(self.client, f"v1/{name}", params, after=oldest, cursor="ending_before"):
+        if oldest is not None:
+            again.add([self.client.get(f"v1/{name}/{oldest}").value])
+        params, cursor = self._window(name, lo, hi), "ending_before" if oldest else "starting_after"
+        for page in StripeList(self.client, f"v1/{name}", params, after=oldest, cursor=cursor):
             again.add(page.records)
         return compared("a second listing from the other end", again.texts(), first)
 

@@ -7,7 +7,7 @@ approximate, so they are noted and prove an extract where they agree, but do not
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,7 @@ from requests.auth import HTTPBasicAuth
 from tieout.errors import Refused
 from tieout.lake.landing import ControlTotal, ExtractRef
 from tieout.settings import Connection
-from tieout.sources.client import Clock, HttpClient
+from tieout.sources.client import Clock, HttpClient, Params
 from tieout.sources.extract import Extraction, Filled, Mark, Pages, window_end, window_text
 from tieout.sources.pagers import CursorExport, Page, TimeExport
 
@@ -51,15 +51,16 @@ class _Export:
         mark = self.run.mark(self.name)
         if mark.hi is not None and mark.hi >= hi:
             return done
-        self.client.window = window_text(mark.hi or self.run.source.start, hi)
+        lo = mark.hi or self.run.source.start
+        self.client.window = window_text(lo, hi)
 
         def fill(pages: Pages) -> Filled:
             feed = dict(mark.feed)
             seen: set[tuple[Any, Any]] = set()
-            living: set[Any] = set()
+            living: dict[Any, str] = {}
             for page in self._pages(mark):
                 records = [r for r in page.records if not _repeats(r, seen)]
-                living.update(r.get("id") for r in records if isinstance(r, dict) and _lives(r))
+                living.update((r.get("id"), str(r.get("created_at"))) for r in records if _lives(r))
                 pages.land(
                     records,
                     request=page.answer.request,
@@ -69,10 +70,9 @@ class _Export:
                     sha256=page.answer.sha256,
                 )
                 feed |= self._where(page)
-            first = mark.hi is None and self.run.source.start is None
-            return Filled(self._count(len(living)) if first else None, feed)
+            return Filled(self._created(living, lo, hi) if lo else self._all(living), feed)
 
-        return [*done, self.run.extract(self.name, mark.hi or self.run.source.start, hi, fill)]
+        return [*done, self.run.extract(self.name, lo, hi, fill)]
 
     def _pages(self, mark: Mark) -> Iterator[Page]:
         start = int(mark.feed.get("end_time") or self._first_start())
@@ -95,13 +95,24 @@ class _Export:
         value = page.answer.value.get(name)
         return {name: value} if value is not None else {}
 
-    def _count(self, landed: int) -> ControlTotal:
-        how = "Zendesk's approximate count of what is not deleted"
+    def _all(self, living: Mapping[Any, str]) -> ControlTotal:
+        """After an export from the beginning: the count of what is not deleted."""
+        return self._count(f"api/v2/{self.name}/count.json", [], "count of what is not deleted", len(living))
+
+    def _created(self, living: Mapping[Any, str], lo: datetime, hi: datetime) -> ControlTotal:
+        """After any other: what a search finds created in the window."""
+        bounds = [instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for instant in (lo, hi)]
+        query = f"type:{self.name[:-1]} created>={bounds[0]} created<{bounds[1]}"
+        landed = sum(bounds[0] <= created < bounds[1] for created in living.values())
+        return self._count("api/v2/search/count.json", [("query", query)], "search for what was created", landed)
+
+    def _count(self, path: str, params: Params, how: str, landed: int) -> ControlTotal:
         try:
-            count = self.client.get(f"api/v2/{self.name}/count.json").value["count"]
+            count = self.client.get(path, params).value["count"]
         except Refused as refused:
             return ControlTotal(f"no count: {refused.message}")
-        return ControlTotal(how, {"count": str(count.get("value"))}, {"count": str(landed)}, approximate=True)
+        claimed = count.get("value") if isinstance(count, dict) else count
+        return ControlTotal(f"Zendesk's {how}", {"count": str(claimed)}, {"count": str(landed)}, approximate=True)
 
 
 def _repeats(record: Any, seen: set[tuple[Any, Any]]) -> bool:
@@ -115,5 +126,7 @@ def _repeats(record: Any, seen: set[tuple[Any, Any]]) -> bool:
     return False
 
 
-def _lives(record: dict[str, Any]) -> bool:
+def _lives(record: Any) -> bool:
+    if not isinstance(record, dict):
+        return False
     return record.get("status") != "deleted" and record.get("active") is not False and not record.get("deleted_at")
