@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 import requests
@@ -34,6 +34,7 @@ LONGEST_WAIT = 300.0  # seconds; a vendor that asks for more is left alone until
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525)})
 
 Params = list[tuple[str, str]]
+Verdict = Literal["passing", "quota"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ class HttpClient:
 
     Every error names the source, the window under way (`window`, set by the caller) and the request without its
     credentials. Redirects are not followed and no address found in an answer is ever called, so credentials only
-    go where the connection points.
+    go where the connection points. `judge` knows what a vendor means by a status beyond the usual: a `passing` fault,
+    or a used-up `quota` that no repeating brings back.
     """
 
     def __init__(
@@ -113,8 +115,7 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         rate: Rate | None = None,
         clock: Clock | None = None,
-        passing: frozenset[int] = frozenset(),
-        is_quota: Callable[[int, bytes], bool] = lambda status, body: False,
+        judge: Callable[[int, bytes], Verdict | None] = lambda status, body: None,
     ) -> None:
         if urlsplit(base_url).scheme not in ("http", "https"):
             raise ConfigError(
@@ -123,7 +124,7 @@ class HttpClient:
         self.source, self.base_url, self.window = source, base_url.rstrip("/"), ""
         self.clock = clock or Clock()
         self.requests = 0
-        self._passing, self._is_quota = PASSING | passing, is_quota
+        self._judge = judge
         self._session = requests.Session()
         self._session.auth = auth
         self._session.headers.update({"Accept": "application/json", "User-Agent": "tieout", **(headers or {})})
@@ -176,7 +177,7 @@ class HttpClient:
 
     def server_time(self, path: str) -> datetime:
         """The vendor's clock, from the `Date` of any answer to `path`, whatever its status."""
-        answered = tuple(status for status in range(200, 500) if status not in self._passing)
+        answered = tuple(status for status in range(200, 500) if status not in PASSING)
         answer = self._send("GET", path, None, accept=answered, json_body=False)
         if "Date" not in answer.headers:
             raise self.error(Refused, "the answer has no Date header to take the vendor's clock from", answer.request)
@@ -254,11 +255,12 @@ class HttpClient:
             except ValueError:
                 raise _Passing("the body is cut: no whole JSON document", status=answer.status) from None
         why = f"HTTP {answer.status} {_reason(answer.body)}".rstrip()
-        if self._is_quota(answer.status, answer.body):
+        verdict = self._judge(answer.status, answer.body)
+        if verdict == "quota":
             raise self.error(
                 RateLimited, f"the vendor's quota is used up: {why}", request, remedy="wait until the quota renews"
             )
-        if answer.status in self._passing:
+        if verdict == "passing" or answer.status in PASSING:
             wait = _asked_wait(answer.headers, answer.served_at)
             if wait is not None and wait > LONGEST_WAIT:
                 raise self.error(

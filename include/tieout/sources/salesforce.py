@@ -21,7 +21,7 @@ from requests.auth import AuthBase
 from tieout.errors import Refused, Unavailable
 from tieout.lake.landing import ExtractRef
 from tieout.settings import Connection
-from tieout.sources.client import Answer, Bearer, Clock, HttpClient
+from tieout.sources.client import Answer, Bearer, Clock, HttpClient, Verdict
 from tieout.sources.control import Figures, compared, plain
 from tieout.sources.extract import Extraction, Filled, Pages, window_end, window_text
 from tieout.sources.pagers import BulkResults, Page, SoqlQuery, member
@@ -31,7 +31,6 @@ log = logging.getLogger("tieout.sources")
 RECYCLE_BIN = timedelta(days=14)  # deleted rows can be queried for 15 days; a day's margin
 LONGEST_SOQL = 10_000  # characters; the address and headers of a request may have 16,384 bytes in all
 POLLS = 400
-_QUOTA = ("REQUEST_LIMIT_EXCEEDED", "TooManyRequests", "LIMIT_EXCEEDED")
 _AMOUNTS = {
     "Opportunity": "Amount",
     "SBQQ__Quote__c": "SBQQ__NetAmount__c",
@@ -54,7 +53,7 @@ def catch_up(
     run: Extraction, connection: Connection, *, until: datetime | None = None, clock: Clock | None = None
 ) -> list[ExtractRef]:
     """Read every row stamped up to `until` (or now, less the safety lag) and return the new extracts."""
-    with HttpClient(run.source.name, connection.host, rate=run.source.rate, clock=clock, is_quota=_is_quota) as client:
+    with HttpClient(run.source.name, connection.host, rate=run.source.rate, clock=clock, judge=_judge) as client:
         session = Session(client, connection)
         now = session.sign_in()
         hi = window_end(now, run.source.lag, until)
@@ -220,9 +219,11 @@ class _NoAuth(AuthBase):
         return request
 
 
-def _is_quota(status: int, body: bytes) -> bool:
-    """Salesforce says 403, not 429, when the daily number of calls is used up."""
-    return status == 403 and any(code.encode() in body for code in _QUOTA)
+def _judge(status: int, body: bytes) -> Verdict | None:
+    """Salesforce says 403, not 429, both when too many requests run at once and when the day's are used up."""
+    if status != 403 or b"REQUEST_LIMIT_EXCEEDED" not in body:
+        return None
+    return "passing" if b"ConcurrentRequests" in body else "quota"
 
 
 def _between(lo: datetime | None, hi: datetime) -> str:

@@ -124,12 +124,21 @@ def test_a_refusal_is_not_asked_again(client, vendor, naps, status):
     assert naps == []
 
 
-def test_a_quota_that_is_used_up_says_so(vendor, naps):
-    with HttpClient("crm", BASE, clock=Clock(sleep=naps.append), is_quota=lambda s, b: s == 403 and b"LIMIT" in b) as c:
+def test_a_quota_that_is_used_up_is_not_asked_for_again(vendor, naps):
+    with HttpClient("crm", BASE, clock=Clock(sleep=naps.append), judge=lambda s, _: "quota" if s == 403 else None) as c:
         ok(vendor, status=403, json=[{"errorCode": "REQUEST_LIMIT_EXCEEDED", "message": "too many"}])
         with pytest.raises(RateLimited, match="quota is used up"):
             c.get("v1/x")
     assert naps == []
+
+
+def test_a_vendor_may_call_other_statuses_passing(vendor, naps):
+    with HttpClient(
+        "crm", BASE, clock=Clock(sleep=naps.append), judge=lambda s, _: "passing" if s == 409 else None
+    ) as c:
+        ok(vendor, status=409)
+        ok(vendor)
+        assert c.get("v1/x").status == 200
 
 
 def test_no_credential_shows_in_an_error(client, vendor):

@@ -69,4 +69,11 @@ def test_every_object_has_a_contract(kind):
 
 
 def test_every_shipped_contract_is_of_a_kind():
-    assert {p.stem for p in CONTRACTS.glob("*.yaml")} == {"stripe", "stripe_events", "salesforce", "zendesk", "files", "erp"}
+    assert {p.stem for p in CONTRACTS.glob("*.yaml")} == {
+        "stripe",
+        "stripe_events",
+        "salesforce",
+        "zendesk",
+        "files",
+        "erp",
+    }
