@@ -185,7 +185,7 @@ def scripted_plans(entity: str) -> Iterator[Plan]:
         day = NIGHTS[0] - DAY * 4 + DAY * n
         # enough card payments that every day ends with a payout
         yield Plan(
-            key=f"{entity}-d{n}-monthly", entity=entity, term=12, interval=1, start=add_months(day, -4),
+            key=f"{entity}-d{n}-monthly", entity=entity, term=12, interval=1, start=add_months(day, -5),
             lines=[("seat_standard", 41 + n)], meters=["usage_storage"], draft_on=day if n % 2 else None,
         )  # fmt: skip
     for n, night in enumerate(NIGHTS):
