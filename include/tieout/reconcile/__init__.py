@@ -2,6 +2,6 @@
 
 from tieout.reconcile.definition import Definition
 from tieout.reconcile.definition_file import json_schema, load_definition
-from tieout.reconcile.run import Reconciliation, reconcile, result_schema
+from tieout.reconcile.run import Reconciliation, Summary, reconcile, result_schema
 
-__all__ = ["Definition", "Reconciliation", "json_schema", "load_definition", "reconcile", "result_schema"]
+__all__ = ["Definition", "Reconciliation", "Summary", "json_schema", "load_definition", "reconcile", "result_schema"]

@@ -211,7 +211,7 @@ class KeyedPass(_Part):
     method: Literal["keyed"] = "keyed"
     name: Name
     cardinality: Literal["1:1", "1:N", "N:1"] = "1:1"
-    on: tuple[Key, ...] = Field(min_length=1)
+    by: tuple[Key, ...] = Field(min_length=1)
     where: SideConditions = SideConditions()
     accept: Literal["automatic", "suggested", "only_if_unambiguous"] = "automatic"
     shortfall: Literal["partial_payment", "unexplained"] = "unexplained"
@@ -241,7 +241,7 @@ class SearchPass(_Part):
     method: Literal["search"]
     name: Name
     cardinality: Literal["1:1"] = "1:1"
-    on: tuple[Key, ...] = Field(min_length=1)
+    by: tuple[Key, ...] = Field(min_length=1)
     amount: SearchedAmount
     window: DayWindow
     where: SideConditions = SideConditions()
@@ -356,7 +356,7 @@ class Definition(_Part):
         data["left"], data["right"] = data["right"], data["left"]
         for match_pass in data["passes"]:
             match_pass["cardinality"] = _CARDINALITY_MIRROR[match_pass["cardinality"]]
-            match_pass["on"] = [_swapped(k) for k in match_pass["on"]]
+            match_pass["by"] = [_swapped(k) for k in match_pass["by"]]
             match_pass["where"] = _swapped(match_pass["where"])
             if match_pass["method"] == "search":
                 match_pass["amount"] = _swapped(match_pass["amount"])

@@ -7,7 +7,7 @@ import re
 from tieout.reconcile.definition import BREAK_TYPES, Definition
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES
-from tieout.reconcile.sql import AMOUNT, minor_unit, text
+from tieout.reconcile.sql import AMOUNT, digits_of, minor_unit, text
 
 # A bracket is dropped where one of its placeholders has no value.
 SENTENCES: dict[str, str] = {
@@ -94,14 +94,16 @@ def _priced(definition: Definition) -> str:
         f"CASE WHEN left_currency <> right_currency THEN NULL ELSE {currency} END AS currency",
     ]
     columns.append("least(left_date, right_date) AS economic_date")
+    columns += [f"{digits_of(f'{side}_currency')} AS {side}_digits" for side in SIDES]
     listed = ",\n  ".join(columns)
     return f"SELECT *,\n  {listed}\nFROM groups WHERE break_type IS NOT NULL"
 
 
 def _worded(definition: Definition) -> str:
     """Priced breaks with the words that sentences and actions are made of."""
+    digits = "CASE WHEN left_currency IS NULL THEN right_digits ELSE left_digits END"
     shown_parts = ", ".join(
-        f"CASE WHEN part_{p} <> 0 THEN {text(p.replace('_', ' ').replace('fx', 'exchange rate') + ' ')} || money(part_{p}, currency) END"
+        f"CASE WHEN part_{p} <> 0 THEN {text(p.replace('_', ' ').replace('fx', 'exchange rate') + ' ')} || money(part_{p}, currency, {digits}) END"
         for p in PARTS
     )
     named = "CASE WHEN named = 'left' THEN {} ELSE {} END"
@@ -112,11 +114,11 @@ def _worded(definition: Definition) -> str:
         "label": "label",
         "record": named.format(text(left.record), text(right.record)),
         "amount": named.format(
-            "coalesce(money(left_amount, left_currency), money(right_amount, right_currency))",
-            "coalesce(money(right_amount, right_currency), money(left_amount, left_currency))",
+            "coalesce(money(left_amount, left_currency, left_digits), money(right_amount, right_currency, right_digits))",
+            "coalesce(money(right_amount, right_currency, right_digits), money(left_amount, left_currency, left_digits))",
         ),
-        "value": "money(value, currency)",
-        "difference": "CASE WHEN difference <> 0 THEN money(abs(difference), currency) END",
+        "value": f"money(value, currency, {digits})",
+        "difference": f"CASE WHEN difference <> 0 THEN money(abs(difference), currency, {digits}) END",
         "parts": f"nullif(concat_ws(', ', {shown_parts}), '')",
         "field": "replace(field, '_', ' ')",
         "reason": "coalesce(reason, 'no reference')",
@@ -129,7 +131,7 @@ def _worded(definition: Definition) -> str:
             f"{side}_name": text(getattr(definition, side).name),
             f"{side}_record": text(getattr(definition, side).record),
             f"{side}_rows": f"{side}_rows::VARCHAR",
-            f"{side}_amount": f"money({side}_amount, {side}_currency)",
+            f"{side}_amount": f"money({side}_amount, {side}_currency, {side}_digits)",
             f"{side}_value": f"coalesce({side}_value, CASE WHEN field IS NOT NULL THEN 'empty' END)",
             f"{side}_date": f"{side}_date::VARCHAR",
             f"{side}_period": f"{side}_period",

@@ -6,12 +6,12 @@ from tieout.reconcile.definition import Comparison, Definition, KeyedPass
 from tieout.reconcile.groups import insert_groups
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES, SideName, open_rows
-from tieout.reconcile.sql import joined, text, within
+from tieout.reconcile.sql import digits_of, joined, text, within
 
 
 def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPass, index: int) -> None:
     """Settle every key that both sides have; rows of keys on one side only stay open."""
-    keys = [f"key_{index}_{i}" for i in range(1, len(match_pass.on) + 1)]
+    keys = [f"key_{index}_{i}" for i in range(1, len(match_pass.by) + 1)]
     for side in SIDES:
         session.make(f"{side}_groups_{index}", _side_groups(definition, side, index, keys))
     session.make(f"joined_{index}", _joined_groups(definition, match_pass, index, keys))
@@ -62,7 +62,7 @@ def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, ke
         *(f"is_{c.name}" for c in definition.compare),
     ]
     columns += [f"{side[0]}.{c} AS {side}_{c}" for side in SIDES for c in sides]
-    columns += [f"{_differs(c)} AS differs_{c.name}" for c in definition.compare]
+    columns += [f"{digits_of(f'{side[0]}.currency')} AS {side}_digits" for side in SIDES]
     tests = _tests(definition, match_pass)
     columns.append(f"CASE {' '.join(f'WHEN {when} THEN {kind}' for when, kind, _ in tests)} END AS break_type")
     columns.append(f"CASE {' '.join(f'WHEN {when} THEN {field}' for when, _, field in tests)} END AS field")
@@ -189,7 +189,7 @@ def _value(definition: Definition, side: SideName) -> str:
     cases = [f"WHEN g.field = 'currency' THEN g.{side}_currency"]
     for c in definition.compare:
         column = f"g.{side}_is_{c.name}"
-        shown = {"amount": f"money({column}, g.{side}_currency)", "number": f"plain({column})"}
+        shown = {"amount": f"money({column}, g.{side}_currency, g.{side}_digits)", "number": f"plain({column})"}
         cases.append(f"WHEN g.field = {text(c.name)} THEN {shown.get(c.kind, f'{column}::VARCHAR')}")
     return f"CASE {' '.join(cases)} END"
 
@@ -202,7 +202,7 @@ def _tolerated(definition: Definition) -> str:
             continue
         left, right = f"g.left_is_{c.name}", f"g.right_is_{c.name}"
         size = f"abs({left} - {right})"
-        shown = f"money({size}, g.left_currency)" if c.kind == "amount" else f"plain({size})"
+        shown = f"money({size}, g.left_currency, g.left_digits)" if c.kind == "amount" else f"plain({size})"
         parts.append(
             f"CASE WHEN {left} <> {right} THEN {text(c.name.replace('_', ' ') + ' differs by ')} || {shown} END"
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,8 +28,25 @@ from tieout.reconcile.totals import count_totals
 if TYPE_CHECKING:
     from tieout.lake.engine import Engine
 
+OUTCOMES = ("all", "matched", "break", "excluded")
 # The lake's tables add the business date and the life of a break; a reconciliation by itself knows neither.
 _NOT_OURS = {"business_date", "state", "change", "first_seen", "age_days", "days_seen"}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The figures of a reconciliation."""
+
+    definition_id: str
+    definition_hash: str
+    as_of: date | None
+    matched: int
+    """Matches, suggested ones not among them."""
+    breaks: int
+    breaks_by_type: dict[str, int]
+    left_rows: dict[str, int]
+    """Rows by outcome: all, matched, break, excluded."""
+    right_rows: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -39,7 +56,7 @@ class Reconciliation:
     matches: pa.Table | Path
     breaks: pa.Table | Path
     totals: pa.Table | Path
-    summary: dict[str, Any]
+    summary: Summary
 
 
 def result_schema(table: Literal["matches", "breaks", "totals"]) -> pa.Schema:
@@ -89,7 +106,7 @@ def reconcile(
     out.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         pq.write_table(table, out / f"{name}.parquet", compression="zstd")
-    (out / "summary.json").write_text(canonical_json(summary) + "\n", encoding="utf-8")
+    (out / "summary.json").write_text(canonical_json(asdict(summary)) + "\n", encoding="utf-8")
     return Reconciliation(out / "matches.parquet", out / "breaks.parquet", out / "totals.parquet", summary)
 
 
@@ -116,17 +133,17 @@ def _latest_day(session: Session) -> date | None:
     return found
 
 
-def _summary(session: Session, rules: Definition, as_of: date | None) -> dict[str, Any]:
+def _summary(session: Session, rules: Definition, as_of: date | None) -> Summary:
     counts = dict(session.rows("SELECT break_type, count(*) FROM breaks GROUP BY ALL"))
-    rows = session.rows(
-        "SELECT outcome, sum(left_rows)::BIGINT, sum(right_rows)::BIGINT FROM totals GROUP BY outcome ORDER BY outcome"
+    rows = session.rows("SELECT outcome, sum(left_rows)::BIGINT, sum(right_rows)::BIGINT FROM totals GROUP BY outcome")
+    outcomes = {outcome: (left, right) for outcome, left, right in rows}
+    return Summary(
+        definition_id=rules.id,
+        definition_hash=rules.content_hash,
+        as_of=as_of,
+        matched=session.rows("SELECT count(*) FROM matches")[0][0],
+        breaks=sum(counts.values()),
+        breaks_by_type={t: counts[t] for t in BREAK_TYPES if t in counts},
+        left_rows={o: outcomes.get(o, (0, 0))[0] for o in OUTCOMES},
+        right_rows={o: outcomes.get(o, (0, 0))[1] for o in OUTCOMES},
     )
-    return {
-        "definition_id": rules.id,
-        "definition_hash": rules.content_hash,
-        "as_of": as_of.isoformat() if as_of else None,
-        "matches": session.rows("SELECT count(*) FROM matches")[0][0],
-        "breaks": sum(counts.values()),
-        "breaks_by_type": {t: counts[t] for t in BREAK_TYPES if t in counts},
-        "rows": {outcome: {"left": left, "right": right} for outcome, left, right in rows},
-    }

@@ -15,7 +15,7 @@ _RIVALS_SHOWN = 20
 def run_search_pass(session: Session, definition: Definition, match_pass: SearchPass, index: int) -> None:
     """Settle rows that have candidates: as matches, suggestions or ambiguous breaks, by the pass's acceptance."""
     for side in SIDES:
-        session.make(f"{side}_open_{index}", open_rows(side, index, len(match_pass.on)))
+        session.make(f"{side}_open_{index}", open_rows(side, index, len(match_pass.by)))
     _refuse_blow_up(session, definition, match_pass, index)
     session.make(f"candidates_{index}", _candidates(definition, match_pass, index))
     if match_pass.accept == "automatic":
@@ -37,7 +37,7 @@ def run_search_pass(session: Session, definition: Definition, match_pass: Search
 def _join(definition: Definition, match_pass: SearchPass, index: int) -> tuple[list[str], list[str]]:
     """Equalities that bound the search, and the conditions that only narrow it."""
     equal = ["l.entity = r.entity"] + [
-        f"l.key_{index}_{i} = r.key_{index}_{i}" for i in range(1, len(match_pass.on) + 1)
+        f"l.key_{index}_{i} = r.key_{index}_{i}" for i in range(1, len(match_pass.by) + 1)
     ]
     if definition.left.currency and definition.right.currency:
         equal.append("l.currency = r.currency")
@@ -65,7 +65,7 @@ def _refuse_blow_up(session: Session, definition: Definition, match_pass: Search
             record=definition.id,
             expected=f"at most {definition.max_candidates:,} (max_candidates)",
             got=f"{int(pairs[0][0]):,}",
-            remedy="add a field to `on`, tighten `where`, or raise max_candidates",
+            remedy="add a field to `by`, tighten `where`, or raise max_candidates",
         )
 
 

@@ -27,7 +27,7 @@ def check_columns(definition: Definition, side_name: SideName, types: dict[str, 
     wanted += [("id", c, "any") for c in side.id] + [("identity", c, "any") for c in side.identity]
     wanted += [(f"evidence {e.type}", e.column, "any") for e in side.evidence]
     for match_pass in definition.passes:
-        wanted += [(f"pass {match_pass.name}", getattr(key, side_name), "any") for key in match_pass.on]
+        wanted += [(f"pass {match_pass.name}", getattr(key, side_name), "any") for key in match_pass.by]
         if isinstance(match_pass, SearchPass):
             wanted.append((f"pass {match_pass.name} amount", getattr(match_pass.amount, side_name), "amount"))
     for comparison in definition.compare:
@@ -93,7 +93,7 @@ def standard_rows(definition: Definition, side_name: SideName) -> str:
         columns[f"{prefix}_type"] = f"CASE {whens} END" if cases else "NULL::VARCHAR"
         columns[f"{prefix}_reason"] = coalesced(*(v for v, _ in cases)) if cases else "NULL::VARCHAR"
     for index, match_pass in enumerate(definition.passes, 1):
-        for position, key in enumerate(match_pass.on, 1):
+        for position, key in enumerate(match_pass.by, 1):
             columns[f"key_{index}_{position}"] = normalised(getattr(key, side_name), key.normalise)
         condition = getattr(match_pass.where, side_name)
         columns[f"takes_part_{index}"] = f"coalesce(({condition}), false)" if condition else "true"
@@ -117,7 +117,7 @@ def _identity(definition: Definition, side_name: SideName, row_id: str) -> str:
     keyed = next((p for p in definition.passes if isinstance(p, KeyedPass)), None)
     if keyed is None:
         return row_id
-    parts = [normalised(getattr(k, side_name), k.normalise) for k in keyed.on]
+    parts = [normalised(getattr(k, side_name), k.normalise) for k in keyed.by]
     return f"CASE WHEN {' AND '.join(f'{p} IS NOT NULL' for p in parts)} THEN {joined(parts)} ELSE {row_id} END"
 
 

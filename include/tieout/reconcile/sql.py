@@ -101,26 +101,33 @@ def within(left: str, right: str, tolerance: Tolerance, currency: str | None) ->
     return f"({equal} OR coalesce({limit}{side[tolerance.direction]}, false))"
 
 
+@cache
+def digits_of(currency: str) -> str:
+    """The decimal places of a currency expression; computed once per row, because `money` needs it in many places."""
+    by_digits: dict[int, list[str]] = {}
+    for code, digits, _ in currencies():
+        if digits != 2:
+            by_digits.setdefault(digits, []).append(text(code))
+    cases = " ".join(
+        f"WHEN {currency} IN ({', '.join(codes)}) THEN {digits}" for digits, codes in sorted(by_digits.items())
+    )
+    return f"CASE {cases} ELSE 2 END"
+
+
 def macros() -> tuple[str, ...]:
-    """Statements that teach the engine to write money and numbers as people do."""
-    digits: dict[int, list[str]] = {}
-    for code, places, _ in currencies():
-        digits.setdefault(places, []).append(code)
-    none, three = (", ".join(text(c) for c in digits.get(d, [""])) for d in (0, 3))
-    whole = "format('{:,}', trunc(abs(a))::BIGINT)"
-    sign = "CASE WHEN a < 0 THEN '-' ELSE '' END"
+    """Statements that teach the engine to write money and numbers as people do.
 
-    def fraction(places: int) -> str:
-        scaled = f"((abs(a) - trunc(abs(a))) * {10**places})::BIGINT"
-        return f"'.' || lpad({scaled}::VARCHAR, {places}, '0')"
-
+    `money(amount, currency, digits)` gives `-1,234.50 EUR`; `plain(number)` drops zeros after the point. A macro's
+    arguments are copied into its text wherever they are used, so each uses them as rarely as it can.
+    """
+    create = "CREATE OR REPLACE TEMP MACRO"
     return (
-        f"CREATE OR REPLACE TEMP MACRO money_of(a, c) AS {sign} || {whole} || CASE WHEN c IN ({none}) THEN '' "
-        f"WHEN c IN ({three}) THEN {fraction(3)} ELSE {fraction(2)} END || ' ' || c",
-        # every branch is cast by itself: the engine would give them all the scale of the first
-        f"CREATE OR REPLACE TEMP MACRO money(amount, c) AS money_of(CASE WHEN c IN ({none}) "
-        f"THEN round(amount, 0)::{AMOUNT} WHEN c IN ({three}) THEN round(amount, 3)::{AMOUNT} "
-        f"ELSE round(amount, 2)::{AMOUNT} END, c)",
-        "CREATE OR REPLACE TEMP MACRO plain(n) AS CASE WHEN n::VARCHAR LIKE '%.%' "
-        "THEN rtrim(rtrim(n::VARCHAR, '0'), '.') ELSE n::VARCHAR END",
+        f"{create} grouped(whole) AS ltrim(reverse(regexp_replace(reverse(whole), '([0-9]{{3}})', '\\1,', 'g')), ',')",
+        f"{create} pointed(units, d) AS grouped(left(units, length(units) - d)) "
+        "|| CASE WHEN d = 0 THEN '' ELSE '.' || right(units, d) END",
+        f"{create} padded(units, d) AS lpad(units, greatest(d + 1, length(units))::INTEGER, '0')",
+        f"{create} money(amount, c, d) AS CASE WHEN amount < 0 THEN '-' ELSE '' END || pointed(padded("
+        "round(abs(amount) * (CASE d WHEN 0 THEN 1 WHEN 2 THEN 100 WHEN 3 THEN 1000 ELSE 10000 END), 0)"
+        "::HUGEINT::VARCHAR, d), d) || ' ' || c",
+        f"{create} plain(n) AS regexp_replace(n::VARCHAR, '(\\.[0-9]*[1-9])0+$|\\.0*$', '\\1')",
     )

@@ -1,0 +1,13 @@
+-- Support sold and in force on the business date, amendments added to the line they change.
+SELECT
+  l.root_line_id, l.legal_entity_id, min(l.start_date) AS start_date, min(k.name) AS customer_name,
+  min(split_part(p.name, ' ', 1)) AS level, 'Active' AS status
+FROM contract_line AS l
+JOIN contract AS c ON c.source = l.source AND c.source_id = l.contract_source_id
+LEFT JOIN product AS p ON p.source = l.source AND p.source_id = l.product_source_id
+LEFT JOIN customer AS k ON k.source = l.source AND k.source_id = l.customer_source_id
+WHERE NOT l.is_deleted AND NOT c.is_deleted AND c.status = 'Activated' AND coalesce(l.product_family, p.family) = 'support'
+  AND l.start_date <= $business_date
+  AND coalesce(l.end_date, DATE '9999-12-31') > $business_date
+  AND coalesce(l.terminated_date, DATE '9999-12-31') > $business_date
+GROUP BY l.root_line_id, l.legal_entity_id

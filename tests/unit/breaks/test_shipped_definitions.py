@@ -1,0 +1,349 @@
+from datetime import date
+
+import pytest
+from tieout.breaks import definition_ids
+from tieout.settings import SHIPPED_CONFIG, Settings
+
+DAY = date(2026, 3, 29)
+SHIPPED = definition_ids(Settings(SHIPPED_CONFIG, SHIPPED_CONFIG, "", ""))
+
+
+def test_the_seven_reconciliations_ship():
+    assert SHIPPED == [
+        "case_to_contract",
+        "contract_to_subscription",
+        "entitlement_to_contract",
+        "invoice_to_receivable",
+        "journal_to_ledger",
+        "payment_to_invoice",
+        "usage_to_billing",
+    ]
+
+
+@pytest.mark.parametrize("definition_id", SHIPPED)
+def test_every_definition_runs_on_an_empty_lake(house, definition_id):
+    result = house.run(definition_id)
+    assert result.summary.breaks == 0
+    assert result.matches.num_rows == result.totals.num_rows == 0
+
+
+def line(root, **changes):
+    return {
+        "source_id": root, "root_line_id": root, "contract_source_id": "K1", "customer_id": "crm:A", "customer_source_id": "A",
+        "product_id": "p:seat", "product_source_id": "01t", "product_family": "seats", "quantity": 10, "monthly_amount": 100,
+        "start_date": date(2026, 1, 1), "end_date": date(2027, 1, 1), "is_trial": False,
+    } | changes  # fmt: skip
+
+
+def item(number, root, **changes):
+    return {
+        "source_id": number, "subscription_source_id": "sub", "customer_id": "crm:A", "customer_source_id": "cus",
+        "product_id": "p:seat", "product_source_id": "prod", "crm_line_id": root, "quantity": 10, "monthly_amount": 100,
+        "usage_type": "licensed", "status": "active", "start_date": date(2026, 1, 1),
+    } | changes  # fmt: skip
+
+
+def contract(**changes):
+    return {
+        "source_id": "K1", "number": "100", "customer_id": "crm:A", "customer_source_id": "A", "status": "Activated",
+        "start_date": date(2026, 1, 1), "end_date": date(2027, 1, 1),
+    } | changes  # fmt: skip
+
+
+def test_contract_to_subscription(house):
+    house.put("contract", contract(), contract(source_id="K2", status="Cancelled"))
+    house.put(
+        "contract_line",
+        line("good"),
+        line("amended"),
+        line("amendment", root_line_id="amended", quantity=5, monthly_amount=50, start_date=date(2026, 2, 1)),
+        line("not_billed"),
+        line("price"),
+        line("quantity"),
+        line("currency"),
+        line("unmapped", product_id=None),
+        line("twice"),
+        line("canceled"),
+        line("trial", is_trial=True),
+        line("ended", terminated_date=date(2026, 3, 1)),
+        line("of_cancelled_contract", contract_source_id="K2"),
+        line("past_due"),
+    )
+    house.put(
+        "subscription_item",
+        item("si_1", "good"),
+        item("si_2", "amended", quantity=15, monthly_amount=150),
+        item("si_3", "price", monthly_amount=90),
+        item("si_4", "quantity", quantity=11),
+        item("si_5", "currency", currency="EUR"),
+        item("si_6", "unmapped", product_id=None),
+        item("si_7", "twice"),
+        item("si_8", "twice"),
+        item("si_9", "canceled", status="canceled", ended_date=date(2026, 3, 10)),
+        item("si_10", "trial", status="trialing"),
+        item("si_11", None),
+        item("si_12", "unknown_customer", customer_id=None),
+        item("si_13", "ended"),
+        item("si_14", "old", status="canceled", ended_date=date(2026, 1, 10)),
+        item("si_15", "past_due", status="past_due"),
+    )
+    assert house.found("contract_to_subscription") == {
+        ("US", "not_billed", "missing_right"),
+        ("US", "price", "amount"),
+        ("US", "quantity", "attribute"),
+        ("US", "currency", "currency"),
+        ("US", "unmapped", "mapping"),
+        ("US", "twice", "duplicate"),
+        ("US", "canceled", "status"),
+        ("US", "si_11", "missing_left"),
+        ("US", "unknown_customer", "orphan"),
+        ("US", "ended", "missing_left"),
+    }
+
+
+def usage(subscription, **changes):
+    return {
+        "subscription_source_id": subscription, "meter": "api", "grain": "period", "period_start": date(2026, 2, 20),
+        "period_end": date(2026, 3, 20), "quantity": 7, "event_count": 1, "corrected_count": 0, "late_count": 0,
+    } | changes  # fmt: skip
+
+
+def invoice(number, **changes):
+    return {
+        "source_id": f"in_{number}", "number": number, "customer_id": "crm:A", "customer_source_id": "cus", "status": "paid",
+        "subtotal": 100, "tax": 19, "total": 119, "amount_paid": 119, "amount_remaining": 0, "accounting_date": date(2026, 3, 20),
+    } | changes  # fmt: skip
+
+
+def usage_line(number, subscription, **changes):
+    return {
+        "source_id": f"il_{subscription}", "invoice_source_id": f"in_{number}", "invoice_number": number, "line_no": 1,
+        "subscription_source_id": subscription, "meter": "api", "amount": 1, "tax": 0, "quantity": 7, "is_proration": False,
+        "period_start": date(2026, 2, 20), "period_end": date(2026, 3, 20), "accounting_date": date(2026, 3, 20),
+    } | changes  # fmt: skip
+
+
+def test_usage_to_billing(house):
+    recent = {"period_start": date(2026, 2, 28), "period_end": date(2026, 3, 28)}
+    house.put(
+        "usage_summary",
+        usage("good"), usage("short"), usage("unbilled"), usage("none", quantity=0), usage("fresh", **recent),
+        usage("running", period_start=date(2026, 3, 20), period_end=date(2026, 4, 20)),
+    )  # fmt: skip
+    house.put("invoice", invoice("N1"), invoice("N2", status="draft"))
+    house.put(
+        "invoice_line",
+        usage_line("N1", "good"), usage_line("N1", "short", quantity=6), usage_line("N1", "uncounted"),
+        usage_line("N2", "unbilled"),
+    )  # fmt: skip
+    assert house.found("usage_to_billing") == {
+        ("US", "short|api|2026-02-20", "amount"),
+        ("US", "unbilled|api|2026-02-20", "missing_right"),
+        ("US", "uncounted|api|2026-02-20", "missing_left"),
+        ("US", "fresh|api|2026-02-28", "timing"),
+    }
+
+
+def entry(move, account, debit=0, credit=0, **changes):
+    return {
+        "source_id": f"{move}-{account}", "move_id": move, "account": account, "debit": debit, "credit": credit,
+        "accounting_date": date(2026, 3, 20),
+    } | changes  # fmt: skip
+
+
+def booked(move, number, amount=119, tax=19, **changes):
+    told = {"narrative": f"BillingSync {number}"} | changes
+    return [
+        entry(move, "11000", debit=amount, **told),
+        entry(move, "22000", credit=tax, **told),
+        entry(move, "40100", credit=amount - tax, **told),
+    ]
+
+
+def accounts(house):
+    roles = {"11000": "receivable", "22000": "tax_payable", "40100": "revenue"}
+    house.put(
+        "gl_account",
+        *({"source_id": c, "code": c, "role": r, "is_controlled": r != "revenue"} for c, r in roles.items()),
+    )
+
+
+def journal(house, *, state_posted=True):
+    run_key = "TIEOUT/US/main/2026-03/billing/2026-03-29/v1"
+    house.put(
+        "journals",
+        {
+            "run_key": run_key, "slot": "US/main/2026-03/billing/2026-03-29", "version": 1, "ledger": "main",
+            "period": "2026-03", "stream": "billing", "business_date": DAY, "accounting_date": DAY, "debit": 119,
+            "credit": 119, "line_count": 2, "row_count": 1, "content_hash": "h",
+        },
+    )  # fmt: skip
+    common = {"run_key": run_key, "event_type": "invoice_ahead", "product_family": "", "tax_code": "", "row_count": 1,
+              "description": "d"}  # fmt: skip
+    house.put(
+        "journal_lines",
+        common | {"line_no": 1, "account": "11000", "account_role": "receivable", "side": "debit", "amount": 119},
+        common | {"line_no": 2, "account": "22000", "account_role": "tax_payable", "side": "credit", "amount": 19},
+        common | {"line_no": 3, "account": "40100", "account_role": "revenue", "side": "credit", "amount": 100},
+    )
+    house.put(
+        "journal_drilldown",
+        *(
+            {"run_key": run_key, "line_no": n, "event_id": "e1", "amount": a, "document_number": "posted"}
+            for n, a in ((1, 119), (2, 19), (3, 100))
+        ),
+    )
+    return run_key
+
+
+def test_invoice_to_receivable(house, monkeypatch):
+    accounts(house)
+    run_key = journal(house)
+    state = "posted"
+    monkeypatch.setattr("tieout.breaks.inputs.journal_states", lambda store: [(run_key, state)])
+    house.put(
+        "invoice",
+        invoice("good"), invoice("missed"), invoice("doubled"), invoice("amount"), invoice("tax"), invoice("period"),
+        invoice("void", status="void", voided_date=date(2026, 3, 22)), invoice("draft", status="draft"),
+        invoice("zero", subtotal=0, tax=0, total=0), invoice("gap", mapping_gap="no product family is mapped for X"),
+        invoice("posted", accounting_date=DAY), invoice("tonight", accounting_date=DAY),
+        invoice("tomorrow", accounting_date=date(2026, 3, 30)),
+    )  # fmt: skip
+    house.put(
+        "gl_entry",
+        *booked("m1", "good"), *booked("m2", "doubled"), *booked("m3", "doubled"), *booked("m4", "amount", 118),
+        *booked("m5", "tax", 119, 18), *booked("m6", "period", accounting_date=date(2026, 2, 27)), *booked("m7", "void"),
+        *booked("m8", "unknown"), *booked("m9", "x", narrative="BillingSync PAY ch_1"),
+    )  # fmt: skip
+    assert house.found("invoice_to_receivable") == {
+        ("US", "missed", "missing_right"),
+        ("US", "doubled", "duplicate"),
+        ("US", "amount", "amount"),
+        ("US", "tax", "amount"),
+        ("US", "period", "cut_off"),
+        ("US", "gap", "mapping"),
+        ("US", "unknown", "missing_left"),
+        ("US", "tonight", "timing"),
+    }
+
+
+def test_journal_to_ledger(house, monkeypatch):
+    accounts(house)
+    run_key = journal(house)
+    monkeypatch.setattr("tieout.breaks.inputs.journal_states", lambda store: [(run_key, "posted")])
+    ours = {"run_key": run_key, "accounting_date": DAY}
+    manual = {"narrative": "MANUAL correction", "accounting_date": DAY}
+    house.put(
+        "gl_entry",
+        entry("j", "11000", debit=119, line_no=1, **ours),
+        entry("j", "22000", credit=18, line_no=2, **ours),
+        entry("x", "11000", debit=5, **manual),
+        entry("x", "40100", credit=5, **manual),
+        *booked("old", "A", accounting_date=date(2026, 3, 28)),
+    )
+    assert house.found("journal_to_ledger") == {
+        ("US", "MANUAL correction|11000", "missing_left"),
+        ("US", f"{run_key}|2", "amount"),
+        ("US", f"{run_key}|3", "missing_right"),
+    }
+
+
+def payment(number, **changes):
+    return {
+        "source_id": number, "customer_id": "crm:A", "customer_source_id": "cus", "status": "succeeded", "amount": 119,
+        "allocated": 119, "accounting_date": date(2026, 3, 25),
+    } | changes  # fmt: skip
+
+
+def allocation(payment_id, reference, amount=119, known=True):
+    return {
+        "source_id": f"{payment_id}:{reference}", "payment_source_id": payment_id, "invoice_reference": reference,
+        "invoice_source_id": f"in_{reference}" if known else None, "amount": amount,
+    }  # fmt: skip
+
+
+def test_payment_to_invoice(house):
+    unpaid = {"status": "open", "amount_paid": 0}
+    house.put(
+        "invoice",
+        invoice("good"), invoice("halves"), invoice("short"), invoice("unpaid_paid"), invoice("twice"),
+        invoice("open", amount_remaining=119, customer_id="crm:O", **unpaid),
+        invoice("one", amount_remaining=50, customer_id="crm:B", **unpaid),
+        invoice("two_a", amount_remaining=60, customer_id="crm:C", **unpaid),
+        invoice("two_b", amount_remaining=60, customer_id="crm:C", **unpaid),
+        invoice("zero", total=0, amount_paid=0),
+    )  # fmt: skip
+    house.put(
+        "payment",
+        payment("ch_1"), payment("ch_2", amount=100, allocated=100), payment("ch_3", amount=19, allocated=19),
+        payment("ch_4", amount=118, allocated=118), payment("ch_5"), payment("ch_6"),
+        payment("ch_7"), payment("ch_8", allocated=0, amount=50, customer_id="crm:B"),
+        payment("ch_9", allocated=0, amount=60, customer_id="crm:C"), payment("ch_10", allocated=0, amount=1),
+        payment("ch_11", status="failed", allocated=0), payment("ch_12", amount=120),
+    )  # fmt: skip
+    house.put(
+        "payment_allocation",
+        allocation("ch_1", "good"), allocation("ch_2", "halves", 100), allocation("ch_3", "halves", 19),
+        allocation("ch_4", "short", 118), allocation("ch_5", "twice"), allocation("ch_6", "twice"),
+        allocation("ch_7", "US-2099-1", known=False),
+    )  # fmt: skip
+    assert house.found("payment_to_invoice") == {
+        ("US", "short", "amount"),
+        ("US", "unpaid_paid", "missing_right"),
+        ("US", "twice", "duplicate"),
+        ("US", "US-2099-1", "orphan"),
+        ("US", "ch_8", "suggested_match"),
+        ("US", "ch_9", "ambiguous"),
+        ("US", "ch_10", "missing_left"),
+    }
+
+
+def case(number, **changes):
+    return {
+        "source_id": number, "legal_entity_id": None, "customer_id": "crm:A", "customer_source_id": "1", "status": "open",
+        "opened_date": date(2026, 3, 20),
+    } | changes  # fmt: skip
+
+
+def test_case_to_contract(house):
+    house.put("customer", {"id": "crm:A", "source_id": "A", "name": "Acme", "decided_by": "own"},
+              {"id": "crm:B", "source_id": "B", "name": "Beta", "decided_by": "own", "legal_entity_id": "DE"})  # fmt: skip
+    house.put("contract", contract(), contract(source_id="K2", customer_id="crm:B", end_date=date(2026, 3, 1)))
+    house.put(
+        "case",
+        case("1"), case("2"), case("3", customer_id="crm:B"), case("4", customer_id=None),
+        case("5", customer_id="crm:B", status="solved"),
+    )  # fmt: skip
+    assert house.found("case_to_contract") == {("DE", "3", "missing_right"), ("", "4", "orphan")}
+
+
+def entitlement(number, root, **changes):
+    return {
+        "source_id": number, "customer_id": "crm:A", "customer_source_id": "A", "contract_line_ref": root, "level": "Premium",
+        "status": "Active", "start_date": date(2026, 1, 1), "end_date": date(2027, 1, 1),
+    } | changes  # fmt: skip
+
+
+def test_entitlement_to_contract(house):
+    support = {"product_family": "support", "product_source_id": "S"}
+    house.put("product", {"source_id": "S", "name": "Premium support", "family": "support"})
+    house.put("contract", contract())
+    house.put(
+        "contract_line",
+        line("good", **support), line("level", **support), line("inactive", **support), line("missing", **support),
+        line("new", start_date=date(2026, 3, 28), **support), line("seats"),
+    )  # fmt: skip
+    house.put(
+        "entitlement",
+        entitlement("e1", "good"), entitlement("e2", "level", level="Gold"), entitlement("e3", "inactive", status="Inactive"),
+        entitlement("e4", None), entitlement("e5", "ended"), entitlement("e6", "over", status="Expired"),
+        entitlement("e7", "past", end_date=date(2026, 3, 1)),
+    )  # fmt: skip
+    assert house.found("entitlement_to_contract") == {
+        ("US", "level", "attribute"),
+        ("US", "inactive", "status"),
+        ("US", "missing", "missing_left"),
+        ("US", "new", "timing"),
+        ("US", "e4", "missing_right"),
+        ("US", "ended", "missing_right"),
+    }
