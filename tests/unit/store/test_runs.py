@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tieout.errors import LeaseHeld, LeaseLost, StaleWatermark, StoreError
-from tieout.store import QuarantineItem, Store
+from tieout.store import QuarantineItem, Store, audit
 from tieout.store.leases import guard
 
 
@@ -33,10 +32,10 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Store]:
+def store(tmp_path: Path, clock: Clock) -> Store:
     made = Store(f"sqlite:///{tmp_path / 'var' / 'store.sqlite'}", clock=clock)
     made.upgrade()
-    yield made
+    return made
 
 
 def test_upgrading_twice_changes_nothing_and_a_store_knows_whether_it_is_ready(tmp_path: Path) -> None:
@@ -126,11 +125,13 @@ def test_an_expired_lease_is_taken_over_and_its_old_holder_fenced_off(store: Sto
 
 
 def test_a_rolled_back_transaction_leaves_nothing(store: Store) -> None:
-    from tieout.store import audit
+    def fails() -> None:
+        with store.transaction() as session:
+            audit.append(session, "US/main", "act", "me", {}, store.now())
+            raise RuntimeError
 
-    with pytest.raises(RuntimeError), store.transaction() as session:
-        audit.append(session, "US/main", "act", "me", {}, store.now())
-        raise RuntimeError
+    with pytest.raises(RuntimeError):
+        fails()
     assert store.audit_entries("US/main") == []
     assert store.anchor("US/main").length == 0
 

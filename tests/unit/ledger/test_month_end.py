@@ -1,0 +1,190 @@
+"""Revenue releases and accruals: days served, cumulative, once; worked examples with published answers."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tieout.ledger import MONTH_END
+from tieout.ledger.schedule import by_months, earned
+
+GO_LIVE, END, NEXT = date(2026, 3, 29), date(2026, 3, 31), date(2026, 4, 1)
+DEFERRED, SEATS, USAGE, UNBILLED = "21000", "40100", "40300", "11100"
+
+
+def month_end(books: Any, day: date = END) -> Any:
+    plan = books.plan(day, streams=MONTH_END)
+    assert set(books.post(plan)) <= {"posted"}
+    return plan
+
+
+def test_a_line_billed_before_go_live_releases_from_go_live_on(books: Any) -> None:
+    books.invoice("OLD", date(2026, 3, 1), {"amount": "31", "start": date(2026, 3, 1), "end": NEXT})
+    plan = month_end(books)
+    assert plan.batches == ("TIEOUT/US/main/2026-03/release/2026-03-31/v1",)
+    assert books.balances() == {DEFERRED: Decimal("3"), SEATS: Decimal("-3")}
+    assert month_end(books).batches == ()
+
+
+def test_a_line_billed_after_go_live_releases_every_day_it_has_served(books: Any) -> None:
+    books.invoice("NEW", date(2026, 3, 30), {"amount": "30", "start": date(2026, 3, 20), "end": date(2026, 4, 19)})
+    month_end(books)
+    assert books.balances() == {DEFERRED: Decimal("12"), SEATS: Decimal("-12")}
+
+
+def test_a_line_that_reduces_an_earlier_one_releases_backwards(books: Any) -> None:
+    books.invoice(
+        "UP",
+        date(2026, 3, 30),
+        {"amount": "-10", "start": date(2026, 3, 30), "end": date(2026, 4, 9)},
+        {"amount": "20", "start": date(2026, 3, 30), "end": date(2026, 4, 9)},
+    )
+    month_end(books)
+    assert books.balances() == {DEFERRED: Decimal("2"), SEATS: Decimal("-2")}
+
+
+def test_what_a_credit_note_unwound_is_not_released_again(books: Any) -> None:
+    books.invoice("A", date(2026, 3, 22), {"amount": "10", "start": date(2026, 3, 22), "end": NEXT})
+    books.credit("C", date(2026, 3, 30), "A", 1, "2")
+    books.post(books.plan(END))
+    month_end(books)
+    # 7 had been released at go-live, 2 of the 3 left were credited
+    assert books.balances()[DEFERRED] == Decimal("3")
+    assert books.balances()[SEATS] == Decimal("-1")
+
+
+def test_over_the_months_the_whole_amount_is_released_and_nothing_more(books: Any) -> None:
+    books.invoice("A", GO_LIVE, {"amount": "100", "start": GO_LIVE, "end": date(2026, 6, 28)})  # 91 days
+    seen = []
+    for day in (END, date(2026, 4, 30), date(2026, 5, 31), date(2026, 6, 30), date(2026, 7, 31)):
+        month_end(books, day)
+        seen.append(books.balances().get(SEATS))
+    assert seen == [Decimal(v) for v in ("-3.30", "-36.26", "-70.33", "-100", "-100")]
+
+
+def test_a_late_invoice_of_an_open_month_adds_a_version_to_the_release(books: Any) -> None:
+    books.invoice("A", GO_LIVE, {"amount": "30", "start": GO_LIVE, "end": date(2026, 4, 28)})
+    month_end(books)
+    books.invoice("B", GO_LIVE, {"amount": "60", "start": GO_LIVE, "end": date(2026, 4, 28)})
+    assert month_end(books).batches == ("TIEOUT/US/main/2026-03/release/2026-03-31/v2",)
+    assert books.balances() == {DEFERRED: Decimal("9"), SEATS: Decimal("-9")}
+
+
+def test_proration_in_a_91_day_quarter() -> None:
+    # Lago, upgrade proration specification: 910.00 per quarter, 32 days used
+    start = date(2026, 1, 1)
+    assert earned(Decimal("910.00"), start, start + timedelta(91), start + timedelta(31), "EUR") == Decimal("320.00")
+
+
+def test_the_engines_release_equals_the_plain_schedule(make_books: Any) -> None:
+    books = make_books(functional_currency="JPY")
+    start, end = date(2026, 3, 29), date(2027, 3, 29)
+    books.invoice("A", start, {"amount": "1000", "start": start, "end": end})
+    for day in (END, date(2026, 4, 30), date(2026, 5, 31)):
+        month_end(books, day)
+        assert -books.balances()[SEATS] == earned(Decimal(1000), start, end, day, "JPY")
+
+
+def test_five_hundred_thousand_over_36_months() -> None:
+    # ASC 606 five-step illustration: platform 420,000 over 36 months, onboarding 60,000 over 3, migration in month 2
+    platform, onboarding = by_months(Decimal(420000), 36, "USD"), by_months(Decimal(60000), 3, "USD")
+    months = [p + (onboarding[m] if m < 3 else 0) + (20000 if m == 1 else 0) for m, p in enumerate(platform)]
+    assert months[0] == months[2] == Decimal("31666.67")
+    assert months[1] == Decimal("51666.67")
+    assert set(months[3:35]) == {Decimal("11666.67")}
+    assert months[35] == Decimal("11666.55")
+    assert sum(months) == Decimal(500000)
+
+
+def metered(books: Any, used: str, *, price: str = "0.05", until: date = date(2026, 4, 15)) -> None:
+    """A metered item with usage on the 20th and the 31st of March in a billing period from the 15th."""
+    books.put(
+        "subscription_item", "si", subscription_source_id="sub", usage_type="metered", meter="calls", unit_amount=price,
+        product_family="usage", status="active", start_date=date(2026, 1, 15),
+    )  # fmt: skip
+    common = {
+        "subscription_source_id": "sub",
+        "meter": "calls",
+        "event_count": 1,
+        "corrected_count": 0,
+        "late_count": 0,
+    }
+    for name, grain, start, end, quantity in (
+        ("p", "period", date(2026, 3, 15), until, used),
+        ("d20", "day", date(2026, 3, 20), date(2026, 3, 21), "1000"),
+        ("d31", "day", date(2026, 3, 31), NEXT, str(Decimal(used) - 1000)),
+        ("d01", "day", NEXT, date(2026, 4, 2), "777"),
+    ):
+        row = common | {"grain": grain, "period_start": start, "period_end": end, "quantity": Decimal(quantity)}
+        books.rows["usage_summary"][name] = row | {
+            "legal_entity_id": books.entity.id, "customer_id": None, "unit": None, "correlation_id": "u",
+        }  # fmt: skip
+
+
+def test_usage_not_invoiced_is_accrued_and_reversed_on_day_1_once(books: Any) -> None:
+    metered(books, "1500")
+    plan = month_end(books)
+    assert plan.batches == (
+        "TIEOUT/US/main/2026-03/accrual/2026-03-31/v1",
+        "TIEOUT/US/main/2026-04/accrual/2026-04-01/v1",
+    )
+    assert books.balances(END) == {UNBILLED: Decimal("75"), USAGE: Decimal("-75")}
+    assert books.balances(NEXT) == {}
+    assert month_end(books).batches == ()
+
+
+def test_what_is_still_not_invoiced_is_accrued_again_in_full(books: Any) -> None:
+    metered(books, "1500")
+    month_end(books)
+    month_end(books, date(2026, 4, 30))
+    assert books.balances(date(2026, 4, 30)) == {UNBILLED: Decimal("113.85"), USAGE: Decimal("-113.85")}
+    assert books.balances(date(2026, 5, 1)) == {}
+
+
+def test_usage_on_an_invoice_of_the_period_is_not_accrued(books: Any) -> None:
+    metered(books, "1500", until=END)
+    line = {"amount": "75", "family": "usage", "meter": "calls", "subscription_source_id": "sub"}
+    books.invoice("A", END, line | {"start": date(2026, 3, 15), "end": END})
+    assert month_end(books).batches == ()
+
+
+def test_late_usage_changes_accrual_and_reversal_by_the_difference(books: Any) -> None:
+    metered(books, "1500")
+    month_end(books)
+    metered(books, "1600")
+    assert [b[-2:] for b in month_end(books).batches] == ["v2", "v2"]
+    assert books.balances(END) == {UNBILLED: Decimal("80"), USAGE: Decimal("-80")}
+    assert books.balances(NEXT) == {}
+
+
+def test_a_price_in_tiers_cannot_be_accrued_and_waits(books: Any) -> None:
+    metered(books, "1500")
+    books.rows["subscription_item"]["si"]["unit_amount"] = None
+    plan = month_end(books)
+    assert plan.batches == ()
+    assert "no unit amount" in plan.journals.held["reason"][0].as_py()
+
+
+@pytest.mark.parametrize(
+    ("open_from", "accrued"),
+    [
+        pytest.param(date(2026, 4, 15), None, id="billed ahead"),
+        pytest.param(date(2026, 3, 22), "10.00", id="ten days late"),
+        pytest.param(date(2026, 2, 22), "41.00", id="a month and ten days late"),
+    ],
+)
+def test_a_fixed_fee_billed_late_is_accrued(books: Any, open_from: date, accrued: str | None) -> None:
+    books.put(
+        "subscription_item", "si", subscription_source_id="sub", usage_type="licensed", monthly_amount="31",
+        product_family="seats", status="active", start_date=date(2026, 1, 1),
+    )  # fmt: skip
+    books.invoice(
+        "A",
+        date(2026, 2, 1),
+        {"amount": "31", "subscription_source_id": "sub", "start": date(2026, 2, 1), "end": open_from},
+    )
+    month_end(books)
+    assert books.balances(END).get(UNBILLED) == (accrued and Decimal(accrued))
