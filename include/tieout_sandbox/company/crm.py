@@ -321,3 +321,14 @@ def court(world: World, rng: Random, account: AccountDraft) -> None:
             at, tuple(versions),
         )
     )  # fmt: skip
+
+
+def note_late(world: World, account: AccountDraft, at: datetime, shown_at: datetime) -> None:
+    """An opportunity saved just before a nightly extraction that the CRM shows only after it, with its old stamp."""
+    world.company.opportunities.append(
+        Opportunity(
+            world.numbers.salesforce("006"), account.id, f"{account.name} - Expansion", "New Business",
+            list_price("platform_team", account.currency) * 12, account.currency, (at + timedelta(days=60)).date(), at,
+            (OpportunityVersion(at, shown_at, "Prospecting"),),
+        )
+    )  # fmt: skip

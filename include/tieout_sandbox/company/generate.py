@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time, timedelta
 from itertools import chain
 from random import Random
 
@@ -90,6 +91,9 @@ def _prospects(world: World, scale: int) -> None:
             account = crm.open_account(world, rng, entity.id, START + DAY * rng.randrange(60, 190))
             world.company.accounts.append(account.freeze())
             crm.court(world, rng, account)
+            if n < 3:
+                saved = datetime.combine(GO_LIVE + DAY * (n + 1), time(8, 46), UTC)
+                crm.note_late(world, account, saved, saved + timedelta(minutes=22))
 
 
 def _labels(world: World, numbers: dict[str, str], tickets: dict[str, int]) -> list[Label]:

@@ -10,9 +10,9 @@ Conventions
   Salesforce SystemModstamp, Zendesk updated_at and generated_timestamp); `visible_at >= at` is when a vendor's API
   begins to show it. The object does not exist before its first version's `visible_at`. Objects without versions
   never change and carry `created` and `visible_at` themselves.
-- State changes never fall between 08:50 and 09:05 UTC, and those that belong to a local day are visible by 08:50 UTC of
-  the next UTC day and not before 09:05 UTC of the day itself, so that the state at 09:00 UTC after a business date is
-  the state as of that date for every entity.
+- State changes that belong to a local day are visible by 08:50 UTC of the next UTC day and not before 09:05 UTC of
+  the day itself, so that the state at 09:00 UTC after a business date is the state as of that date for every entity.
+  Only a few opportunities are shown later than that, with the stamp of before.
 - Ids are the vendors' own, assigned here: Stripe `cus_…`, Salesforce 18 characters, Zendesk integers.
 """
 

@@ -234,3 +234,9 @@ def test_the_company_has_every_kind_of_event(clean: Company) -> None:
     assert any(a.parent_id for a in clean.accounts)
     assert len({v.legal_entity_id for a in clean.accounts for v in a.versions}) == 3
     assert any(len({v.legal_entity_id for v in a.versions}) > 1 for a in clean.accounts)
+
+
+def test_some_rows_are_shown_after_the_extraction_that_covers_their_stamp(clean: Company) -> None:
+    late = [v for o in clean.opportunities for v in o.versions if v.visible_at > v.at]
+    assert {(v.at.hour, v.visible_at.hour) for v in late} == {(8, 9)}
+    assert {v.at.date() for v in late} == {GO_LIVE + timedelta(days=n) for n in (1, 2, 3)}
