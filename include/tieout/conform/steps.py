@@ -256,7 +256,8 @@ class _Work:
             typed[name] = self.session.spool(query)
             self.session.bind(f"typed_{name}", typed[name])
         self._collect_faults(mapping)
-        self._quarantined[source.name, mapping.object] = self._quarantine(source, mapping)
+        if self.session.scalar("SELECT count(*) FROM faulty"):
+            self._quarantined[source.name, mapping.object] = self._quarantine(source, mapping)
         if replayed:
             self._replaced.add((source.name, mapping.object))
         main = self._merge_main(source.name, mapping, replayed)

@@ -362,6 +362,12 @@ CANONICAL: tuple[Table, ...] = (
         _c("object_source_id", "text", "charge, refund, dispute or payout it settles"),
     ),
     _entity(
+        "billing_event",
+        "A change billing tells of; dates changes that the record itself does not date.",
+        _r("type", "text", "what happened, as billing names it"),
+        _c("object_source_id", "text", "the record it happened to"),
+    ),
+    _entity(
         "bank_line",
         "A line of a bank statement.",
         _r("account", "text", "bank account"),

@@ -189,6 +189,21 @@ def test_a_payment_for_several_invoices_is_split_as_it_says(world: Any, make: An
     assert world.one("balance_transaction")["available_on"] == date(2026, 4, 1)
 
 
+def test_a_lost_dispute_is_closed_on_the_day_billing_says_so(world: Any, make: Any) -> None:
+    moved = {"id": "txn_9", "created": 1774857600, "fee": 1500, "amount": -10000}
+    lost = {
+        "id": "dp_1", "created": 1774857600, "charge": "ch_1", "status": "lost", "amount": 10000, "currency": "usd",
+        "reason": "fraudulent", "balance_transactions": [moved],
+    }  # fmt: skip
+    told = {"id": "evt_1", "created": 1774944000, "type": "charge.dispute.closed", "data": {"object": {"id": "dp_1"}}}
+    world.land(world.BILLING, "disputes", [lost])
+    world.land(world.BILLING, "events", [told])
+    world.conform()
+    found = world.one("dispute")
+    assert (found["withdrawn_date"], found["closed_date"]) == (date(2026, 3, 30), date(2026, 3, 31))
+    assert found["fee"] == Decimal("15")
+
+
 def test_a_subscription_item_has_its_exact_monthly_amount(world: Any, make: Any) -> None:
     def price(id: str, amount: str, interval: str, count: int, **more: Any) -> dict[str, Any]:
         recurring = {"interval": interval, "interval_count": count, "usage_type": "licensed"} | more
