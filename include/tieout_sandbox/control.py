@@ -186,13 +186,13 @@ def set_clock(home: Path, now: datetime) -> State:
 def _start(state: State, say: Callable[[str], None]) -> None:
     connections: dict[str, dict[str, Any]] = {}
     secrets: dict[str, Any] = {}
-    say("preparing the company and its ledger (slow the first time only)")
+    say("preparing the company, its documents and its ledger")
     with ThreadPoolExecutor(max_workers=1) as beside:
         if "erp" in state.parts:
             pg = postgres.start(state.home / "postgres")
             _remember(state, "postgres", pg.process)
             # the ERP's modules take half a minute once; the company is generated meanwhile
-            ledger = beside.submit(_make_ledger, state, pg)
+            ledger = beside.submit(_make_ledger, state, pg, say)
         company = company_store.stored_company(state.seed, state.scale, state.clean)
         if "vendors" in state.parts:
             documents = state.home / "vendors.sqlite"
@@ -216,7 +216,7 @@ def _start(state: State, say: Callable[[str], None]) -> None:
     state.save()
 
 
-def _make_ledger(state: State, pg: postgres.Server) -> None:
+def _make_ledger(state: State, pg: postgres.Server, say: Callable[[str], None]) -> None:
     """The ERP's database with everything that was booked before go-live."""
 
     def load(database: str) -> None:
@@ -225,7 +225,7 @@ def _make_ledger(state: State, pg: postgres.Server) -> None:
             history.load(connection, company.erp_history)
 
     key = company_store.company_key(state.seed, state.scale, state.clean)
-    template.ledger(pg, DATABASE, history_key=key, load=load)
+    template.ledger(pg, DATABASE, history_key=key, load=load, say=say)
 
 
 def _start_erp(state: State, pg: postgres.Server, connections: dict[str, Any], secrets: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ def up(
     """Start the company's servers; connections are in `connections.json` under its home."""
     from tieout_sandbox import control
 
-    control.up(home.resolve(), seed=seed, scale=scale, clean=clean, now=_instant(now))
+    control.up(home.resolve(), seed=seed, scale=scale, clean=clean, now=_instant(now), say=typer.echo)
     typer.echo(f"running; connections: {home / 'connections.json'}")
 
 

@@ -18,6 +18,11 @@ from tieout_sandbox.cache import locked
 from tieout_sandbox.tryton import chart, environment, server
 
 MODULES = ("account", "analytic_account")
+Say = Callable[[str], None]
+"""Tells a person what takes a while; called only when something is made, not when it comes from the cache."""
+
+
+def _silent(_: str) -> None: ...
 
 
 def content_key(*parts: str | bytes | Path) -> str:
@@ -34,11 +39,12 @@ def content_key(*parts: str | bytes | Path) -> str:
     return digest.hexdigest()
 
 
-def modules(pg: postgres.Server, database: str) -> str:
+def modules(pg: postgres.Server, database: str, *, say: Say = _silent) -> str:
     """Make `database` with the modules activated, from the cache if possible. Returns its key."""
     key = content_key(environment.requirements_hash(), str(pg.binaries.major), *MODULES)
 
     def make() -> None:
+        say("installing the ERP's modules (half a minute, once)")
         pg.create(database)
         with tempfile.TemporaryDirectory() as folder:
             conf = server.write_config(Path(folder), pg, port=1)
@@ -56,12 +62,13 @@ def modules(pg: postgres.Server, database: str) -> str:
     return key
 
 
-def companies(pg: postgres.Server, database: str, *, last_year: int | None = None) -> str:
+def companies(pg: postgres.Server, database: str, *, last_year: int | None = None, say: Say = _silent) -> str:
     """Make `database` with companies, charts, fiscal years to `last_year` (the current one) and users."""
     last_year = last_year or datetime.now(UTC).year
 
     def make() -> None:
-        modules(pg, database)
+        modules(pg, database, say=say)
+        say("setting up the ERP's companies, charts and users (once)")
         with tempfile.TemporaryDirectory() as folder:
             conf = server.write_config(Path(folder), pg, port=1)
             environment.run("python", environment.HERE / "bootstrap.py", database, conf, str(last_year))
@@ -71,14 +78,17 @@ def companies(pg: postgres.Server, database: str, *, last_year: int | None = Non
     return key
 
 
-def ledger(pg: postgres.Server, database: str, *, history_key: str, load: Callable[[str], None]) -> str:
+def ledger(
+    pg: postgres.Server, database: str, *, history_key: str, load: Callable[[str], None], say: Say = _silent
+) -> str:
     """Make `database` with companies, charts and a history that `load(database)` fills in.
 
     `history_key` names what it is filled with; the loading code is part of the key.
     """
 
     def make() -> None:
-        companies(pg, database)
+        companies(pg, database, say=say)
+        say("loading the ledger's history (once per company)")
         load(database)
 
     code = content_key(environment.HERE / "history.py")
