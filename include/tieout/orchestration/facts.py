@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import date
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tieout.conform.steps import ConformResult
     from tieout.erp.port import GlEntry
     from tieout.lake.landing import ExtractRef
-    from tieout.ledger.proof import ProofLine
+    from tieout.ledger.proof import ProofLine, TrialBalanceProof
 
 Facts = dict[str, Any]
 
@@ -33,11 +35,12 @@ def conform_facts(result: ConformResult) -> Facts:
     }
 
 
-def proof_row(entity_id: str, line: ProofLine) -> Facts:
+def proof_row(entity_id: str, line: ProofLine, name: str) -> Facts:
     """A line of the proof as reports show it."""
     return {
         "legal_entity_id": entity_id,
         "account": line.account,
+        "name": name,
         "currency": line.currency,
         "opening": line.opening,
         "posted": line.ours,
@@ -59,3 +62,22 @@ def foreign_row(entry: GlEntry) -> Facts:
         "credit": entry.credit,
         "currency": entry.currency,
     }
+
+
+def kept_proof(entity_id: str, on: date, rows: Sequence[Mapping[str, Any]]) -> TrialBalanceProof | None:
+    """The proof of one entity again from its rows as the store keeps them; None where nothing was proved."""
+    from tieout.ledger.proof import ProofLine, TrialBalanceProof
+
+    lines = tuple(
+        ProofLine(
+            row["account"],
+            row["currency"],
+            Decimal(row["opening"]),
+            Decimal(row["posted"]),
+            Decimal(row["foreign"]),
+            Decimal(row["trial_balance"]),
+        )
+        for row in rows
+        if row["legal_entity_id"] == entity_id
+    )
+    return TrialBalanceProof(entity_id, on, lines, (), 0, 0) if lines else None

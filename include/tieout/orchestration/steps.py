@@ -7,6 +7,7 @@ other, for tests and for whoever has no Airflow.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -15,11 +16,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tieout.entities import Entities, load_entities
-from tieout.errors import ConfigError, ErpUnavailable, Rejected, UnknownOutcome
+from tieout.errors import ConfigError, DataError, ErpUnavailable, Rejected, UnknownOutcome
 from tieout.observe import step
 from tieout.orchestration.calendars import business_date_complete_at
 from tieout.orchestration.catalog import LEDGER_KIND
-from tieout.orchestration.facts import conform_facts, extract_facts, foreign_row, proof_row
+from tieout.orchestration.facts import conform_facts, extract_facts, foreign_row, kept_proof, proof_row
 from tieout.settings import Connection, Settings
 from tieout.store import Store
 
@@ -36,7 +37,12 @@ LEDGER_SIDE = ("invoice_to_receivable", "journal_to_ledger")
 
 UNREAD = "The general ledger could not be read after posting: nothing here proves what the ERP holds now."
 
+LONGEST_BACKFILL = 92
+"""Days one request may cover: a quarter; more is several requests, each with its own dry run."""
+
 NEEDS_FRESH_LEDGER = ("journal_to_ledger",)
+
+log = logging.getLogger("tieout")
 
 Facts = dict[str, Any]
 Connect = Callable[[str], Connection]
@@ -65,15 +71,16 @@ class Steps:
     @cached_property
     def lake(self) -> Lake:
         """Table snapshots."""
-        from tieout.lake.tables import Lake
+        from tieout.lake import tables
 
-        return Lake(self.settings.lake)
+        return tables.Lake(self.settings.lake)
 
     @cached_property
     def landing(self) -> Landing:
         """Raw pages."""
+        from tieout.lake import landing
 
-        return Landing(str(self.settings.raw))
+        return landing.Landing(self.settings.raw)
 
     @cached_property
     def entities(self) -> Entities:
@@ -186,18 +193,21 @@ class Steps:
     # --- checks and reconciliations -----------------------------------------------------------------
 
     def quality_gate(self, run_id: str, business_date: str) -> Facts:
-        """Check every canonical table against its suite; what fails is priced and kept with the run."""
+        """Check every canonical table against its suite; what fails is priced and kept with the run.
+
+        Raises DataError where a blocking rule fails: nothing is matched or posted from tables that cannot be trusted.
+        """
         from tieout.quality import gate
 
         with self._kept(run_id, "quality_gate") as facts:
-            result = gate(
-                self.store.published(),
-                lake=self.lake,
-                settings=self.settings,
-                run_id=run_id,
-                business_date=business_date,
-            )
-            facts |= {"expectations": result.expectations, "failed": result.failed}
+            snapshot = self.store.published(run_id)
+            result = gate(snapshot, lake=self.lake, settings=self.settings, run_id=run_id, business_date=business_date)
+            facts |= {"expectations": result.expectations, "failed": result.failed, "rows": result.rows_failing}
+        rows = result.report_rows()
+        self.store.add_facts(run_id, {"gate_rows": rows})
+        if not result.success:
+            blocked = "; ".join(f"{row['entity']}: {row['reasons']}" for row in rows if row["blocking"])
+            raise DataError("the quality gate blocks", got=blocked, remedy="correct the source or its mapping, clear")
         return facts
 
     def aggregate_usage(self, run_id: str, business_date: str) -> Facts:
@@ -419,15 +429,24 @@ class Steps:
         from tieout.ledger.proof import prove
 
         day, rows, foreign, ties = date.fromisoformat(business_date), [], [], True
+        names = self._account_names()
         with self._kept(run_id, "proof") as facts, self._ledger() as ledger:
             for entity in self.entities.entities:
                 proof = prove(entity, day, ledger, self.store)
                 ties = ties and proof.ties
-                rows += [proof_row(entity.id, line) for line in proof.lines]
+                rows += [proof_row(entity.id, line, names.get((entity.id, line.account), "")) for line in proof.lines]
                 foreign += [foreign_row(entry) for entry in proof.foreign]
             facts |= {"ties": ties, "accounts": len(rows), "foreign_entries": len(foreign)}
         self.store.add_facts(run_id, {"proof_rows": rows, "foreign_rows": foreign})
         return facts
+
+    def _account_names(self) -> dict[tuple[str, str], str]:
+        """Names of the ERP's accounts by entity and code, as last read."""
+        from tieout.lake.engine import engine
+
+        with engine(self.settings) as session:
+            self.lake.bind(session, self.store.published(), ["gl_account"])
+            return {(e, a): n for e, a, n in session.rows("SELECT legal_entity_id, code, name FROM gl_account")}
 
     # --- reports ------------------------------------------------------------------------------------
 
@@ -448,3 +467,221 @@ class Steps:
 
         anchors = [self.store.anchor(chain) for chain in self.store.audit_chains()]
         write_anchors(self.settings.evidence / "anchors", business_date, anchors)
+
+    def close_backlog(self, run_id: str, business_date: str) -> Facts:
+        """List what stands between the month a business date ends and its close, and close the run's record."""
+        from tieout.calendar import period_of
+        from tieout.close.backlog import backlog, write
+
+        day, known = date.fromisoformat(business_date), self.store.facts(run_id)
+        snapshot, rows = self.store.published(run_id), []
+        with self._kept(run_id, "close_backlog") as facts:
+            for entity in self.entities.entities:
+                period = period_of(entity, day)
+                table = backlog(
+                    entity,
+                    period,
+                    today=day,
+                    lake=self.lake,
+                    store=self.store,
+                    snapshot=snapshot,
+                    proof=kept_proof(entity.id, day, known.get("proof_rows", ())),
+                )
+                write(table, entity, period, lake=self.lake, store=self.store, run_id=run_id)
+                rows += table.to_pylist()
+            facts["items"] = len(rows)
+        self.store.add_facts(run_id, {"backlog_rows": rows})
+        return facts | self.report(run_id, business_date)
+
+    # --- past dates ---------------------------------------------------------------------------------
+
+    def recompute(self, run_id: str, business_date: str) -> Facts:
+        """Reconcile and report a past date again from what the lake holds."""
+        self.reconcile_sources(run_id, business_date)
+        self.reconcile_ledger(run_id, business_date, ledger_read=True)
+        self._unproven(run_id, "Computed again from the lake as known now; the ERP was not read.")
+        return self.report(run_id, business_date)
+
+    def open_backfill(self, run_id: str, form: Mapping[str, Any], asked_by: str) -> Facts:
+        """Check the form, audit who asked for what and why, and open one run per business date.
+
+        Raises ConfigError naming the field that cannot be used.
+        """
+        first, last = (_form_date(form, name) for name in ("from_date", "to_date"))
+        known, chosen = [e.id for e in self.entities.entities], list(form["entities"])
+        if last < first or (last - first).days > LONGEST_BACKFILL:
+            raise ConfigError(
+                "the dates are no usable span", got=f"{first} to {last}", expected=f"up to {LONGEST_BACKFILL} days"
+            )
+        if not chosen or not set(chosen) <= set(known):
+            raise ConfigError("entities must be configured ones", got=chosen, expected=known)
+        reason = str(form.get("reason") or "").strip()
+        if len(reason) < 10:
+            raise ConfigError("a backfill needs a reason", got=reason, remedy="say in a sentence why")
+        facts = {
+            "from": first.isoformat(), "to": last.isoformat(), "entities": chosen, "mode": form["mode"],
+            "reason": reason, "asked_by": asked_by,
+        }  # fmt: skip
+        self.store.start_run(run_id, "backfill", last, facts)
+        for entity in self._chosen(chosen):
+            chain = f"{entity.id}/{entity.ledger}"
+            self.store.audit(chain, "backfill.requested", asked_by, {"run_id": run_id, **facts}, subject=run_id)
+        days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+        runs = [{"run_id": f"{run_id}.{day}", "business_date": day.isoformat()} for day in days]
+        for run, day in zip(runs, days, strict=True):
+            self.store.start_run(run["run_id"], "backfill", day)
+        return {"run_id": run_id, **facts, "runs": runs}
+
+    def backfill_dry_run(self, request: Mapping[str, Any]) -> Facts:
+        """What posting the requested dates would change, logged line by line; counts by entity."""
+        first, last = date.fromisoformat(request["from"]), date.fromisoformat(request["to"])
+        changes = self.preview_backfill(first, last, request["entities"])
+        for change in changes:
+            log.info(
+                "would post %s: %s lines, %s %s",
+                change["run_key"],
+                change["lines"],
+                change["debit"],
+                change["currency"],
+            )
+        return {e: sum(c["entity"] == e for c in changes) for e in request["entities"]}
+
+    def preview_backfill(self, first: date, last: date, entities: Sequence[str]) -> list[Facts]:
+        """The journals that posting past dates would add: differences to what is posted, nothing where all is right."""
+        from tieout.ledger import DAILY, load_rules, preview
+
+        rules, snapshot, changes = load_rules(self.settings), self.store.published(), []
+        for entity in self._chosen(entities):
+            journals = preview(
+                entity,
+                DAILY,
+                first,
+                last,
+                lake=self.lake,
+                store=self.store,
+                rules=rules,
+                snapshot=snapshot,
+                settings=self.settings,
+                period_open=self._period_open(entity.id),
+            )
+            changes += [
+                {
+                    "entity": entity.id,
+                    "run_key": header["run_key"],
+                    "lines": header["line_count"],
+                    "debit": format(header["debit"], "f"),
+                    "currency": header["currency"],
+                }
+                for header in journals.headers.to_pylist()
+            ]
+        return changes
+
+    def plan_backfill(self, request: Mapping[str, Any]) -> dict[str, str]:
+        """In mode `post`, plan the differences of the requested dates; in `report_only`, nothing."""
+        from tieout.ledger import DAILY
+
+        if request["mode"] == "post":
+            last, since = date.fromisoformat(request["to"]), date.fromisoformat(request["from"])
+            self._plan(request["run_id"], last, DAILY, request["entities"], since)
+        return {"run_id": request["run_id"], "business_date": request["to"]}
+
+    def replay(self, source: str, object: str | None = None) -> Facts:
+        """Conform a source's landed records again, after a mapping or a rule was mended."""
+        from tieout.conform.steps import replay
+
+        run_id = f"replay.{source}.{self.store.now():%Y%m%dT%H%M%S}"
+        self.store.start_run(run_id, "replay", None, {"source": source, "object": object})
+        with self._kept(run_id, "conform") as facts:
+            result = replay(
+                self.sources[source],
+                landing=self.landing,
+                lake=self.lake,
+                store=self.store,
+                config=self.settings,
+                run_id=run_id,
+                objects=[object] if object else None,
+                every_source={name: one.kind for name, one in self.sources.items()},
+            )
+            facts |= conform_facts(result)
+        self.store.finish_run(run_id, "success")
+        return facts
+
+    def breaks(self, business_date: date, definition: str | None = None) -> list[Facts]:
+        """The published breaks of a business date, of one reconciliation or of all."""
+        from tieout.lake.engine import engine
+
+        with engine(self.settings) as session:
+            self.lake.bind(session, self.store.published(), ["breaks"])
+            found = session.sql(
+                "SELECT * FROM breaks "
+                "WHERE business_date = $day AND definition_id = coalesce($definition, definition_id) "
+                "ORDER BY definition_id, break_type, legal_entity_id, break_key, ordinal",
+                {"day": business_date, "definition": definition},
+            )
+        return list(found.to_pylist())
+
+    def preview_reconciliation(self, definition: str, business_date: date) -> Facts:
+        """Run one configured reconciliation over the published tables and give its summary; nothing is written."""
+        from dataclasses import asdict
+
+        from tieout.breaks.inputs import bind_sides, definition_path, side_queries
+        from tieout.lake.engine import engine
+        from tieout.reconcile import load_definition, reconcile
+
+        loaded = load_definition(definition_path(self.settings, definition))
+        with engine(self.settings) as session:
+            sides = bind_sides(
+                session,
+                side_queries(self.settings, loaded),
+                lake=self.lake,
+                snapshot=self.store.published(),
+                store=self.store,
+                settings=self.settings,
+                business_date=business_date,
+            )
+            found = reconcile(loaded, sides["left"], sides["right"], engine=session, as_of=business_date)
+        return asdict(found.summary)
+
+    # --- whole runs, without Airflow ----------------------------------------------------------------
+
+    def night(self, run_id: str, business_date: str) -> Facts:
+        """Everything a night does, in its order, in this process; the run's facts."""
+        self.open_run(run_id, "nightly", business_date)
+        for source in self.sources.values():
+            if source.kind != LEDGER_KIND:
+                self.extract(run_id, source.name, business_date)
+        self.conform(run_id)
+        self.quality_gate(run_id, business_date)
+        self.aggregate_usage(run_id, business_date)
+        self.reconcile_sources(run_id, business_date)
+        self.plan_journals(run_id, business_date)
+        self._post(run_id)
+        self.read_ledger(run_id, business_date)
+        self.reconcile_ledger(run_id, business_date, ledger_read=True)
+        self.prove(run_id, business_date)
+        self.report(run_id, business_date)
+        return self.store.facts(run_id)
+
+    def month_end(self, run_id: str, first: str) -> Facts:
+        """Everything a month end does, in its order, in this process; the run's facts."""
+        business_date = self.open_month(run_id, first)["business_date"]
+        self.plan_month_end(run_id, business_date)
+        self._post(run_id)
+        self.read_ledger(run_id, business_date)
+        self.prove(run_id, business_date)
+        self.close_backlog(run_id, business_date)
+        return self.store.facts(run_id)
+
+    def _post(self, run_id: str) -> None:
+        due = [run["conf"]["batch_id"] for run in self.resume_posting(run_id)]
+        for batch_id in due:
+            self.submit(self.check_approval(batch_id))
+            self.read_back(batch_id)
+        self.posting_result(run_id, due)
+
+
+def _form_date(form: Mapping[str, Any], name: str) -> date:
+    try:
+        return date.fromisoformat(str(form[name]))
+    except ValueError:
+        raise ConfigError("not a date", record=name, got=form[name], expected="YYYY-MM-DD") from None
