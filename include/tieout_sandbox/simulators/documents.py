@@ -81,6 +81,11 @@ class Query:
         return Query((*self.where, condition), (*self.params, *params), self.order, self.limit, self.offset)
 
 
+    def under(self, parent: str) -> Query:
+        """The same query within one parent; says what lets SQLite take the index, which leaves the parentless out."""
+        return self.and_("parent = ? AND parent <> ''", parent)
+
+
 @dataclass(slots=True)
 class DocumentStore:
     """One file of documents. Open for building with `create`, for serving with `open`."""

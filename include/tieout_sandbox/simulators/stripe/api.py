@@ -153,7 +153,7 @@ class _Api:
         expansions = _expansions(asked)
         query = _filtered(resource, asked, show.now)
         if parent is not None:
-            query = query.and_("parent = ?", parent)
+            query = query.under(parent)
         query, backwards = _paged(show, resource, query, asked)
         query = Query(query.where, query.params, query.order, limit + 1)
         if "payout" in asked and show.find("payouts", asked["payout"]) is None:
@@ -331,7 +331,7 @@ def _filtered(resource: Resource, asked: dict[str, Any], now: int) -> Query:
                 raise errors.invalid(f"You may list at most {_MAX_EVENT_TYPES} types.", param="types")
             query = query.and_(f"{resource.lists[name]} IN ({','.join('?' * len(value))})", *value)
         elif name == resource.parent:
-            query = query.and_("parent = ?", value)
+            query = query.under(value)
     match resource.name:
         case "events":
             if "type" in asked and "types" in asked:

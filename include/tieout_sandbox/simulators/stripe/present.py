@@ -98,7 +98,7 @@ class Presenter:
 
     def _sub_list(self, resource: Resource, parent: str, at: int, url: str) -> dict[str, Any]:
         collection = self.collection(resource.name)
-        query = Query(order=resource.order, limit=INLINED + 1).and_("parent = ?", parent)
+        query = Query(order=resource.order, limit=INLINED + 1).under(parent)
         rows = list(self.store.select(collection, at, query))
         return _inlined([self.object(resource.name, r) for r in rows[:INLINED]], len(rows), url)
 
@@ -160,7 +160,7 @@ class Presenter:
         self._expand(place.get(name), rest, path) if not isinstance(place.get(name), str) else None
 
     def _refunds(self, charge: str) -> dict[str, Any]:
-        query = Query(limit=INLINED + 1).and_("parent = ?", charge)
+        query = Query(limit=INLINED + 1).under(charge)
         rows = list(self.store.select(self.collection("refunds"), self.now, query))
         shown = [self.object("refunds", r) for r in rows[:INLINED]]
         return _inlined(shown, len(rows), f"/v1/charges/{charge}/refunds")

@@ -211,7 +211,7 @@ def _payout_rows(run: _Run, show: Presenter) -> Iterator[dict[str, Any]]:
     for payout in show.store.select(show.collection("payouts"), show.now, payouts):
         if run.parameters.get("payout", payout.id) != payout.id:
             continue
-        query = Query(order="stamp, id").and_("parent = ?", payout.id)
+        query = Query(order="stamp, id").under(payout.id)
         arrives = _text(payout.body["arrival_date"])
         for row in _wanted(query, run, show):
             if row["reporting_category"] != "payout":
