@@ -240,9 +240,11 @@ class ExtractWriter:
         http_status: int | None,
         fetched_at: datetime,
         body_sha256: str | None = None,
+        parts: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         """Land one page of records; the envelope (window, request, status, hash of the body) is the file's metadata.
 
+        `parts` says which bodies a page holds, where it holds several: each with where its records begin.
         A record that is no JSON, holds a NUL character, no valid Unicode or an overlong text is landed with a fault.
         """
         texts, faults = _texts(records)
@@ -274,6 +276,7 @@ class ExtractWriter:
                         "http_status": http_status,
                         "fetched_at": _text(fetched_at),
                         "sha256": body_sha256,
+                        **({"parts": list(parts)} if parts else {}),
                     }
                 )
             }

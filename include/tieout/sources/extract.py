@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -60,13 +60,19 @@ class Pages:
         fetched_at: datetime,
         sha256: str | None,
         look: bool = True,
+        parts: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        """Land one page; `look` holds its records against the contract."""
+        """Land one page; `look` holds its records against the contract, `parts` tells the bodies it is made of."""
         self.beat()
         if look:
             self.drift.see(records, request)
         self.writer.page(
-            records, request_id=request_id or request, http_status=status, fetched_at=fetched_at, body_sha256=sha256
+            records,
+            request_id=request_id or request,
+            http_status=status,
+            fetched_at=fetched_at,
+            body_sha256=sha256,
+            parts=parts,
         )
 
 

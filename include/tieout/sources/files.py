@@ -17,10 +17,9 @@ import logging
 import posixpath
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from itertools import islice
 from typing import IO, Any
 
 import fsspec
@@ -66,6 +65,7 @@ class Delivery:
 
     path: str  # below the feed's folder
     entry: _Entry
+    digest: str = ""  # SHA-256 of the file as it is
 
 
 class Poisoned(Exception):
@@ -97,7 +97,8 @@ class _Feed:
         done = self.run.adopt(self.name)
         mark = self.run.mark(self.name)
         known: dict[str, str] = dict(mark.feed.get("files", {}))
-        due = [d for d in self._deliveries() if self._is_due(d, known)]
+        candidates = (d for d in self._deliveries() if known.get(d.path) != d.entry.sha256.lower())
+        due = [d for c in candidates if (d := self._digested(c)) and known.get(d.path) != f"bad:{d.digest}"]
         if self._left_alone:
             log.warning("source=%s object=%s left alone: %s", self.run.source.name, self.name, self._left_alone)
         if not due:
@@ -105,7 +106,7 @@ class _Feed:
         lo, hi = _days(due)
         if mark.hi is not None and (hi is None or mark.hi > hi):
             hi = mark.hi
-        identity = [f"{d.path}:{d.entry.sha256}:{self._digest(d)}" for d in due]
+        identity = [f"{d.path}:{d.entry.sha256}:{d.digest}" for d in due]
         return [
             *done,
             self.run.extract(self.name, lo, hi, lambda pages: self._fill(pages, due, known), identity=identity),
@@ -143,38 +144,32 @@ class _Feed:
         folders = sorted(f["name"] for f in inside if f["type"] == "directory")
         return [*([self.folder] if any(f["type"] == "file" for f in inside) else []), *folders]
 
-    def _is_due(self, delivery: Delivery, known: Mapping[str, str]) -> bool:
-        before = known.get(delivery.path)
-        if before is not None and before.startswith("bad:"):
-            return before != f"bad:{self._digest(delivery)}"
-        return before != delivery.entry.sha256
-
-    def _digest(self, delivery: Delivery) -> str:
+    def _digested(self, delivery: Delivery) -> Delivery:
         digest = hashlib.sha256()
         with self.fs.open(f"{self.folder}/{delivery.path}", "rb") as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
-        return digest.hexdigest()
+        return replace(delivery, digest=digest.hexdigest())
 
     def _fill(self, pages: Pages, due: list[Delivery], known: dict[str, str]) -> Filled:
+        landing = _Pages(pages, self.name, self.run.source.page_rows, self.clock)
         claimed, counted, unproven = 0, 0, False
         read, set_aside = [], []
         for delivery in due:
-            start = pages.writer.mark()
-            digest = self._digest(delivery)
+            entry, digest = delivery.entry, delivery.digest
             try:
-                rows = self._land(pages, delivery, digest)
+                rows = self._land(landing, delivery)
             except Poisoned as why:
-                pages.writer.rewind(start)
-                self._land_poisoned(pages, delivery, digest, str(why))
-                set_aside.append({"path": delivery.path, "reason": str(why), "rows": delivery.entry.rows})
+                landing.poisoned(delivery, str(why))
+                set_aside.append({"path": delivery.path, "reason": str(why), "rows": entry.rows})
                 known[delivery.path] = f"bad:{digest}"
                 continue
             known[delivery.path] = digest
             read.append({"path": delivery.path, "sha256": digest, "records": rows})
             counted += rows
-            claimed += delivery.entry.rows or 0
-            unproven = unproven or delivery.entry.rows is None
+            claimed += entry.rows or 0
+            unproven = unproven or entry.rows is None
+        landing.flush()
         if unproven:
             control = ControlTotal("a manifest without row counts", {}, {"rows": str(counted)})
         else:
@@ -182,39 +177,111 @@ class _Feed:
         facts = {"files": read, "set_aside": set_aside, "left_alone": self._left_alone}
         return Filled(control, {"files": known}, facts)
 
-    def _land(self, pages: Pages, delivery: Delivery, digest: str) -> int:
-        """Land one file's records and return their number. Raises Poisoned."""
-        entry = delivery.entry
-        if digest != entry.sha256.lower():
-            raise Poisoned(f"checksum differs from the manifest: {digest[:16]}… instead of {entry.sha256[:16]}…")
-        request, count = f"{self.name}/{delivery.path}", 0
-        with self.fs.open(f"{self.folder}/{delivery.path}", "rb") as raw:
+    def _land(self, landing: _Pages, delivery: Delivery) -> int:
+        """Land one file's records and return their number. Raises Poisoned, then none of them is landed."""
+        entry, drift = delivery.entry, landing.pages.drift
+        if delivery.digest != entry.sha256.lower():
+            raise Poisoned(f"checksum differs from the manifest: {delivery.digest[:16]}… not {entry.sha256[:16]}…")
+        with self.fs.open(f"{self.folder}/{delivery.path}", "rb") as raw, landing.file(delivery) as file:
             try:
-                for batch in _batches(_records(raw, delivery.path, pages.drift, request), self.run.source.page_rows):
-                    self._page(pages, batch, request, count + 1, digest)
-                    count += len(batch)
+                for record in _records(raw, delivery.path, drift, f"{self.name}/{delivery.path}"):
+                    file.add(record)
             except _UNREADABLE as error:
                 raise Poisoned(f"cannot be read: {type(error).__name__}: {error}") from None
-        if entry.rows is not None and count != entry.rows:
-            raise Poisoned(f"row count differs from the manifest: {count} instead of {entry.rows}")
-        return count
+            if entry.rows is not None and file.count != entry.rows:
+                raise Poisoned(f"row count differs from the manifest: {file.count} instead of {entry.rows}")
+            return file.count
 
-    def _land_poisoned(self, pages: Pages, delivery: Delivery, digest: str, why: str) -> None:
+
+class _Pages:
+    """Pages of a feed: small files share one, a large file has its own, none is begun by a file that fails."""
+
+    def __init__(self, pages: Pages, feed: str, size: int, clock: Clock) -> None:
+        self.pages, self.feed, self.size, self.clock = pages, feed, size, clock
+        self._records: list[Record] = []
+        self._parts: list[dict[str, Any]] = []
+
+    @contextlib.contextmanager
+    def file(self, delivery: Delivery) -> Iterator[_File]:
+        """Takes the records of one file; all of them are taken back if the block raises."""
+        file = _File(self, delivery)
+        try:
+            yield file
+        except Poisoned:
+            file.take_back()
+            raise
+        file.close()
+
+    def take(self, delivery: Delivery, records: list[Record], first_row: int) -> None:
+        """Add records of one file, beginning a new page where this one would become too large."""
+        if self._records and len(self._records) + len(records) > self.size:
+            self.flush()
+        self._parts.append(
+            {
+                "path": f"{self.feed}/{delivery.path}",
+                "sha256": delivery.digest,
+                "first_row": first_row,
+                "first_position": len(self._records),
+            }
+        )
+        self._records += records
+
+    def poisoned(self, delivery: Delivery, why: str) -> None:
         """One record that stands for the whole file, so that the quarantine shows it."""
-        facts = {"file": f"{self.name}/{delivery.path}", "sha256": digest, **delivery.entry.model_dump()}
-        text = json.dumps(facts, sort_keys=True)
-        self._page(pages, [Unreadable(text, f"file set aside: {why}")], f"{self.name}/{delivery.path}", 1, digest)
+        facts = {"file": f"{self.feed}/{delivery.path}", "digest": delivery.digest, **delivery.entry.model_dump()}
+        self.take(delivery, [Unreadable(json.dumps(facts, sort_keys=True), f"file set aside: {why}")], 1)
 
-    def _page(self, pages: Pages, records: list[Record], request: str, first_row: int, digest: str) -> None:
-        pages.land(
-            records,
-            request=request,
-            request_id=f"{request}#{first_row}",
+    def flush(self) -> None:
+        """Land what has been taken."""
+        if not self._records:
+            return
+        first = self._parts[0]
+        self.pages.land(
+            self._records,
+            request=first["path"],
+            request_id=f"{first['path']}#{first['first_row']}",
             status=None,
             fetched_at=self.clock.now(),
-            sha256=digest,
+            sha256=first["sha256"] if len(self._parts) == 1 else None,
             look=False,
+            parts=self._parts,
         )
+        self._records, self._parts = [], []
+
+
+class _File:
+    """The records of one file: kept back until the file is known to be good, unless there are too many."""
+
+    def __init__(self, pages: _Pages, delivery: Delivery) -> None:
+        self._pages, self._delivery = pages, delivery
+        self._records: list[Record] = []
+        self._start: tuple[int, int, int] | None = None
+        self.count = 0
+
+    def add(self, record: Record) -> None:
+        self._records.append(record)
+        self.count += 1
+        if len(self._records) >= self._pages.size:
+            if self._start is None:
+                self._pages.flush()
+                self._start = self._pages.pages.writer.mark()
+            self._land()
+            self._pages.flush()
+
+    def close(self) -> None:
+        """The file was good: what was kept back goes to the page under way."""
+        if self._records:
+            self._land()
+
+    def take_back(self) -> None:
+        """The file was not good: pages it already has are removed."""
+        self._records = []
+        if self._start is not None:
+            self._pages.pages.writer.rewind(self._start)
+
+    def _land(self) -> None:
+        self._pages.take(self._delivery, self._records, self.count - len(self._records) + 1)
+        self._records = []
 
 
 _UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowInvalid, csv.Error)
@@ -289,12 +356,6 @@ def _as_json(column: pa.Array) -> pa.Array:
     if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_temporal(kind):
         return pc.cast(column, pa.string())
     return column
-
-
-def _batches(records: Iterable[Record], size: int) -> Iterator[list[Record]]:
-    iterator = iter(records)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def _days(deliveries: list[Delivery]) -> tuple[datetime | None, datetime | None]:

@@ -104,7 +104,7 @@ def test_json_lines_are_landed_however_they_are_packed(drop, name, pack):
     (ref,) = drop.catch_up()
     assert [r["event_id"] for r, _ in drop.records(ref)] == ["e1", "e2", "e3"]
     assert ref.control.proven
-    assert ref.pages == 2
+    assert ref.pages == 2  # of two records each
     assert (ref.window_lo, ref.window_hi) == (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC))
 
 
@@ -242,3 +242,27 @@ def test_a_name_that_leaves_its_folder_is_not_followed(drop):
     (drop.root / "secret.jsonl").write_bytes(lines(EVENT))
     drop.put("b.jsonl", lines(EVENT), listed=False)
     assert drop.catch_up() == []
+
+
+def test_small_files_share_a_page_that_says_where_each_begins(drop):
+    for n in range(3):
+        drop.put(f"{n}.jsonl", lines(EVENT | {"event_id": f"e{n}"}))
+    (ref,) = drop.catch_up()
+    assert ref.pages == 2
+    envelope = json.loads(pq.read_schema(ref.files()[0]).metadata[b"tieout.envelope"])
+    assert [(p["path"], p["first_position"]) for p in envelope["parts"]] == [
+        ("usage/dt=2026-03-01/0.jsonl", 0),
+        ("usage/dt=2026-03-01/1.jsonl", 1),
+    ]
+
+
+def test_a_large_file_that_turns_out_poisoned_takes_its_pages_back(drop):
+    drop.put("a.jsonl", lines(EVENT))
+    drop.put("b.jsonl", lines(*(EVENT | {"event_id": f"b{n}"} for n in range(7))), rows=8)
+    drop.put("c.jsonl", lines(EVENT | {"event_id": "c"}))
+    (ref,) = drop.catch_up()
+    found = drop.records(ref)
+    assert [r["event_id"] for r, fault in found if fault is None] == ["e1", "c"]
+    assert [fault for _, fault in found if fault] == [
+        "file set aside: row count differs from the manifest: 7 instead of 8"
+    ]
