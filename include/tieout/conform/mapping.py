@@ -6,6 +6,7 @@ the data model's; the file says where the value stands and how that source write
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -129,6 +130,12 @@ class ObjectMapping(_Strict):
 
 def load_mapping(path: Path) -> ObjectMapping:
     """Read and check one mapping file. Raises ConfigError naming the file and what is wrong in it."""
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, changed: int) -> ObjectMapping:
+    """The mapping in a file as of its last change: a worker conforms every few minutes, the files seldom change."""
     try:
         return ObjectMapping.model_validate(load_yaml(path))
     except ValidationError as error:

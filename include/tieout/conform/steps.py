@@ -401,6 +401,8 @@ class _Work:
             tables["crosswalk"] = self.lake.write("crosswalk", crosswalk)
             changed.add("crosswalk")
         for name in affected(changed | (set(ENTITIES) if new_rules else set())):
+            if not self._merged[name] and name not in self.base:
+                continue
             linked, rows = self._link(name)
             if rows or name in self.base:
                 tables[name] = self.lake.write(name, linked)
