@@ -379,16 +379,15 @@ def plant_ledger(company: Company, world: World, clean_invoices: list[Invoice]) 
     free = sorted(clean_invoices, key=lambda i: i.number or "")
     rng.shuffle(free)
     february = [i for i in free if i.accounting_date and date(2026, 2, 18) <= i.accounting_date <= date(2026, 2, 27)]
+    taken: set[str] = set()
     for case, at_scale_1 in _LEDGER_CASES:
         for _ in range(planted_count(at_scale_1, company.scale)):
-            if case == "wrong_period":
-                invoice = february.pop()
-                free.remove(invoice)
-            else:
-                invoice = next(i for i in reversed(free) if case != "wrong_tax" or i.tax > 0)
-                free.remove(invoice)
-                if invoice in february:
-                    february.remove(invoice)
+            queue, kept = february if case == "wrong_period" else free, []
+            while (invoice := queue.pop()).id in taken or (case == "wrong_tax" and invoice.tax <= 0):
+                if invoice.id not in taken:
+                    kept.append(invoice)
+            queue.extend(reversed(kept))
+            taken.add(invoice.id)
             move = moves[f"BillingSync {invoice.number}"]
             changed[move.key] = _mistake(world, rng, case, invoice, move)
     company.erp_history = [m for old in company.erp_history for m in changed.get(old.key, [old])]
