@@ -189,7 +189,7 @@ def journal(house, *, state_posted=True):
     house.put(
         "journal_drilldown",
         *(
-            {"run_key": run_key, "line_no": n, "event_id": "e1", "amount": a, "document_number": "posted"}
+            {"run_key": run_key, "line_no": n, "event_id": "e1", "leg": n, "event_date": DAY, "amount": a, "document_number": "posted"}
             for n, a in ((1, 119), (2, 19), (3, 100))
         ),
     )
