@@ -34,7 +34,7 @@ LONGEST_WAIT = 300.0  # seconds; a vendor that asks for more is left alone until
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504, *range(520, 525)})
 
 Params = list[tuple[str, str]]
-Verdict = Literal["passing", "quota"]
+Verdict = Literal["passing", "quota", "expired"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +86,10 @@ class _Passing(Exception):
         super().__init__(why)
 
 
+class _Expired(Exception):
+    """The session has expired."""
+
+
 class Bearer(AuthBase):
     """`Authorization: Bearer …`. An auth object also keeps requests from taking one out of a .netrc file."""
 
@@ -103,7 +107,7 @@ class HttpClient:
     Every error names the source, the window under way (`window`, set by the caller) and the request without its
     credentials. Redirects are not followed and no address found in an answer is ever called, so credentials only
     go where the connection points. `judge` knows what a vendor means by a status beyond the usual: a `passing` fault,
-    or a used-up `quota` that no repeating brings back.
+    a used-up `quota` that no repeating brings back, or an `expired` session, which `renew` renews once per request.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class HttpClient:
         self.source, self.base_url, self.window = source, base_url.rstrip("/"), ""
         self.clock = clock or Clock()
         self.requests = 0
+        self.renew: Callable[[], object] | None = None
         self._judge = judge
         self._session = requests.Session()
         self._session.auth = auth
@@ -215,7 +220,7 @@ class HttpClient:
             reraise=True,
         )
         try:
-            return tries(self._once, method, path, params, request, accept, json_body, body)
+            return self._renewing(lambda: tries(self._once, method, path, params, request, accept, json_body, body))
         except _Passing as fault:
             kind = RateLimited if fault.status in (403, 429) else Unavailable
             asked = f"the vendor asked to wait {fault.wait:.0f} s" if fault.wait is not None else None
@@ -223,6 +228,19 @@ class HttpClient:
                 kind, f"no usable answer after {tries.statistics['attempt_number']} tries: {fault.why}", request,
                 remedy=asked or "run again later; nothing of this extract was kept",
             ) from None  # fmt: skip
+
+    def _renewing(self, ask: Callable[[], Answer]) -> Answer:
+        """The answer to `ask`, asked a second time with a new session if the old one has expired."""
+        try:
+            return ask()
+        except _Expired:
+            renew, self.renew = self.renew, None  # signing in must not renew in turn, nor a new session expire
+        try:
+            if renew:
+                renew()
+            return ask()
+        finally:
+            self.renew = renew
 
     def _once(
         self,
@@ -260,6 +278,8 @@ class HttpClient:
             raise self.error(
                 RateLimited, f"the vendor's quota is used up: {why}", request, remedy="wait until the quota renews"
             )
+        if verdict == "expired" and self.renew:
+            raise _Expired
         if verdict == "passing" or answer.status in PASSING:
             wait = _asked_wait(answer.headers, answer.served_at)
             if wait is not None and wait > LONGEST_WAIT:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -54,53 +54,37 @@ def catch_up(
 ) -> list[ExtractRef]:
     """Read every row stamped up to `until` (or now, less the safety lag) and return the new extracts."""
     with HttpClient(run.source.name, connection.host, rate=run.source.rate, clock=clock, judge=_judge) as client:
-        session = Session(client, connection)
-        now = session.sign_in()
+        now = sign_in(client, connection)
+        client.renew = lambda: sign_in(client, connection)
         hi = window_end(now, run.source.lag, until)
-        return [ref for name in run.source.objects for ref in _Object(run, session, name, now).catch_up(hi)]
+        return [ref for name in run.source.objects for ref in _Object(run, client, name, now).catch_up(hi)]
 
 
-class Session:
-    """A signed-in session; an expired one is renewed once per request."""
-
-    def __init__(self, client: HttpClient, connection: Connection) -> None:
-        self.client, self._connection = client, connection
-
-    def sign_in(self) -> datetime:
-        """OAuth client credentials at the org's own domain. Gives Salesforce's clock. Raises Refused."""
-        self.client.authenticate(_NoAuth())
-        answer = self.client.submit(
-            "services/oauth2/token",
-            form={
-                "grant_type": "client_credentials",
-                "client_id": self._connection.login or "",
-                "client_secret": self._connection.password or "",
-            },
-        )
-        instance = str(member(self.client, answer, "instance_url", str)).rstrip("/")
-        asked, given = urlsplit(self.client.base_url), urlsplit(instance)
-        if given.scheme != "https" and given.netloc != asked.netloc:
-            raise self.client.error(Refused, "the sign-in answers with an instance that is not encrypted", got=instance)
-        self.client.base_url = instance
-        self.client.authenticate(Bearer(member(self.client, answer, "access_token", str)))
-        return answer.served_at
-
-    def renewed(self, ask: Callable[[], Answer]) -> Answer:
-        """The answer to `ask`, after signing in again if the session has expired."""
-        try:
-            return ask()
-        except Refused as refused:
-            if "INVALID_SESSION_ID" not in refused.message:
-                raise
-            self.sign_in()
-            return ask()
+def sign_in(client: HttpClient, connection: Connection) -> datetime:
+    """OAuth client credentials at the org's own domain. Gives Salesforce's clock. Raises Refused."""
+    client.authenticate(_NoAuth())
+    answer = client.submit(
+        "services/oauth2/token",
+        form={
+            "grant_type": "client_credentials",
+            "client_id": connection.login or "",
+            "client_secret": connection.password or "",
+        },
+    )
+    instance = str(member(client, answer, "instance_url", str)).rstrip("/")
+    asked, given = urlsplit(client.base_url), urlsplit(instance)
+    if given.scheme != "https" and given.netloc != asked.netloc:
+        raise client.error(Refused, "the sign-in answers with an instance that is not encrypted", got=instance)
+    client.base_url = instance
+    client.authenticate(Bearer(member(client, answer, "access_token", str)))
+    return answer.served_at
 
 
 class _Object:
     """One object of the org being read."""
 
-    def __init__(self, run: Extraction, session: Session, name: str, now: datetime) -> None:
-        self.run, self.session, self.client, self.name, self.now = run, session, session.client, name, now
+    def __init__(self, run: Extraction, client: HttpClient, name: str, now: datetime) -> None:
+        self.run, self.client, self.name, self.now = run, client, name, now
         self.base = f"services/data/{run.source.api_version or run.contract.version}"
 
     def catch_up(self, hi: datetime) -> list[ExtractRef]:
@@ -150,7 +134,7 @@ class _Object:
 
     def _describe(self) -> dict[str, str]:
         """The object's fields with their Salesforce types."""
-        answer = self.session.renewed(lambda: self.client.get(f"{self.base}/sobjects/{self.name}/describe"))
+        answer = self.client.get(f"{self.base}/sobjects/{self.name}/describe")
         return {str(f["name"]): str(f["type"]) for f in member(self.client, answer, "fields", list)}
 
     def _claimed(self, where: str, types: Mapping[str, str]) -> dict[str, str]:
@@ -172,7 +156,7 @@ class _Object:
         return claimed
 
     def _query(self, soql: str) -> Answer:
-        return self.session.renewed(lambda: self.client.get(f"{self.base}/queryAll", [("q", soql)]))
+        return self.client.get(f"{self.base}/queryAll", [("q", soql)])
 
     def _rest(self, soql: str) -> Iterator[Page]:
         for page in SoqlQuery(self.client, self.base, f"{soql} ORDER BY SystemModstamp, Id"):
@@ -188,7 +172,7 @@ class _Object:
             "columnDelimiter": "COMMA",
             "lineEnding": "LF",
         }
-        created = self.session.renewed(lambda: self.client.submit(f"{self.base}/jobs/query", json_=job))
+        created = self.client.submit(f"{self.base}/jobs/query", json_=job)
         path = f"{self.base}/jobs/query/{member(self.client, created, 'id', str)}"
         try:
             self._wait_for(path)
@@ -221,6 +205,8 @@ class _NoAuth(AuthBase):
 
 def _judge(status: int, body: bytes) -> Verdict | None:
     """Salesforce says 403, not 429, both when too many requests run at once and when the day's are used up."""
+    if status == 401 and b"INVALID_SESSION_ID" in body:
+        return "expired"
     if status != 403 or b"REQUEST_LIMIT_EXCEEDED" not in body:
         return None
     return "passing" if b"ConcurrentRequests" in body else "quota"
