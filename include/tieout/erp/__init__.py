@@ -65,7 +65,5 @@ def check(kind: str, config: Mapping[str, Any], entities: Iterable[LegalEntity])
             problems.append(f"{entity.id}: no company; add it to `companies` in erp/{kind}.yaml")
         if entity.receivable_mode not in RECEIVABLE_MODES[kind]:
             modes = ", ".join(RECEIVABLE_MODES[kind])
-            problems.append(
-                f"{entity.id}: receivable_mode {entity.receivable_mode} is not for {kind}; use {modes}"
-            )
+            problems.append(f"{entity.id}: receivable_mode {entity.receivable_mode} is not for {kind}; use {modes}")
     return problems
