@@ -134,20 +134,9 @@ class TrytonLedger:
     def period_status(self, entity: str, on: date) -> PeriodStatus:
         """The period around `on`, closed too where only our journal is closed in it."""
         company = self._company(entity)
-        rows = self._search_read(
-            "account.period",
-            [
-                ("company", "=", company.id),
-                ("start_date", "<=", on),
-                ("end_date", ">=", on),
-                ("type", "=", "standard"),
-            ],
-            ["name", "start_date", "end_date", "state"],
-            company,
-        )
-        if not rows:
+        row = self._period(company, on)
+        if row is None:
             return PeriodStatus(entity, on, "absent", reason=f"the ERP has no period around {on}")
-        row = rows[0]
         status = PeriodStatus(entity, on, row["state"], row["name"], row["start_date"], row["end_date"], _reason(row))
         if row["state"] != "open":
             return status
@@ -315,21 +304,13 @@ class TrytonLedger:
                     raise Rejected("the ERP has no such dimension value", record=where, got=f"{dimension}:{value}")
 
     def _create_draft(self, journal: ErpJournal, company: _Company) -> None:
-        period = self._search_read(
-            "account.period",
-            [
-                ("company", "=", company.id),
-                ("start_date", "<=", journal.date),
-                ("end_date", ">=", journal.date),
-                ("type", "=", "standard"),
-            ],
-            ["name"],
-            company,
-        )
+        period = self._period(company, journal.date)
+        if period is None:
+            raise Rejected("the period just seen is gone from the ERP", record=journal.run_key, got=journal.date)
         values = {
             "company": company.id,
             "journal": self._journal(company),
-            "period": period[0]["id"],
+            "period": period["id"],
             "date": journal.date,
             "description": f"{journal.run_key} {journal.short_key}",
             "lines": [["create", [self._line_values(line, journal, company) for line in journal.lines]]],
@@ -486,6 +467,20 @@ class TrytonLedger:
         return {
             company.codes[row["id"]]: (_exact(row["debit"]), _exact(row["credit"])) for row in rows if row["line_count"]
         }
+
+    def _period(self, company: _Company, on: date) -> dict[str, Any] | None:
+        rows = self._search_read(
+            "account.period",
+            [
+                ("company", "=", company.id),
+                ("start_date", "<=", on),
+                ("end_date", ">=", on),
+                ("type", "=", "standard"),
+            ],
+            ["name", "start_date", "end_date", "state"],
+            company,
+        )
+        return rows[0] if rows else None
 
     def _journal(self, company: _Company) -> int:
         if self._journal_id is None:
