@@ -53,6 +53,7 @@ CANONICAL: tuple[Table, ...] = (
         "A customer as one system knows it.",
         _c("name", "text", "name in that system"),
         _c("parent_id", "text", "canonical id of the parent in the customer hierarchy"),
+        _c("parent_source_id", "text", "the parent's id in the row's own source"),
         CURRENCY,
         _c("country", "text", "ISO 3166 code"),
         _c("status", "text", "state in that system"),

@@ -80,6 +80,27 @@ def test_a_customer_mastered_later_is_found_on_rows_read_before(world: Any, make
     assert world.one("invoice")["customer_id"] == "crm:001000000000001AAA"
 
 
+def test_links_made_again_on_every_call_stay_what_they_are(world: Any, make: Any) -> None:
+    child = make.account("001000000000002AAA", ParentId="001000000000001AAA")
+    world.land(world.CRM, "Account", [make.account(), child])
+    world.land(world.BILLING, "invoices", [make.invoice()])
+    world.land(
+        world.BILLING,
+        "charges",
+        [{"id": "ch_1", "customer": "cus_1", "amount": 10825, "currency": "usd", "status": "succeeded",
+          "created": 1774857600, "invoice": "in_1", "metadata": {}}],
+    )  # fmt: skip
+    world.conform()
+    before = {name: world.rows(name) for name in ("customer", "payment_allocation", "payment", "invoice_line")}
+    assert before["customer"][1]["parent_id"] == "crm:001000000000001AAA"
+    assert before["payment_allocation"][0]["invoice_reference"] == "US-2026-000001"
+    world.land(world.CRM, "Account", [make.account("001000000000003AAA")])
+    world.land(world.BILLING, "customers", [make.customer("cus_9")])
+    world.conform()
+    for name, rows in before.items():
+        assert [r for r in world.rows(name) if r["source_id"] in {b["source_id"] for b in rows}] == rows
+
+
 def test_support_and_billing_find_the_crm_customer_by_the_id_they_share(world: Any, make: Any) -> None:
     world.land(world.CRM, "Account", [make.account()])
     world.land(world.BILLING, "customers", [make.customer(), make.customer("cus_2", metadata={})])
