@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 _NEVER = 1 << 40  # superseded_at of a newest version: later than any clock
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _SCHEMA = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE collections (
@@ -80,7 +81,6 @@ class Query:
         """The same query with one more condition."""
         return Query((*self.where, condition), (*self.params, *params), self.order, self.limit, self.offset)
 
-
     def under(self, parent: str) -> Query:
         """The same query within one parent; says what lets SQLite take the index, which leaves the parentless out."""
         return self.and_("parent = ? AND parent <> ''", parent)
@@ -129,7 +129,7 @@ class DocumentStore:
         rows: list[tuple[Any, ...]] = []
         written = 0
         for d in documents:
-            text = json.dumps(d.body, ensure_ascii=False, separators=(",", ":"))
+            text = _encode(d.body)
             number = self.collection(d.system, d.account, d.object)
             rows.append((number, d.id, d.version, d.stamp, d.visible_at, _NEVER, d.parent, text))
             if len(rows) == batch:
@@ -166,7 +166,7 @@ class DocumentStore:
                         document.visible_at,
                         _NEVER,
                         document.parent,
-                        json.dumps(document.body, ensure_ascii=False, separators=(",", ":")),
+                        _encode(document.body),
                     )
                 ]
             )
