@@ -176,10 +176,12 @@ class Steps:
 
     def freshness(self, run_id: str) -> Facts:
         """How far each source has been read, as instants."""
+        from tieout.sources import read_until
+
         with self._kept(run_id, "freshness") as facts:
-            for name in self.sources:
-                mark = self.store.watermark(name)
-                facts[name] = mark.changed_at.isoformat() if mark else ""
+            for name, source in self.sources.items():
+                end = read_until(source, self.store)
+                facts[name] = end.isoformat() if end else ""
         self.store.finish_run(run_id, "success")
         return facts
 

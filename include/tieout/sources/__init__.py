@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from tieout.sources.config import SourceConfig
     from tieout.store import Store
 
-__all__ = ["catch_up"]
+__all__ = ["catch_up", "read_until"]
 
 
 def catch_up(
@@ -47,3 +47,10 @@ def catch_up(
             case _:
                 raise ConfigError("this kind of source is read through its ERP adapter", record=source.name)
         return read(run, connection, until=until, clock=clock)
+
+
+def read_until(source: SourceConfig, store: Store) -> datetime | None:
+    """Up to when a source has been read: the oldest end among its objects' last windows; None if nothing was."""
+    from tieout.sources.extract import read_ends
+
+    return min(read_ends(source, store), default=None)

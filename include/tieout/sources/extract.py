@@ -153,7 +153,17 @@ class Extraction:
         self.store.set_watermark(self._name(object), value, mark.token)
 
     def _name(self, object: str) -> str:
-        return f"source/{self.source.name}/{object}"
+        return _watermark_name(self.source, object)
+
+
+def read_ends(source: SourceConfig, store: Store) -> list[datetime]:
+    """The ends of the last windows of a source's objects, as far as they have been read."""
+    marks = [store.watermark(_watermark_name(source, name)) for name in source.objects]
+    return [datetime.fromisoformat(mark.value["hi"]) for mark in marks if mark and mark.value.get("hi")]
+
+
+def _watermark_name(source: SourceConfig, object: str) -> str:
+    return f"source/{source.name}/{object}"
 
 
 def window_end(now: datetime, lag: timedelta, until: datetime | None) -> datetime:

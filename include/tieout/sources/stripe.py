@@ -137,13 +137,15 @@ class _Account:
     # --- the feed ---------------------------------------------------------------------------------
 
     def _events(self) -> list[ExtractRef]:
-        """Land the events of the window: on the first run those of the overlap, so that no change falls between."""
+        """Land the events of the window; at first all that Stripe still keeps, as they date what records do not."""
         done = self.run.adopt("events")
         mark = self.run.mark("events")
         if mark.hi is not None and mark.hi >= self.hi:
             return done
         gap = mark.hi is None or mark.hi < self.now - EVENTS_KEPT
-        lo = (self.hi if mark.hi is None or gap else mark.hi) - self.source.reach_back
+        lo = self.hi - EVENTS_KEPT if mark.hi is None or gap else mark.hi - self.source.reach_back
+        if self.source.start is not None:
+            lo = min(max(lo, self.source.start), self.hi)
         self.client.window = window_text(lo, self.hi)
 
         def fill(pages: Pages) -> Filled:

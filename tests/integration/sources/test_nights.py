@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tieout.errors import IncompleteExtract, RateLimited, Unavailable
+from tieout.sources import catch_up, read_until
 
 pytestmark = pytest.mark.server
 KINDS = ["stripe", "salesforce", "zendesk"]
@@ -53,10 +54,15 @@ def test_windows_follow_the_vendors_clock_and_overlap(home, vendors):
     assert ref.window_hi == datetime(2026, 3, 31, 8, 50, tzinfo=UTC)
 
 
+def test_how_far_a_source_has_been_read_is_known(home):
+    source = home.source("salesforce", objects=("Account", "Contract"))
+    assert read_until(source, home.store) is None
+    home.catch_up("salesforce", objects=("Account", "Contract"))
+    assert read_until(source, home.store) == datetime(2026, 3, 30, 8, 50, tzinfo=UTC)
+
+
 def test_nothing_is_read_past_until(home, vendors):
     until = datetime(2026, 3, 29, 12, tzinfo=UTC)
-    from tieout.sources import catch_up
-
     for expected in (1, 0):
         refs = catch_up(
             home.source("salesforce", objects=("Account",)),
