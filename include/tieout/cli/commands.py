@@ -77,9 +77,10 @@ def reconcile(
     business_date: Day,
 ) -> None:
     """Run one reconciliation over the published tables, print its summary, change nothing."""
-    from tieout.orchestration.steps import Steps
+    from tieout.orchestration.checking import preview_reconciliation
+    from tieout.orchestration.work import Work
 
-    result = Steps.from_env().preview_reconciliation(definition, _day(business_date))
+    result = preview_reconciliation(Work.from_env(), definition, _day(business_date))
     typer.echo(json.dumps(result, indent=2, default=str))
 
 
@@ -90,9 +91,10 @@ def breaks(
     limit: Annotated[int, typer.Option(help="at most so many")] = 50,
 ) -> None:
     """List the breaks of a business date, each in a sentence."""
-    from tieout.orchestration.steps import Steps
+    from tieout.orchestration.checking import breaks as breaks_of
+    from tieout.orchestration.work import Work
 
-    rows = Steps.from_env().breaks(_day(business_date), definition)
+    rows = breaks_of(Work.from_env(), _day(business_date), definition)
     for row in rows[:limit]:
         typer.echo(f"{row['definition_id']}  {row['break_type']}  {row['legal_entity_id'] or '-'}  {row['sentence']}")
     typer.echo(f"{len(rows)} breaks on {business_date}" + (f", {limit} shown" if len(rows) > limit else ""))
@@ -104,9 +106,10 @@ def replay(
     object: Annotated[str | None, typer.Option(help="only this object, e.g. invoices")] = None,
 ) -> None:
     """Conform quarantined records again, after a mapping or a rule was mended; no vendor is asked."""
-    from tieout.orchestration.steps import Steps
+    from tieout.orchestration.intake import replay as replay_source
+    from tieout.orchestration.work import Work
 
-    facts = Steps.from_env().replay(source, object)
+    facts = replay_source(Work.from_env(), source, object)
     typer.echo(f"{facts['read']} records read again: {facts['rows']} rows, {facts['quarantined']} still quarantined")
 
 
@@ -122,10 +125,11 @@ def backfill(
     """Show which journals past dates would change. Posting them is the `backfill` workflow's, behind its form."""
     if not dry_run:
         raise ConfigError("the command only shows", remedy="add --dry-run, or use the backfill workflow in Airflow")
-    from tieout.orchestration.steps import Steps
+    from tieout.orchestration.past_dates import preview_backfill
+    from tieout.orchestration.work import Work
 
     chosen = [e for e in entities.split(",") if e]
-    preview = Steps.from_env().preview_backfill(_day(from_date), _day(to_date), chosen)
+    preview = preview_backfill(Work.from_env(), _day(from_date), _day(to_date), chosen)
     typer.echo(json.dumps(preview, indent=2, default=str))
 
 

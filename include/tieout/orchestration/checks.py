@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tieout.entities import load_entities
 from tieout.errors import ConfigError
 from tieout.settings import Settings, load_yaml
+
+if TYPE_CHECKING:
+    from tieout.sources.config import SourceConfig
 
 
 def check_configuration(settings: Settings) -> list[ConfigError]:
@@ -23,11 +27,21 @@ def check_configuration(settings: Settings) -> list[ConfigError]:
 
 
 def _checks(settings: Settings) -> Iterator[Callable[[], object]]:
+    from tieout.conform.links import load_rules
+    from tieout.conform.references import mapped_ids
+    from tieout.conform.verify import verify_mappings
+    from tieout.quality.rules import load_suites
     from tieout.sources.config import load_sources
 
     yield lambda: load_entities(settings.config_file("entities.yaml"))
     yield lambda: _sources_belong_to_entities(settings)
     yield lambda: load_sources(settings.config_file("sources.yaml"))
+    yield lambda: load_suites(settings)
+    yield lambda: load_rules(settings)
+    for kind in sorted({source.kind for source in _sources(settings)}):
+        yield partial(verify_mappings, settings, kind)
+    for name in ("products", "customers"):
+        yield partial(mapped_ids, settings, name)
     for path in _yaml_files(settings):
         yield partial(load_yaml, path)
 
@@ -35,6 +49,16 @@ def _checks(settings: Settings) -> Iterator[Callable[[], object]]:
 def _yaml_files(settings: Settings) -> list[Path]:
     folders = ("", "quality", "reconciliations", "conform", "erp")
     return [path for folder in folders for path in settings.config_files(folder, ".yaml")]
+
+
+def _sources(settings: Settings) -> tuple[SourceConfig, ...]:
+    """The configured sources; none where their file is wrong, which a check of its own tells."""
+    from tieout.sources.config import load_sources
+
+    try:
+        return load_sources(settings.config_file("sources.yaml"))
+    except ConfigError:
+        return ()
 
 
 def _sources_belong_to_entities(settings: Settings) -> None:

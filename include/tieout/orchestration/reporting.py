@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from tieout.orchestration.facts import Facts
 
 if TYPE_CHECKING:
-    from tieout.orchestration.steps import Steps
+    from tieout.orchestration.work import Work
 
 _AMOUNTS = ("opening", "posted", "foreign", "expected", "trial_balance", "difference", "debit", "credit")
 TITLE = "Nightly reconciliation"
 
 
-def write_report(steps: Steps, run_id: str, business_date: date, known: Mapping[str, Any], title: str = TITLE) -> Facts:
+def write_report(work: Work, run_id: str, business_date: date, known: Mapping[str, Any], title: str = TITLE) -> Facts:
     """Write the report below `reports/<business date>/` and return its paths by kind.
 
     `known` are the facts of the run: proof and foreign entries (amounts as text), the gate, what is unproven.
@@ -29,29 +29,29 @@ def write_report(steps: Steps, run_id: str, business_date: date, known: Mapping[
     from tieout.reports.html import render
     from tieout.reports.workbook import write
 
-    folder = steps.settings.reports / business_date.isoformat()
+    folder = work.settings.reports / business_date.isoformat()
     folder.mkdir(parents=True, exist_ok=True)
-    snapshot = steps.store.published(run_id)
-    titles = {name: load_definition(definition_path(steps.settings, name)).title for name in steps.definitions}
-    with engine(steps.settings) as session:
+    snapshot = work.store.published(run_id)
+    titles = {name: load_definition(definition_path(work.settings, name)).title for name in work.definitions}
+    with engine(work.settings) as session:
         data = gather(
             business_date,
             engine=session,
-            lake=steps.lake,
+            lake=work.lake,
             snapshot=snapshot,
-            landing=steps.landing,
-            store=steps.store,
-            entities=steps.entities,
+            landing=work.landing,
+            store=work.store,
+            entities=work.entities,
             title=title,
             definitions=titles,
-            sources=list(steps.sources),
+            sources=list(work.sources),
             gate=known.get("gate_rows", ()),
             proof=_rows(known.get("proof_rows", ())),
             foreign=_rows(known.get("foreign_rows", ())),
             backlog=_rows(known.get("backlog_rows", ())),
             unproven=known.get("unproven", ()),
         )
-        export(business_date, folder / "tables", engine=session, lake=steps.lake, snapshot=snapshot)
+        export(business_date, folder / "tables", engine=session, lake=work.lake, snapshot=snapshot)
     page, book = folder / "report.html", folder / "report.xlsx"
     page.write_text(render(data), encoding="utf-8")
     write(data, book)

@@ -14,12 +14,12 @@ from tieout.orchestration.pools import ERP_POOL
 POSTING_DAG = "post_journal"
 
 
-def _steps() -> Any:
-    """The bodies of the tasks: imported when a task runs, because a DAG file must load in milliseconds."""
-    from tieout.orchestration import steps
+def _work() -> Any:
+    """What the steps work with. They are imported inside the tasks, because a DAG file must load in milliseconds."""
     from tieout.orchestration.connections import airflow_connection
+    from tieout.orchestration.work import Work
 
-    return steps.Steps.from_env(connect=airflow_connection)
+    return Work.from_env(connect=airflow_connection)
 
 
 def _run_id(context: Any) -> str:
@@ -29,87 +29,111 @@ def _run_id(context: Any) -> str:
 @task
 def open_night() -> dict[str, str]:
     """Decide the business date and open the run's record."""
+    from tieout.orchestration import steps
     from tieout.orchestration.business_date import business_date
 
     context = get_current_context()
     day = business_date(context["params"], context["dag_run"].data_interval_start)
-    return dict(_steps().open_run(_run_id(context), "nightly", day.isoformat()))
+    return dict(steps.open_run(_work(), _run_id(context), "nightly", day.isoformat()))
 
 
 @task
 def open_month() -> dict[str, str]:
     """Decide the month to close and open the run's record."""
+    from tieout.orchestration import steps
     from tieout.orchestration.business_date import month
 
     context = get_current_context()
     first = month(context["params"], context["dag_run"].data_interval_start)
-    return dict(_steps().open_month(_run_id(context), first.isoformat()))
+    return dict(steps.open_month(_work(), _run_id(context), first.isoformat()))
 
 
 @task
 def open_catch_up() -> dict[str, str]:
     """Open the run's record for everything visible now."""
-    return dict(_steps().open_run(_run_id(get_current_context()), "micro_batch", ""))
+    from tieout.orchestration import steps
+
+    return dict(steps.open_run(_work(), _run_id(get_current_context()), "micro_batch", ""))
 
 
 @task
 def extract(run: dict[str, str], source: str) -> dict[str, Any]:
     """Read one source up to the end of the business date and land it, or find that this was done already."""
-    return dict(_steps().extract(run["run_id"], source, run["business_date"]))
+    from tieout.orchestration import intake
+
+    return dict(intake.extract(_work(), run["run_id"], source, run["business_date"]))
 
 
 @task(outlets=[assets.CANONICAL])
 def conform(run: dict[str, str], landed: list[dict[str, Any]]) -> dict[str, Any]:
     """Make canonical rows of everything landed; what cannot be one is quarantined with its reason."""
-    return dict(_steps().conform(run["run_id"]))
+    from tieout.orchestration import intake
+
+    return dict(intake.conform(_work(), run["run_id"]))
 
 
 @task(outlets=[assets.FRESHNESS])
 def freshness(run: dict[str, str], conformed: dict[str, Any]) -> dict[str, Any]:
     """Record how far each source has been read."""
-    return dict(_steps().freshness(run["run_id"]))
+    from tieout.orchestration import intake
+
+    return dict(intake.freshness(_work(), run["run_id"]))
 
 
 @task
 def quality_gate(run: dict[str, str]) -> dict[str, Any]:
     """Check every canonical table against its suite; failures are priced in money."""
-    return dict(_steps().quality_gate(run["run_id"], run["business_date"]))
+    from tieout.orchestration import checking
+
+    return dict(checking.quality_gate(_work(), run["run_id"], run["business_date"]))
 
 
 @task(outlets=[assets.USAGE])
 def aggregate_usage(run: dict[str, str]) -> dict[str, Any]:
     """Deduplicate usage events and sum them per subscription, meter and period."""
-    return dict(_steps().aggregate_usage(run["run_id"], run["business_date"]))
+    from tieout.orchestration import checking
+
+    return dict(checking.aggregate_usage(_work(), run["run_id"], run["business_date"]))
 
 
 @task(outlets=[assets.BREAKS])
 def reconcile_sources(run: dict[str, str]) -> dict[str, Any]:
     """Run every reconciliation that needs no ledger."""
-    return dict(_steps().reconcile_sources(run["run_id"], run["business_date"]))
+    from tieout.orchestration import checking
+
+    return dict(checking.reconcile_sources(_work(), run["run_id"], run["business_date"]))
 
 
 @task(outlets=[assets.BREAKS], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
 def reconcile_ledger(run: dict[str, str], posting: dict[str, Any], ledger: dict[str, Any] | None) -> dict[str, Any]:
     """Run the reconciliations against the ledger; what needs a fresh read of it stays unproven without one."""
-    return dict(_steps().reconcile_ledger(run["run_id"], run["business_date"], ledger_read=ledger is not None))
+    from tieout.orchestration import checking
+
+    return dict(checking.reconcile_ledger(_work(), run["run_id"], run["business_date"], ledger_read=ledger is not None))
 
 
 @task(outlets=[assets.JOURNALS])
 def plan_journals(run: dict[str, str]) -> dict[str, Any]:
     """Summarise accounting events into journals and check them, one batch per slot."""
-    return dict(_steps().plan_journals(run["run_id"], run["business_date"]))
+    from tieout.orchestration import planning
+
+    return dict(planning.plan_journals(_work(), run["run_id"], run["business_date"]))
 
 
 @task(outlets=[assets.JOURNALS])
 def plan_month_end(run: dict[str, str]) -> dict[str, Any]:
     """Plan the month's revenue releases and its accruals with their reversals on day 1."""
-    return dict(_steps().plan_month_end(run["run_id"], run["business_date"]))
+    from tieout.orchestration import planning
+
+    return dict(planning.plan_month_end(_work(), run["run_id"], run["business_date"]))
 
 
 @task(pool=ERP_POOL)
 def resume_posting(run: dict[str, str]) -> list[dict[str, Any]]:
     """Which batches are due, each as the posting run to start."""
-    return list(_steps().resume_posting(run["run_id"]))
+    from tieout.orchestration import posting
+
+    return list(posting.resume_posting(_work(), run["run_id"]))
 
 
 def start_posting(due: Any) -> Any:
@@ -125,69 +149,91 @@ def start_posting(due: Any) -> Any:
 @task.sensor(poke_interval=2, timeout=timedelta(hours=1).total_seconds(), trigger_rule=TriggerRule.NONE_FAILED)
 def await_posting(run: dict[str, str], due: list[dict[str, Any]]) -> PokeReturnValue:
     """Wait until every posting run has ended, well or not: batches the ERP did not take wait for the next night."""
+    from tieout.orchestration import posting
+
     run_ids = [one["trigger_run_id"] for one in due]
     ended = not run_ids or len(run_ids) <= get_current_context()["ti"].get_dr_count(
         dag_id=POSTING_DAG, run_ids=run_ids, states=["success", "failed"]
     )
     if not ended:
         return PokeReturnValue(False)
-    return PokeReturnValue(True, _steps().posting_result(run["run_id"], [one["conf"]["batch_id"] for one in due]))
+    return PokeReturnValue(
+        True, posting.posting_result(_work(), run["run_id"], [one["conf"]["batch_id"] for one in due])
+    )
 
 
 @task(pool=ERP_POOL, outlets=[assets.LEDGER])
 def read_ledger(run: dict[str, str]) -> dict[str, Any]:
     """Read the ERP's general ledger back into the lake."""
-    return dict(_steps().read_ledger(run["run_id"], run["business_date"]))
+    from tieout.orchestration import intake
+
+    return dict(intake.read_ledger(_work(), run["run_id"], run["business_date"]))
 
 
 @task(pool=ERP_POOL)
 def prove(run: dict[str, str], ledger: dict[str, Any]) -> dict[str, Any]:
     """Opening balance + our journals + foreign entries = trial balance, per entity and account."""
-    return dict(_steps().prove(run["run_id"], run["business_date"]))
+    from tieout.orchestration import posting
+
+    return dict(posting.prove(_work(), run["run_id"], run["business_date"]))
 
 
 @task(outlets=[assets.REPORT], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
 def report(run: dict[str, str], ledger: dict[str, Any] | None, proof: dict[str, Any] | None) -> dict[str, Any]:
     """Write result tables, HTML and workbook of the business date, and close the run's record."""
-    return dict(_steps().report(run["run_id"], run["business_date"]))
+    from tieout.orchestration import closing
+
+    return dict(closing.report(_work(), run["run_id"], run["business_date"]))
 
 
 @task(outlets=[assets.BACKLOG], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
 def close_backlog(run: dict[str, str], posting: dict[str, Any], proof: dict[str, Any] | None) -> dict[str, Any]:
     """List what stands between the month and its close."""
-    return dict(_steps().close_backlog(run["run_id"], run["business_date"]))
+    from tieout.orchestration import closing
+
+    return dict(closing.close_backlog(_work(), run["run_id"], run["business_date"]))
 
 
 @task
 def check_approval() -> str:
     """Read the batch's state in the store; a batch over its threshold is refused until a second person approved it."""
-    return str(_steps().check_approval(get_current_context()["params"]["batch_id"]))
+    from tieout.orchestration import posting
+
+    return str(posting.check_approval(_work(), get_current_context()["params"]["batch_id"]))
 
 
 @task(pool=ERP_POOL)
 def submit(batch_id: str) -> str:
     """Look the batch up in the ERP, then send what is missing; returns the batch's state."""
-    return str(_steps().submit(batch_id))
+    from tieout.orchestration import posting
+
+    return str(posting.submit(_work(), batch_id))
 
 
 @task(pool=ERP_POOL, outlets=[assets.POSTINGS])
 def read_back(batch_id: str, submitted: str) -> str:
     """Read the journals back and compare every line; only then the batch is posted."""
-    return str(_steps().read_back(batch_id))
+    from tieout.orchestration import posting
+
+    return str(posting.read_back(_work(), batch_id))
 
 
 @task
 def backfill_request() -> dict[str, Any]:
     """Check the form, write who asked and why to the audit log, and list the business dates."""
+    from tieout.orchestration import past_dates
+
     context = get_current_context()
     asked_by = context["dag_run"].triggering_user_name or "unknown"
-    return dict(_steps().open_backfill(_run_id(context), dict(context["params"]), asked_by))
+    return dict(past_dates.open_backfill(_work(), _run_id(context), dict(context["params"]), asked_by))
 
 
 @task
 def dry_run(request: dict[str, Any]) -> dict[str, Any]:
     """Per date and entity, which journals would change and by how many lines; nothing is written."""
-    return dict(_steps().backfill_dry_run(request))
+    from tieout.orchestration import past_dates
+
+    return dict(past_dates.backfill_dry_run(_work(), request))
 
 
 @task
@@ -199,10 +245,14 @@ def business_dates(request: dict[str, Any], preview: dict[str, Any]) -> list[dic
 @task(outlets=[assets.BREAKS, assets.REPORT], max_active_tis_per_dagrun=1)
 def recompute(run: dict[str, str]) -> dict[str, Any]:
     """Reconcile and report one past date from the lake; vendors are not read."""
-    return dict(_steps().recompute(run["run_id"], run["business_date"]))
+    from tieout.orchestration import past_dates
+
+    return dict(past_dates.recompute(_work(), run["run_id"], run["business_date"]))
 
 
 @task(outlets=[assets.JOURNALS])
 def plan_differences(request: dict[str, Any], recomputed: list[dict[str, Any]]) -> dict[str, str]:
     """In mode `post`, plan the journals of the requested dates: only differences become new versions."""
-    return dict(_steps().plan_backfill(request))
+    from tieout.orchestration import past_dates
+
+    return dict(past_dates.plan_backfill(_work(), request))

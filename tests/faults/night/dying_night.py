@@ -9,7 +9,8 @@ import os
 import signal
 import sys
 
-from tieout.orchestration.steps import Steps
+from tieout.orchestration import steps
+from tieout.orchestration.work import Work
 
 
 def arm(point: str, number: int, when: str) -> None:
@@ -37,4 +38,4 @@ if __name__ == "__main__":
     run_id, business_date, *rest = sys.argv[1:]
     if rest:
         arm(rest[0], int(rest[1]), rest[2])
-    Steps.from_env().night(run_id, business_date)
+    steps.night(Work.from_env(), run_id, business_date)

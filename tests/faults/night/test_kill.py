@@ -10,7 +10,8 @@ import pytest
 
 from tieout import schema
 from tieout.lake.hashing import result_hash
-from tieout.orchestration.steps import Steps
+from tieout.orchestration import checking, intake, planning, steps
+from tieout.orchestration.work import Work
 from tieout.settings import Settings
 from tieout.store import Store
 from tieout.store.batches import select_batches
@@ -59,11 +60,11 @@ def environment(company, home: Path) -> dict[str, str]:
     return {**ours, **company.connections, "TIEOUT_HOME": str(home), "TIEOUT_CONFIG": str(demo.CONFIG)}
 
 
-def steps(company, home: Path) -> Steps:
-    return Steps(Settings.from_env(environment(company, home)), company.connection)
+def work_of(company, home: Path) -> Work:
+    return Work(Settings.from_env(environment(company, home)), company.connection)
 
 
-def hashes(work: Steps) -> dict[str, str]:
+def hashes(work: Work) -> dict[str, str]:
     published = work.store.published()
     return {
         name: result_hash(work.lake.read(name, published[name]), schema.table(name).key)
@@ -73,7 +74,7 @@ def hashes(work: Steps) -> dict[str, str]:
 
 
 def test_a_night_killed_between_its_steps_ends_like_one_that_was_not(company, tmp_path):
-    disturbed, calm = steps(company, tmp_path / "disturbed"), steps(company, tmp_path / "calm")
+    disturbed, calm = work_of(company, tmp_path / "disturbed"), work_of(company, tmp_path / "calm")
     for work in (disturbed, calm):
         Store(work.settings.store).upgrade()
 
@@ -87,13 +88,13 @@ def test_a_night_killed_between_its_steps_ends_like_one_that_was_not(company, tm
     ended = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr[-3000:]
 
-    calm.open_run("night", "nightly", DAY)
+    steps.open_run(calm, "night", "nightly", DAY)
     for source in calm.sources.values():
         if source.kind != "erp":
-            calm.extract("night", source.name, DAY)
-    calm.conform("night")
-    calm.aggregate_usage("night", DAY)
-    calm.plan_journals("night", DAY)
+            intake.extract(calm, "night", source.name, DAY)
+    intake.conform(calm, "night")
+    checking.aggregate_usage(calm, "night", DAY)
+    planning.plan_journals(calm, "night", DAY)
     expected = hashes(calm)
     assert len(expected) > 20
     assert {name: text for name, text in hashes(disturbed).items() if name in expected} == expected
@@ -101,7 +102,7 @@ def test_a_night_killed_between_its_steps_ends_like_one_that_was_not(company, tm
     with disturbed.store.reading() as session:
         batches = select_batches(session)
     assert {batch.state for batch in batches} == {"posted"}
-    with disturbed._ledger() as ledger:
+    with disturbed.ledger() as ledger:
         for batch in batches:
             held = ledger.find_by_run_key(str(batch.slot), entity=batch.slot.legal_entity_id)
             assert sorted(ref.run_key for ref in held) == sorted(j.run_key for j in batch.journals)

@@ -1,0 +1,112 @@
+"""What is true of the published tables: the quality gate, usage, the reconciliations and their breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+
+from tieout.errors import (
+    DataError,
+)
+from tieout.orchestration.facts import (
+    Facts,
+)
+from tieout.orchestration.work import Work
+
+LEDGER_SIDE = ("invoice_to_receivable", "journal_to_ledger")
+"""Reconciliations whose right side is the general ledger; the others run before anything is posted."""
+
+UNREAD = "The general ledger could not be read after posting: nothing here proves what the ERP holds now."
+
+NEEDS_FRESH_LEDGER = ("journal_to_ledger",)
+
+
+def quality_gate(work: Work, run_id: str, business_date: str) -> Facts:
+    """Check every canonical table against its suite; what fails is priced and kept with the run.
+
+    Raises DataError where a blocking rule fails: nothing is matched or posted from tables that cannot be trusted.
+    """
+    from tieout.quality import gate
+
+    with work.kept(run_id, "quality_gate") as facts:
+        snapshot = work.store.published(run_id)
+        result = gate(snapshot, lake=work.lake, settings=work.settings, run_id=run_id, business_date=business_date)
+        facts |= {"expectations": result.expectations, "failed": result.failed, "rows": result.rows_failing}
+    rows = result.report_rows()
+    work.store.add_facts(run_id, {"gate_rows": rows})
+    if not result.success:
+        blocked = "; ".join(f"{row['entity']}: {row['reasons']}" for row in rows if row["blocking"])
+        raise DataError("the quality gate blocks", got=blocked, remedy="correct the source or its mapping, clear")
+    return facts
+
+
+def aggregate_usage(work: Work, run_id: str, business_date: str) -> Facts:
+    """Sum usage per subscription, meter and period into `usage_summary`."""
+    from tieout.usage import publish_summary
+
+    with work.kept(run_id, "usage") as facts:
+        facts |= publish_summary(lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
+    return facts
+
+
+def reconcile_sources(work: Work, run_id: str, business_date: str) -> Facts:
+    """Run every reconciliation that reads no ledger."""
+    return _reconcile(work, run_id, business_date, [d for d in work.definitions if d not in LEDGER_SIDE])
+
+
+def reconcile_ledger(work: Work, run_id: str, business_date: str, *, ledger_read: bool) -> Facts:
+    """Run the reconciliations against the ledger; some only where it was read after posting."""
+    chosen = [d for d in work.definitions if d in LEDGER_SIDE and (ledger_read or d not in NEEDS_FRESH_LEDGER)]
+    if not ledger_read:
+        work.unproven(run_id, UNREAD)
+    return _reconcile(work, run_id, business_date, chosen)
+
+
+def _reconcile(work: Work, run_id: str, business_date: str, definitions: Sequence[str]) -> Facts:
+    from tieout.breaks.run import run
+
+    day, counts = date.fromisoformat(business_date), {}
+    for name in definitions:
+        with work.kept(run_id, f"reconcile/{name}") as facts:
+            result = run(name, day, lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
+            facts |= {"matches": result.summary.matched, "breaks": result.summary.breaks}
+        counts[name] = facts["breaks"]
+    return counts
+
+
+def breaks(work: Work, business_date: date, definition: str | None = None) -> list[Facts]:
+    """The published breaks of a business date, of one reconciliation or of all."""
+    from tieout.lake.engine import engine
+
+    with engine(work.settings) as session:
+        work.lake.bind(session, work.store.published(), ["breaks"])
+        found = session.sql(
+            "SELECT * FROM breaks "
+            "WHERE business_date = $day AND definition_id = coalesce($definition, definition_id) "
+            "ORDER BY definition_id, break_type, legal_entity_id, break_key, ordinal",
+            {"day": business_date, "definition": definition},
+        )
+    return list(found.to_pylist())
+
+
+def preview_reconciliation(work: Work, definition: str, business_date: date) -> Facts:
+    """Run one configured reconciliation over the published tables and give its summary; nothing is written."""
+    from dataclasses import asdict
+
+    from tieout.breaks.inputs import bind_sides, definition_path, side_queries
+    from tieout.lake.engine import engine
+    from tieout.reconcile import load_definition, reconcile
+
+    loaded = load_definition(definition_path(work.settings, definition))
+    with engine(work.settings) as session:
+        sides = bind_sides(
+            session,
+            side_queries(work.settings, loaded),
+            lake=work.lake,
+            snapshot=work.store.published(),
+            store=work.store,
+            settings=work.settings,
+            business_date=business_date,
+        )
+        found = reconcile(loaded, sides["left"], sides["right"], engine=session, as_of=business_date)
+    return asdict(found.summary)

@@ -1,0 +1,57 @@
+"""What people read at the end of a run: the report, the close backlog, the anchors of the audit log."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from tieout.orchestration.facts import (
+    Facts,
+    kept_proof,
+)
+from tieout.orchestration.work import Work
+
+
+def report(work: Work, run_id: str, business_date: str) -> Facts:
+    """Write HTML, workbook and result tables of a business date, and close the run's record."""
+    from tieout.orchestration.reporting import write_report
+
+    known = work.store.facts(run_id)
+    with work.kept(run_id, "report") as facts:
+        facts |= write_report(work, run_id, date.fromisoformat(business_date), known)
+    work.store.finish_run(run_id, "success" if "proof" in known else "unproven")
+    _anchor(work, business_date)
+    return facts
+
+
+def _anchor(work: Work, business_date: str) -> None:
+    """Write the audit chains' ends outside the store, where a rewritten store cannot reach them."""
+    from tieout.store.audit import write_anchors
+
+    anchors = [work.store.anchor(chain) for chain in work.store.audit_chains()]
+    write_anchors(work.settings.evidence / "anchors", business_date, anchors)
+
+
+def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
+    """List what stands between the month a business date ends and its close, and close the run's record."""
+    from tieout.calendar import period_of
+    from tieout.close.backlog import backlog, write
+
+    day, known = date.fromisoformat(business_date), work.store.facts(run_id)
+    snapshot, rows = work.store.published(run_id), []
+    with work.kept(run_id, "close_backlog") as facts:
+        for entity in work.entities.entities:
+            period = period_of(entity, day)
+            table = backlog(
+                entity,
+                period,
+                today=day,
+                lake=work.lake,
+                store=work.store,
+                snapshot=snapshot,
+                proof=kept_proof(entity.id, day, known.get("proof_rows", ())),
+            )
+            write(table, entity, period, lake=work.lake, store=work.store, run_id=run_id)
+            rows += table.to_pylist()
+        facts["items"] = len(rows)
+    work.store.add_facts(run_id, {"backlog_rows": rows})
+    return facts | report(work, run_id, business_date)

@@ -1,0 +1,106 @@
+"""From the outside to canonical rows: read the sources and the ledger, conform, read again, say how fresh."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from tieout.orchestration.calendars import business_date_complete_at
+from tieout.orchestration.facts import (
+    Facts,
+    conform_facts,
+    extract_facts,
+)
+from tieout.orchestration.work import Work
+
+
+def extract(work: Work, run_id: str, source: str, business_date: str) -> Facts:
+    """Read a source up to the end of a business date (to now, if empty) and land it; a no-op where that is done."""
+    from tieout.sources import catch_up
+
+    config = work.sources[source]
+    until = business_date_complete_at(date.fromisoformat(business_date), work.entities) if business_date else None
+    with work.kept(run_id, f"extract/{source}") as facts:
+        landed = catch_up(config, work.connect(config.connection), landing=work.landing, store=work.store, until=until)
+        facts |= extract_facts(landed)
+    return facts
+
+
+def conform(work: Work, run_id: str) -> Facts:
+    """Make canonical rows of everything landed and not read yet."""
+    from tieout.conform.steps import conform
+
+    with work.kept(run_id, "conform") as facts:
+        facts |= conform_facts(
+            conform(
+                list(work.sources.values()),
+                landing=work.landing,
+                lake=work.lake,
+                store=work.store,
+                config=work.settings,
+                run_id=run_id,
+            )
+        )
+    return facts
+
+
+def freshness(work: Work, run_id: str) -> Facts:
+    """How far each source has been read, as instants."""
+    with work.kept(run_id, "freshness") as facts:
+        for name in work.sources:
+            mark = work.store.watermark(name)
+            facts[name] = mark.changed_at.isoformat() if mark else ""
+    work.store.finish_run(run_id, "success")
+    return facts
+
+
+def read_ledger(work: Work, run_id: str, business_date: str) -> Facts:
+    """Read what the ERP's ledger holds now into the lake, with its trial balance at the end of a business date."""
+    from tieout.conform.erp import catch_up_ledger
+    from tieout.conform.steps import conform
+
+    source = work.ledger_source
+    with work.kept(run_id, f"extract/{source.name}") as facts, work.ledger() as ledger:
+        landed = catch_up_ledger(
+            source,
+            ledger,
+            work.entities,
+            landing=work.landing,
+            store=work.store,
+            business_date=date.fromisoformat(business_date),
+        )
+        facts |= extract_facts(landed)
+    with work.kept(run_id, "conform_ledger") as facts:
+        facts |= conform_facts(
+            conform(
+                source,
+                landing=work.landing,
+                lake=work.lake,
+                store=work.store,
+                config=work.settings,
+                run_id=run_id,
+                every_source={name: one.kind for name, one in work.sources.items()},
+            )
+        )
+    return facts
+
+
+def replay(work: Work, source: str, object: str | None = None) -> Facts:
+    """Conform a source's landed records again, after a mapping or a rule was mended."""
+    from tieout.conform.steps import replay
+
+    run_id = f"replay.{source}.{work.store.now():%Y%m%dT%H%M%S}"
+    work.store.start_run(run_id, "replay", None, {"source": source, "object": object})
+    with work.kept(run_id, "conform") as facts:
+        result = replay(
+            work.sources[source],
+            landing=work.landing,
+            lake=work.lake,
+            store=work.store,
+            config=work.settings,
+            run_id=run_id,
+            objects=[object] if object else None,
+            every_source={name: one.kind for name, one in work.sources.items()},
+        )
+        facts |= conform_facts(result)
+    work.store.finish_run(run_id, "success")
+    return facts

@@ -1,0 +1,144 @@
+"""Into the ERP and back: taking over, what is due, the steps of the posting protocol, the proof of the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from tieout.errors import (
+    ErpUnavailable,
+    Rejected,
+    UnknownOutcome,
+)
+from tieout.orchestration.facts import (
+    Facts,
+    foreign_row,
+    proof_row,
+)
+from tieout.orchestration.work import Work
+
+if TYPE_CHECKING:
+    from tieout.store.batches import Batch
+
+
+def take_over(work: Work, run_id: str) -> None:
+    """Load each entity's position the day before go-live, once. Raises ErpError if the ERP cannot be read."""
+    from tieout.ledger import golive
+    from tieout.ledger.rules import load_rules
+
+    waiting = [e for e in work.entities.entities if not golive.opening(work.store, e).balances]
+    if not waiting:
+        return
+    rules, snapshot = load_rules(work.settings), work.store.published(run_id)
+    with work.ledger() as ledger:
+        for entity in waiting:
+            golive.load(
+                entity,
+                ledger,
+                lake=work.lake,
+                store=work.store,
+                rules=rules,
+                snapshot=snapshot,
+                settings=work.settings,
+            )
+
+
+def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
+    """The posting runs to start: one per batch the protocol can go on with, each under a name of its own.
+
+    The first time, the ledger is taken over: opening balances are loaded from the ERP. While the ERP cannot be
+    reached for that, nothing is due.
+    """
+    from tieout.ledger.post import due_batches, next_attempt
+
+    try:
+        take_over(work, run_id)
+    except ErpUnavailable as error:
+        work.unproven(run_id, f"The ERP could not be reached: {error.message}.")
+        return []
+    due = []
+    for batch_id in due_batches(work.store):
+        name = batch_id.removeprefix("TIEOUT/").replace("/v", "__v").replace("/", ".")
+        run = f"post__{name}__a{next_attempt(work.store, batch_id)}"
+        due.append({"trigger_run_id": run, "conf": {"batch_id": batch_id}})
+    return due
+
+
+def check_approval(work: Work, batch_id: str) -> str:
+    """The batch's id, provided that it may be posted as far as approval goes."""
+    from tieout.ledger import post
+
+    post.check_approval(batch_id, work.store)
+    return batch_id
+
+
+def submit(work: Work, batch_id: str) -> str:
+    """Bring a batch into the ERP; its state. Raises where a person must act, or where the next try may succeed."""
+    from tieout.ledger import post
+
+    with work.ledger() as ledger:
+        state = post.submit(batch_id, ledger, work.store)
+    if state == "unknown":
+        raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next try looks it up first")
+    return _not_refused(work, batch_id, state)
+
+
+def read_back(work: Work, batch_id: str) -> str:
+    """Read a batch back and compare every line; its state."""
+    from tieout.ledger import post
+
+    with work.ledger() as ledger:
+        state = post.read_back(batch_id, ledger, work.store)
+    return _not_refused(work, batch_id, state)
+
+
+def _not_refused(work: Work, batch_id: str, state: str) -> str:
+    if state in ("rejected", "partially_posted", "mismatched"):
+        reason = _batches(work, [batch_id])[0].reason
+        raise Rejected(f"the batch is {state.replace('_', ' ')}", record=batch_id, got=reason)
+    return state
+
+
+def _batches(work: Work, batch_ids: Sequence[str]) -> list[Batch]:
+    from tieout.store import batches
+
+    with work.store.reading() as session:
+        return [batches.get(session, one) for one in batch_ids]
+
+
+def posting_result(work: Work, run_id: str, batch_ids: Sequence[str]) -> Facts:
+    """How far the batches of this run got, per entity: journals the ERP took, and those proved by reading back."""
+    result: dict[str, dict[str, int]] = {e.id: {"posted": 0, "read_back": 0} for e in work.entities.entities}
+    for batch in _batches(work, batch_ids):
+        counts = result[batch.slot.legal_entity_id]
+        counts["posted"] += sum(j.state in ("confirmed", "posted", "mismatched") for j in batch.journals)
+        counts["read_back"] += sum(j.state == "posted" for j in batch.journals)
+    work.store.add_facts(run_id, {f"posting/{entity}": counts for entity, counts in result.items()})
+    return result
+
+
+def prove(work: Work, run_id: str, business_date: str) -> Facts:
+    """Opening balance + our journals + foreign entries = trial balance, per entity and account."""
+    from tieout.ledger.proof import prove
+
+    day, rows, foreign, ties = date.fromisoformat(business_date), [], [], True
+    names = _account_names(work)
+    with work.kept(run_id, "proof") as facts, work.ledger() as ledger:
+        for entity in work.entities.entities:
+            proof = prove(entity, day, ledger, work.store)
+            ties = ties and proof.ties
+            rows += [proof_row(entity.id, line, names.get((entity.id, line.account), "")) for line in proof.lines]
+            foreign += [foreign_row(entry) for entry in proof.foreign]
+        facts |= {"ties": ties, "accounts": len(rows), "foreign_entries": len(foreign)}
+    work.store.add_facts(run_id, {"proof_rows": rows, "foreign_rows": foreign})
+    return facts
+
+
+def _account_names(work: Work) -> dict[tuple[str, str], str]:
+    """Names of the ERP's accounts by entity and code, as last read."""
+    from tieout.lake.engine import engine
+
+    with engine(work.settings) as session:
+        work.lake.bind(session, work.store.published(), ["gl_account"])
+        return {(e, a): n for e, a, n in session.rows("SELECT legal_entity_id, code, name FROM gl_account")}

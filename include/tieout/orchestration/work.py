@@ -1,0 +1,119 @@
+"""What every step works with, built from the settings: store, lake, landing, entities, sources, the ERP's ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from tieout.entities import Entities, load_entities
+from tieout.errors import ConfigError
+from tieout.observe import step
+from tieout.orchestration.catalog import LEDGER_KIND
+from tieout.orchestration.facts import Facts
+from tieout.settings import Connection, Settings
+from tieout.store import Store
+
+if TYPE_CHECKING:
+    from tieout.entities import LegalEntity
+    from tieout.erp.port import Ledger
+    from tieout.lake.landing import Landing
+    from tieout.lake.tables import Lake
+    from tieout.sources.config import SourceConfig
+
+Connect = Callable[[str], Connection]
+
+
+@dataclass(frozen=True)
+class Work:
+    """A process's settings and what they lead to; `connect` gives a connection by its id."""
+
+    settings: Settings
+    connect: Connect = Connection.from_env
+
+    @classmethod
+    def from_env(cls, connect: Connect = Connection.from_env) -> Work:
+        """The steps over this process's settings. Raises ConfigError if the store was never upgraded."""
+        made = cls(Settings.from_env(), connect)
+        if not made.store.ready():
+            raise ConfigError("the store has no tables yet", remedy="run `tieout store upgrade`")
+        return made
+
+    @cached_property
+    def store(self) -> Store:
+        """What is remembered."""
+        return Store(self.settings.store)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """Table snapshots."""
+        from tieout.lake import tables
+
+        return tables.Lake(self.settings.lake)
+
+    @cached_property
+    def landing(self) -> Landing:
+        """Raw pages."""
+        from tieout.lake import landing
+
+        return landing.Landing(self.settings.raw)
+
+    @cached_property
+    def entities(self) -> Entities:
+        """The configured legal entities."""
+        return load_entities(self.settings.config_file("entities.yaml"))
+
+    @cached_property
+    def sources(self) -> Mapping[str, SourceConfig]:
+        """The configured sources by name."""
+        from tieout.sources.config import load_sources
+
+        return {source.name: source for source in load_sources(self.settings.config_file("sources.yaml"))}
+
+    @cached_property
+    def definitions(self) -> Sequence[str]:
+        """Ids of the configured reconciliations."""
+        from tieout.breaks.inputs import definition_ids
+
+        return definition_ids(self.settings)
+
+    @cached_property
+    def erp_config(self) -> tuple[str, Mapping[str, Any]]:
+        """The configured ERP: kind and the content of `erp/<kind>.yaml`."""
+        files = self.settings.config_files("erp", ".yaml")
+        if len(files) != 1:
+            raise ConfigError("one ERP must be configured", got=[f.name for f in files], expected="one erp/<kind>.yaml")
+        return files[0].stem, self.settings.load_yaml(f"erp/{files[0].name}")
+
+    @contextmanager
+    def ledger(self) -> Iterator[Ledger]:
+        """The ERP's general ledger, for as long as the block lasts."""
+        from tieout.erp import connect
+
+        kind, config = self.erp_config
+        with closing(connect(kind, self.connect(self.ledger_source.connection), config)) as ledger:
+            yield ledger
+
+    @cached_property
+    def ledger_source(self) -> SourceConfig:
+        return next(source for source in self.sources.values() if source.kind == LEDGER_KIND)
+
+    @contextmanager
+    def kept(self, run_id: str, name: str) -> Iterator[Facts]:
+        """A step whose facts, with its wall time, are kept with the run once it has ended well."""
+        facts: Facts = {}
+        with step(name) as current:
+            yield facts
+            current.count(**{k: v for k, v in facts.items() if isinstance(v, int | str)})
+        self.store.add_facts(run_id, {name: {**facts, "milliseconds": int(current.seconds * 1000)}})
+
+    def unproven(self, run_id: str, sentence: str) -> None:
+        """Keep a sentence on what the report of a run cannot vouch for."""
+        kept = self.store.facts(run_id).get("unproven", [])
+        if sentence not in kept:
+            self.store.add_facts(run_id, {"unproven": [*kept, sentence]})
+
+    def chosen(self, ids: Sequence[str]) -> list[LegalEntity]:
+        return [self.entities[one] for one in ids] if ids else list(self.entities.entities)
