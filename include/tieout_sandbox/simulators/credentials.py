@@ -26,7 +26,8 @@ def generate(accounts: Iterable[str]) -> dict[str, Any]:
 def load_or_create(path: Path, accounts: Iterable[str]) -> dict[str, Any]:
     """Read the file, or write a new one with mode 0600."""
     if path.exists():
-        return json.loads(path.read_text())
+        kept: dict[str, Any] = json.loads(path.read_text())
+        return kept
     made = generate(accounts)
     path.parent.mkdir(parents=True, exist_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as out:

@@ -200,13 +200,14 @@ class DocumentStore:
             "WHERE collection = ? AND id = ? AND version = ?",
             (collection, document_id, version),
         ).fetchone()
-        return None if found is None else Row(*found[:4], json.loads(found[4]))
+        return None if found is None else Row._make((*found[:4], json.loads(found[4])))
 
     def last_version(self, collection: int, document_id: str) -> int:
         """The highest version number stored, 0 for an unknown object."""
-        return self.connection.execute(
+        (found,) = self.connection.execute(
             "SELECT COALESCE(MAX(version), 0) FROM documents WHERE collection = ? AND id = ?", (collection, document_id)
-        ).fetchone()[0]
+        ).fetchone()
+        return int(found)
 
     def select(self, collection: int, now: int, query: Query) -> Iterator[Row]:
         """Current rows in the query's order."""
@@ -217,7 +218,7 @@ class DocumentStore:
             f"ORDER BY {query.order} LIMIT ? OFFSET ?"
         )
         for row in self.connection.execute(sql, (*params, limit, query.offset)).fetchall():
-            yield Row(*row[:4], json.loads(row[4]))
+            yield Row._make((*row[:4], json.loads(row[4])))
 
     def aggregate(self, collection: int, now: int, query: Query, expressions: str, group_by: str = "") -> list[Any]:
         """SQL aggregates over current rows: `COUNT(*)`, or sums by group."""

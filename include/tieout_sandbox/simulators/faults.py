@@ -6,7 +6,10 @@ import copy
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tieout_sandbox.simulators.wire import Answer
 
 TRANSPORT_KINDS = ("rate_limit", "server_error", "timeout", "cut", "duplicate_page", "slow")
 RECORD_KINDS = ("drop_field", "rename_field", "new_field", "change_type", "bad_row")
@@ -85,7 +88,7 @@ class Dial:
 
     faults: list[Fault] = field(default_factory=list)
     made: int = 0
-    _last_pages: dict[str, Any] = field(default_factory=dict)
+    _last_pages: dict[str, Answer] = field(default_factory=dict)
 
     def set(self, setting: Mapping[str, Any]) -> Fault:
         """Add one fault. Raises ValueError for an unknown kind, variant or field name."""
@@ -125,7 +128,7 @@ class Dial:
                 return fault
         return None
 
-    def duplicate_page(self, method: str, path: str, query: str, *, follow_up: bool) -> Any:
+    def duplicate_page(self, method: str, path: str, query: str, *, follow_up: bool) -> Answer | None:
         """The page served before this one, where a duplicate_page fault fires on a follow-up page."""
         for fault in self.faults:
             if fault.kind != "duplicate_page" or not follow_up or fault.id not in self._last_pages:
@@ -134,7 +137,7 @@ class Dial:
                 return self._last_pages[fault.id]
         return None
 
-    def remember_page(self, method: str, path: str, query: str, page: Any) -> None:
+    def remember_page(self, method: str, path: str, query: str, page: Answer) -> None:
         """Keep the page just served for duplicate_page faults that match it and are not yet spent."""
         for fault in self.faults:
             if fault.kind == "duplicate_page" and not fault.spent and _matches(fault, method, path, query):

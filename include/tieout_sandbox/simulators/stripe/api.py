@@ -169,7 +169,7 @@ class _Api:
         rows = rows[:limit]
         if backwards:
             rows.reverse()
-        body = {"object": "list", "data": [show.object(resource.name, r) for r in rows]}
+        body: dict[str, Any] = {"object": "list", "data": [show.object(resource.name, r) for r in rows]}
         show.expand(body, expansions, is_list=True)
         body["data"] = spoil(self.world, "stripe", resource.name, request, body["data"])
         answer = Answer(body | {"has_more": has_more, "url": url})
@@ -200,7 +200,12 @@ class _Api:
         else:
             last = min(len(items), limit)
         more = first > 0 if "ending_before" in asked else last < len(items)
-        body = {"object": "list", "data": items[first:last], "has_more": more, "url": "/v1/subscription_items"}
+        body: dict[str, Any] = {
+            "object": "list",
+            "data": items[first:last],
+            "has_more": more,
+            "url": "/v1/subscription_items",
+        }
         show.expand(body, _expansions(asked), is_list=True)
         body["data"] = spoil(self.world, "stripe", "subscription_items", request, body["data"])
         return Answer(body)

@@ -42,7 +42,7 @@ def integer(value: Any, param: str) -> int:
 def boolean(value: Any, param: str) -> bool:
     if value not in ("true", "false"):
         raise errors.invalid(f"Invalid boolean: {value}", param=param)
-    return value == "true"
+    return bool(value == "true")
 
 
 def limit(params: dict[str, Any]) -> int:
