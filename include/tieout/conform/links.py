@@ -6,11 +6,13 @@ Links are made anew from the merged rows on every run, so a mapping added today 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from tieout import schema
+from tieout.settings import Settings, load_config
 
 _FOLDER = Path(__file__).parent / "link"
 
@@ -47,14 +49,21 @@ LINKS: dict[str, tuple[str, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CrosswalkRules:
-    """How customers of other systems find the master's: `master` is the kind of the source that names them."""
+class CrosswalkRules(BaseModel):
+    """`conform/crosswalk.yaml`: how customers and products of other systems find the master's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     master: str = "salesforce"
-    prefix: str = "crm:"
+    """Kind of the source that names customers and products."""
+    prefix: str = Field(default="crm:", pattern=r"^[a-z][a-z0-9_]*:$")
     by_name: bool = False
     """Also accept an equal name, where it is unique in the master; off unless finance asks for it."""
+
+
+def load_rules(settings: Settings) -> CrosswalkRules:
+    """Read and check `conform/crosswalk.yaml`. Raises ConfigError naming file and field."""
+    return load_config(CrosswalkRules, settings.config_file("conform/crosswalk.yaml"))
 
 
 @cache

@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from tieout import schema
 from tieout.errors import ConfigError
-from tieout.settings import Settings, load_yaml
+from tieout.settings import Settings, load_config
 
 Form = Literal[
     "text", "currency", "int", "bool", "minor", "minor_sum", "major", "decimal", "date", "unix", "unix_date",
@@ -136,10 +136,7 @@ def load_mapping(path: Path) -> ObjectMapping:
 @lru_cache(maxsize=256)
 def _parsed(path: Path, changed: int) -> ObjectMapping:
     """The mapping in a file as of its last change: a worker conforms every few minutes, the files seldom change."""
-    try:
-        return ObjectMapping.model_validate(load_yaml(path))
-    except ValidationError as error:
-        raise ConfigError(f"{path.name} is not a usable mapping: {error}", record=str(path)) from None
+    return load_config(ObjectMapping, path)
 
 
 def load_mappings(settings: Settings, kind: str) -> dict[str, ObjectMapping]:

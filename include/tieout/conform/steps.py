@@ -20,10 +20,10 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from tieout import schema
-from tieout.conform.links import LINKS, CrosswalkRules, affected, statement
+from tieout.conform.links import LINKS, affected, load_rules, statement
 from tieout.conform.mapping import ObjectMapping, load_mappings
 from tieout.conform.references import account_role_table, currency_table, legal_entity_table, mapped_ids, mapping_table
-from tieout.conform.statements import MACROS, MINOR_UNIT, record_columns, typed_rows
+from tieout.conform.statements import MACROS, MINOR_UNIT, RAW, record_columns, typed_rows
 from tieout.entities import load_entities
 from tieout.errors import DataError, LeaseHeld
 from tieout.ids import content_hash
@@ -274,7 +274,7 @@ class _Work:
             from tieout.lake.landing import PAGE_SCHEMA
 
             self.session.bind("pages", PAGE_SCHEMA.empty_table())
-        self.session.execute("CREATE OR REPLACE TEMP VIEW raw AS " + _RAW)
+        self.session.execute(f"CREATE OR REPLACE TEMP VIEW raw AS {RAW}")
 
     def _collect_faults(self, mapping: ObjectMapping) -> None:
         """The table `faulty`: each record with a fault, with its first one; a fault in a list sets the record aside."""
@@ -414,7 +414,7 @@ class _Work:
 
     def _bind_mappings(self) -> str:
         """Views of finance's mappings; returns the hash of everything links depend on besides records."""
-        rules = CrosswalkRules(**self._rules())
+        rules = load_rules(self.config)
         products = mapped_ids(self.config, "products")
         customers = mapped_ids(self.config, "customers")
         self._crosswalk_rules = rules
@@ -431,9 +431,6 @@ class _Work:
         statements = [statement(name) for name in ENTITIES]
         settings = [rules.master, rules.prefix, rules.by_name, *sorted(self.kinds.items())]
         return content_hash([settings, ids, zones, statements, roles.to_pylist()])
-
-    def _rules(self) -> dict[str, Any]:
-        return dict(self.config.load_yaml("conform/crosswalk.yaml") or {})
 
     def _bind_merged(self, name: str) -> None:
         """The view `merged_<name>`: what other sources had, and the parts made by this call."""
@@ -537,28 +534,3 @@ def _amount_at_risk(mapping: ObjectMapping) -> str:
         "CASE WHEN regexp_full_match(amount_text, '-?[0-9]{1,14}') THEN CAST(TRY_CAST(amount_text AS DECIMAL(18,0)) * "
         f"{MINOR_UNIT} AS DECIMAL(18,4)) END"
     )
-
-
-# A record the landing could not read is told by its words; the field is looked for only in those few records.
-_RAW = """
-SELECT
-  source || '/' || object || '/' || extract_id || '/' || page_no || '#' || position AS raw_ref,
-  fetched_at, record,
-  CASE WHEN fault IS NOT NULL THEN {
-    'code': CASE WHEN contains(fault, 'NUL character') THEN 'nul_character'
-                 WHEN contains(fault, 'valid Unicode') OR contains(fault, 'UTF-8') THEN 'wrong_encoding'
-                 WHEN contains(fault, 'text of more than') THEN 'too_long'
-                 WHEN contains(fault, 'no JSON') THEN 'not_json'
-                 ELSE 'unreadable' END,
-    'field': CASE
-      WHEN NOT json_valid(record) THEN ''
-      WHEN contains(fault, 'NUL character') THEN coalesce(
-        list_filter(json_keys(record), lambda k: contains(record ->> ('$."' || k || '"'), chr(0)))[1], '')
-      WHEN contains(fault, 'text of more than') THEN coalesce(
-        list_filter(json_keys(record), lambda k: length(record ->> ('$."' || k || '"')) > 1048576)[1], '')
-      ELSE '' END,
-    'value': CASE WHEN NOT json_valid(record) THEN left(record, 200) END,
-    'expected': fault
-  } END AS record_fault
-FROM pages
-"""

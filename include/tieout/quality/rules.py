@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from tieout import schema
 from tieout.errors import ConfigError
 from tieout.schema import CANONICAL, Table
-from tieout.settings import Settings, load_yaml
+from tieout.settings import Settings, load_config
 
 Severity = Literal["blocking", "warning"]
 
@@ -107,7 +106,7 @@ def load_suites(settings: Settings) -> tuple[Suite, ...]:
     """
     own: dict[str, Suite] = {}
     for path in settings.config_files("quality", ".yaml"):
-        suite = _load(path)
+        suite = load_config(Suite, path)
         if suite.entity in own:
             raise ConfigError("two files with rules of one entity", record=str(path), got=suite.entity)
         own[suite.entity] = suite
@@ -142,13 +141,6 @@ def fails(rule: Rule) -> str:
     else:
         broken = f"NOT coalesce(({rule.holds}), true)"
     return f"coalesce(({rule.where}), false) AND ({broken})" if rule.where else broken
-
-
-def _load(path: Path) -> Suite:
-    try:
-        return Suite.model_validate(load_yaml(path))
-    except ValidationError as error:
-        raise ConfigError(f"{path.name} has no usable rules: {error}", record=str(path)) from None
 
 
 def _text(value: str) -> str:
