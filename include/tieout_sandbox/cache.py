@@ -26,3 +26,11 @@ def locked(name: str) -> Iterator[Path]:
     with path.with_name(path.name + ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield path
+
+
+def keep_newest(pattern: str, count: int = 6) -> None:
+    """Delete all but the `count` entries used last that match `pattern`: every change of code makes new ones."""
+    by_age = sorted(cache_dir().glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
+    for outdated in by_age[count:]:
+        outdated.unlink(missing_ok=True)
+        outdated.with_name(outdated.name + ".lock").unlink(missing_ok=True)

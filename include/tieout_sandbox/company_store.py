@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tieout_sandbox import company as company_package
 from tieout_sandbox import simulators as simulators_package
-from tieout_sandbox.cache import locked
+from tieout_sandbox.cache import keep_newest, locked
 from tieout_sandbox.company.model import Company
 from tieout_sandbox.tryton.template import content_key
 
@@ -22,6 +22,7 @@ def stored_company(seed: int, scale: int, clean: bool) -> Company:
     """The company, from the cache if it was generated before."""
     with locked(f"company/{company_key(seed, scale, clean)[:16]}.pickle") as file:
         if file.exists():
+            file.touch()
             with file.open("rb") as stored:
                 kept: Company = pickle.load(stored)  # noqa: S301 - written below, in a folder of the user's own
             return kept
@@ -30,6 +31,7 @@ def stored_company(seed: int, scale: int, clean: bool) -> Company:
         with partial.open("wb") as out:
             pickle.dump(made, out, protocol=pickle.HIGHEST_PROTOCOL)
         partial.replace(file)
+        keep_newest("company/*.pickle")
     return made
 
 
@@ -44,4 +46,6 @@ def copy_documents(seed: int, scale: int, clean: bool, target: Path) -> None:
             partial.unlink(missing_ok=True)
             build(stored_company(seed, scale, clean), partial)
             partial.replace(file)
+            keep_newest("documents/*.sqlite")
+        file.touch()
         shutil.copyfile(file, target)

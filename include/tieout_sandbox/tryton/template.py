@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tieout_sandbox import postgres
-from tieout_sandbox.cache import locked
+from tieout_sandbox.cache import keep_newest, locked
 from tieout_sandbox.tryton import chart, environment, server
 
 MODULES = ("account", "analytic_account")
@@ -111,7 +111,9 @@ def _companies_key(pg: postgres.Server, last_year: int) -> str:
 def _from_cache(pg: postgres.Server, database: str, name: str, make: Callable[[], None]) -> None:
     with locked(f"erp/{name}.dump") as dump:
         if dump.exists():
+            dump.touch()
             pg.restore(dump, database)
         else:
             make()
             pg.dump(database, dump)
+            keep_newest(f"erp/{name.partition('-')[0]}-*.dump")
