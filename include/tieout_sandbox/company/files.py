@@ -11,10 +11,10 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,10 +22,19 @@ import zstandard
 
 from tieout_sandbox.company.catalogue import BY_ID
 from tieout_sandbox.company.days import local_date
-from tieout_sandbox.company.model import Company
+from tieout_sandbox.company.model import BankLine, Company, ProvisioningRow, UnreadableUsageRow, UsageEvent
 
-FEEDS = ("usage", "bank", "provisioning")
 Row = dict[str, Any]
+
+
+class Arrival(NamedTuple):
+    """A row of a feed, not rendered yet: most calls find its file already written."""
+
+    entity: str
+    at: datetime
+    part: str
+    record: Any
+    render: Callable[[Any], Row]
 
 
 def write_drop(company: Company, folder: Path, now: datetime) -> int:
@@ -34,68 +43,90 @@ def write_drop(company: Company, folder: Path, now: datetime) -> int:
     Calling it again with the same or a later instant changes nothing that is there. A file appears whole, before the
     manifest that lists it.
     """
-    written = 0
-    for feed, rows_of in (("usage", _usage), ("bank", _bank), ("provisioning", _provisioning)):
-        by_day: dict[date, dict[str, tuple[str, list[Row]]]] = {}
-        for entity, visible_at, kind, row in rows_of(company):
-            if visible_at <= now:
-                # a batch made after midnight belongs to the day that has just ended
-                day = local_date(BY_ID[entity].zone, visible_at - timedelta(hours=1))
-                name = f"part-{entity.lower()}-{kind}"
-                by_day.setdefault(day, {}).setdefault(name, (entity, []))[1].append(row)
-        for day, files in sorted(by_day.items()):
-            written += _write_day(folder / feed / f"dt={day}", feed, day, files)
-    return written
+    return sum(_write_feed(folder / feed, feed, arrivals(company), now) for feed, arrivals in _FEEDS.items())
 
 
-def _usage(company: Company) -> Iterable[tuple[str, datetime, str, Row]]:
+def _write_feed(folder: Path, feed: str, arrivals: Iterable[Arrival], now: datetime) -> int:
+    by_day: dict[date, dict[tuple[str, str], list[Arrival]]] = {}
+    days: dict[tuple[str, datetime], date] = {}
+    for arrival in arrivals:
+        if arrival.at > now:
+            continue
+        batch = (arrival.entity, arrival.at)
+        if batch not in days:
+            # a batch made after midnight belongs to the day that has just ended
+            days[batch] = local_date(BY_ID[arrival.entity].zone, arrival.at - timedelta(hours=1))
+        by_day.setdefault(days[batch], {}).setdefault((arrival.entity, arrival.part), []).append(arrival)
+    return sum(_write_day(folder / f"dt={day}", feed, day, files) for day, files in sorted(by_day.items()))
+
+
+def _usage(company: Company) -> Iterator[Arrival]:
     for event in company.usage_events:
-        row = {
-            "event_id": event.event_id,
-            "subscription_id": event.subscription_id,
-            "customer_id": event.customer_id,
-            "meter": event.meter,
-            "unit": event.unit,
-            "quantity": event.quantity,
-            "occurred_at": _iso(event.occurred_at),
-            "kind": event.kind,
-            "corrects_event_id": event.corrects_event_id,
-            "received_at": _iso(event.visible_at),
-        }
-        yield event.legal_entity_id, event.visible_at, "00000", row
+        yield Arrival(event.legal_entity_id, event.visible_at, "00000", event, _usage_row)
     for bad in company.unreadable_usage:
-        row = {**bad.fields, "received_at": _iso(bad.visible_at)}
-        yield bad.legal_entity_id, bad.visible_at, "00001-device", row
+        yield Arrival(bad.legal_entity_id, bad.visible_at, "00001-device", bad, _unreadable_row)
 
 
-def _bank(company: Company) -> Iterable[tuple[str, datetime, str, Row]]:
+def _bank(company: Company) -> Iterator[Arrival]:
     for line in company.bank_lines:
-        row = {
-            "id": line.id,
-            "legal_entity_id": line.legal_entity_id,
-            "account": line.account,
-            "booking_date": line.booking_date.isoformat(),
-            "value_date": line.value_date.isoformat(),
-            "amount": format(line.amount, "f"),
-            "currency": line.currency,
-            "reference": line.reference,
-        }
-        yield line.legal_entity_id, line.visible_at, "statement", row
+        yield Arrival(line.legal_entity_id, line.visible_at, "statement", line, _bank_row)
 
 
-def _provisioning(company: Company) -> Iterable[tuple[str, datetime, str, Row]]:
+def _provisioning(company: Company) -> Iterator[Arrival]:
     for given in company.provisioning:
-        row = {
-            "id": given.id,
-            "legal_entity_id": given.legal_entity_id,
-            "as_of": given.as_of.isoformat(),
-            "account_id": given.account_id,
-            "subscription_id": given.subscription_id,
-            "feature": given.feature,
-            "status": given.status,
-            "quantity": given.quantity,
-        }
-        yield given.legal_entity_id, given.visible_at, "snapshot", row
+        yield Arrival(given.legal_entity_id, given.visible_at, "snapshot", given, _provisioning_row)
+
+
+_FEEDS: dict[str, Callable[[Company], Iterator[Arrival]]] = {
+    "usage": _usage,
+    "bank": _bank,
+    "provisioning": _provisioning,
+}
+
+
+def _usage_row(event: UsageEvent) -> Row:
+    return {
+        "event_id": event.event_id,
+        "subscription_id": event.subscription_id,
+        "customer_id": event.customer_id,
+        "meter": event.meter,
+        "unit": event.unit,
+        "quantity": event.quantity,
+        "occurred_at": _iso(event.occurred_at),
+        "kind": event.kind,
+        "corrects_event_id": event.corrects_event_id,
+        "received_at": _iso(event.visible_at),
+    }
+
+
+def _unreadable_row(bad: UnreadableUsageRow) -> Row:
+    return {**bad.fields, "received_at": _iso(bad.visible_at)}
+
+
+def _bank_row(line: BankLine) -> Row:
+    return {
+        "id": line.id,
+        "legal_entity_id": line.legal_entity_id,
+        "account": line.account,
+        "booking_date": line.booking_date.isoformat(),
+        "value_date": line.value_date.isoformat(),
+        "amount": format(line.amount, "f"),
+        "currency": line.currency,
+        "reference": line.reference,
+    }
+
+
+def _provisioning_row(given: ProvisioningRow) -> Row:
+    return {
+        "id": given.id,
+        "legal_entity_id": given.legal_entity_id,
+        "as_of": given.as_of.isoformat(),
+        "account_id": given.account_id,
+        "subscription_id": given.subscription_id,
+        "feature": given.feature,
+        "status": given.status,
+        "quantity": given.quantity,
+    }
 
 
 def _iso(instant: datetime) -> str:
@@ -148,24 +179,25 @@ _FEED_FORMATS: dict[str, _Format] = {
 }
 
 
-def _format(feed: str, name: str, entity: str, day: date) -> _Format:
-    if name.endswith("-00000") and (feed, entity) in _FORMATS:
+def _format(feed: str, part: str, entity: str, day: date) -> _Format:
+    if part == "00000" and (feed, entity) in _FORMATS:
         return _FORMATS[feed, entity][day.toordinal() % 2]
     return _FEED_FORMATS[feed]
 
 
-def _write_day(folder: Path, feed: str, day: date, files: dict[str, tuple[str, list[Row]]]) -> int:
+def _write_day(folder: Path, feed: str, day: date, files: dict[tuple[str, str], list[Arrival]]) -> int:
     """Write the files of one arrival day that are missing, then the manifest."""
     manifest_path = folder / "_MANIFEST.json"
     listed: dict[str, Row] = {}
     if manifest_path.exists():
         listed = {entry["name"]: entry for entry in json.loads(manifest_path.read_text())["files"]}
     written = 0
-    for stem, (entity, rows) in sorted(files.items()):
-        suffix, encode = _format(feed, stem, entity, day)
-        name = stem + suffix
+    for (entity, part), arrivals in sorted(files.items()):
+        suffix, encode = _format(feed, part, entity, day)
+        name = f"part-{entity.lower()}-{part}{suffix}"
         if name in listed:
             continue
+        rows = [arrival.render(arrival.record) for arrival in arrivals]
         content = encode(rows)
         folder.mkdir(parents=True, exist_ok=True)
         _write(folder / name, content)

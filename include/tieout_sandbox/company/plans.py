@@ -283,7 +283,7 @@ PLANNED_CASES: tuple[PlannedCase, ...] = (
     PlannedCase("entitlement_without_line", 1, _ONE_LINE | {"start": 0}, (_d(2, 2),)),
 )  # fmt: skip
 
-GROWTH = Decimal("0.55")
+GROWTH = Decimal("0.3")
 """Planted cases per scale step beyond what scale 1 needs to have each kind at least once: about 0.5 % of records."""
 
 

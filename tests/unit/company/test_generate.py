@@ -15,6 +15,7 @@ import tieout_sandbox
 from tieout_sandbox.company import Company, generate
 from tieout_sandbox.company.catalogue import product_mapping
 from tieout_sandbox.company.identifiers import salesforce_id, stripe_id
+from tieout_sandbox.company.plans import planted_count
 
 MAPPING = Path(tieout_sandbox.__file__).parent / "config" / "mappings" / "products.csv"
 
@@ -43,7 +44,8 @@ def test_another_seed_gives_another_company(clean: Company) -> None:
 def test_scale_multiplies_customers_and_keeps_labels_rare(planted: Company) -> None:
     one, three = planted, generate(scale=3)
     assert 2 < len(three.invoices) / len(one.invoices) < 3.2
-    assert len(one.labels) < len(three.labels) < 3 * len(one.labels)
+    assert len(one.labels) <= len(three.labels) < 3 * len(one.labels)
+    assert (planted_count(2, 1), planted_count(2, 3), planted_count(2, 100)) == (2, 2, 60)
     kinds = {(x.definition_id, x.break_type) for x in one.labels}
     assert {(x.definition_id, x.break_type) for x in three.labels} == kinds
 
