@@ -33,4 +33,3 @@ def keep_newest(pattern: str, count: int = 6) -> None:
     by_age = sorted(cache_dir().glob(pattern), key=lambda path: path.stat().st_mtime, reverse=True)
     for outdated in by_age[count:]:
         outdated.unlink(missing_ok=True)
-        outdated.with_name(outdated.name + ".lock").unlink(missing_ok=True)
