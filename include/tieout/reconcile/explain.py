@@ -102,9 +102,12 @@ def _priced(definition: Definition) -> str:
 def _worded(definition: Definition) -> str:
     """Priced breaks with the words that sentences and actions are made of."""
     digits = "CASE WHEN left_currency IS NULL THEN right_digits ELSE left_digits END"
-    shown_parts = ", ".join(
-        f"CASE WHEN part_{p} <> 0 THEN {text(p.replace('_', ' ').replace('fx', 'exchange rate') + ' ')} || money(part_{p}, currency, {digits}) END"
-        for p in PARTS
+    named_parts = {p: p.replace("_", " ").replace("fx", "exchange rate") for p in PARTS}
+    listed_parts = ", ".join(f"{{'name': {text(n)}, 'amount': part_{p}}}" for p, n in named_parts.items())
+    # one formatting expression for all parts: each copy of it costs the engine planning time
+    shown_parts = (
+        f"array_to_string(list_transform(list_filter([{listed_parts}], lambda p: p.amount <> 0), "
+        f"lambda p: p.name || ' ' || money(p.amount, currency, {digits})), ', ')"
     )
     named = "CASE WHEN named = 'left' THEN {} ELSE {} END"
     left, right = definition.left, definition.right
@@ -119,7 +122,7 @@ def _worded(definition: Definition) -> str:
         ),
         "value": f"money(value, currency, {digits})",
         "difference": f"CASE WHEN difference <> 0 THEN money(abs(difference), currency, {digits}) END",
-        "parts": f"nullif(concat_ws(', ', {shown_parts}), '')",
+        "parts": f"nullif({shown_parts}, '')",
         "field": "replace(field, '_', ' ')",
         "reason": "coalesce(reason, 'no reference')",
         "rivals": "coalesce(rivals, CASE WHEN named = 'left' THEN r.ids ELSE l.ids END)",
