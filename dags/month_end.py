@@ -14,7 +14,7 @@ period. It reads the lake as the nights left it: run the month's last night firs
 """
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import Param, dag
+from airflow.sdk import Param, TriggerRule, dag
 
 from tieout.orchestration import tasks
 from tieout.orchestration.defaults import DEFAULT_ARGS, START, TAGS, scheduled
@@ -49,7 +49,7 @@ def month_end():
 
     planned >> due
     started >> posting >> ledger
-    [backlog, proof] >> EmptyOperator(task_id="complete")
+    [backlog, proof] >> EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
 
 
 month_end()

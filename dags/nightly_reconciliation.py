@@ -7,7 +7,8 @@ reads the general ledger, reconciles against it, proves the trial balance and wr
 
 **When.** Once the date is over in the zone of every entity, plus the lag in `entities.yaml`. By hand: *Trigger*,
 with the business date. Running a date again changes nothing that is already right: extracts that are complete are
-skipped, journals that are posted are not posted again.
+skipped, journals that are posted are not posted again. A *Backfill* of this workflow reports past dates from the
+lake and neither reads a vendor nor posts; the workflow `backfill` may post.
 
 **When it is red.**
 * `extract…`: the log names source, window and request. Clear the task once the vendor answers; nothing is lost.
@@ -23,7 +24,7 @@ skipped, journals that are posted are not posted again.
 """
 
 from airflow.providers.standard.operators.empty import EmptyOperator
-from airflow.sdk import Param, dag
+from airflow.sdk import Param, TriggerRule, dag
 
 from tieout.orchestration import tasks
 from tieout.orchestration.catalog import vendor_sources
@@ -71,7 +72,7 @@ def nightly_reconciliation():
     conformed >> gate >> usage >> [sources_reconciled, planned]
     [sources_reconciled, planned] >> due
     started >> posting >> ledger
-    [report, proof] >> EmptyOperator(task_id="complete")
+    [report, proof] >> EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
 
 
 nightly_reconciliation()

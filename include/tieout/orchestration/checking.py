@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import date
 
-from tieout.errors import (
-    DataError,
-)
-from tieout.orchestration.facts import (
-    Facts,
-)
+from tieout.errors import DataError
+from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
 
 LEDGER_SIDE = ("invoice_to_receivable", "journal_to_ledger")

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 
-from tieout.orchestration.facts import (
-    Facts,
-    kept_proof,
-)
+from tieout.orchestration.facts import Facts, kept_proof
 from tieout.orchestration.work import Work
 
 

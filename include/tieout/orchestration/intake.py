@@ -5,11 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from tieout.orchestration.calendars import business_date_complete_at
-from tieout.orchestration.facts import (
-    Facts,
-    conform_facts,
-    extract_facts,
-)
+from tieout.orchestration.facts import Facts, conform_facts, extract_facts
 from tieout.orchestration.work import Work
 
 

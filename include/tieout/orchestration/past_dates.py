@@ -7,13 +7,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from tieout.errors import (
-    ConfigError,
-)
+from tieout.errors import ConfigError
 from tieout.orchestration import checking, closing, planning
-from tieout.orchestration.facts import (
-    Facts,
-)
+from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
 
 log = logging.getLogger("tieout")

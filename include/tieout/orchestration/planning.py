@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date
 
-from tieout.orchestration.facts import (
-    Facts,
-)
+from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
 
 

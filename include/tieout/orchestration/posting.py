@@ -6,16 +6,8 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from tieout.errors import (
-    ErpUnavailable,
-    Rejected,
-    UnknownOutcome,
-)
-from tieout.orchestration.facts import (
-    Facts,
-    foreign_row,
-    proof_row,
-)
+from tieout.errors import ErpUnavailable, Rejected, UnknownOutcome
+from tieout.orchestration.facts import Facts, foreign_row, proof_row
 from tieout.orchestration.work import Work
 
 if TYPE_CHECKING:

@@ -6,17 +6,18 @@ from datetime import date, timedelta
 
 from tieout.orchestration import checking, closing, intake, planning, posting
 from tieout.orchestration.catalog import LEDGER_KIND
-from tieout.orchestration.facts import (
-    Facts,
-)
+from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
 
 
 def open_run(work: Work, run_id: str, kind: str, business_date: str) -> dict[str, str]:
-    """Record that a run starts; an empty business date means everything visible now."""
+    """Record that a run starts; an empty business date means everything visible now.
+
+    `kind`: nightly, micro_batch, or report for a run that computes a past date again from the lake.
+    """
     day = date.fromisoformat(business_date) if business_date else None
     work.store.start_run(run_id, kind, day)
-    return {"run_id": run_id, "business_date": business_date}
+    return {"run_id": run_id, "business_date": business_date, "kind": kind}
 
 
 def open_month(work: Work, run_id: str, first: str) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import PokeReturnValue, TriggerRule, get_current_context, task
+from airflow.sdk.exceptions import AirflowSkipException
 
 from tieout.orchestration import assets
 from tieout.orchestration.pools import ERP_POOL
@@ -22,6 +23,18 @@ def _work() -> Any:
     return Work.from_env(connect=airflow_connection)
 
 
+def _unless_report(run: dict[str, str]) -> None:
+    """Skip a task that would read or write the outside in a run that only reports a past date."""
+    if run.get("kind") == "report":
+        raise AirflowSkipException("this run reports from the lake: nothing is extracted, planned or posted")
+
+
+def _unless_cut_short(run: dict[str, str], reached: Any) -> None:
+    """Skip a task that runs whatever became of its neighbours, where the run did not get that far at all."""
+    if reached is None and run.get("kind") != "report":
+        raise AirflowSkipException("an earlier task failed: there is nothing whole to work on")
+
+
 def _run_id(context: Any) -> str:
     return f"{context['dag'].dag_id}.{context['dag_run'].run_id}"
 
@@ -34,7 +47,9 @@ def open_night() -> dict[str, str]:
 
     context = get_current_context()
     day = business_date(context["params"], context["dag_run"].data_interval_start)
-    return dict(steps.open_run(_work(), _run_id(context), "nightly", day.isoformat()))
+    # Airflow's own backfill of past dates reports from the lake; only the `backfill` workflow may post
+    kind = "report" if context["dag_run"].run_type == "backfill" else "nightly"
+    return dict(steps.open_run(_work(), _run_id(context), kind, day.isoformat()))
 
 
 @task
@@ -61,10 +76,11 @@ def extract(run: dict[str, str], source: str) -> dict[str, Any]:
     """Read one source up to the end of the business date and land it, or find that this was done already."""
     from tieout.orchestration import intake
 
+    _unless_report(run)
     return dict(intake.extract(_work(), run["run_id"], source, run["business_date"]))
 
 
-@task(outlets=[assets.CANONICAL])
+@task(outlets=[assets.CANONICAL], trigger_rule=TriggerRule.NONE_FAILED)
 def conform(run: dict[str, str], landed: list[dict[str, Any]]) -> dict[str, Any]:
     """Make canonical rows of everything landed; what cannot be one is quarantined with its reason."""
     from tieout.orchestration import intake
@@ -104,11 +120,14 @@ def reconcile_sources(run: dict[str, str]) -> dict[str, Any]:
     return dict(checking.reconcile_sources(_work(), run["run_id"], run["business_date"]))
 
 
-@task(outlets=[assets.BREAKS], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
-def reconcile_ledger(run: dict[str, str], posting: dict[str, Any], ledger: dict[str, Any] | None) -> dict[str, Any]:
+@task(outlets=[assets.BREAKS], trigger_rule=TriggerRule.ALL_DONE)
+def reconcile_ledger(
+    run: dict[str, str], posting: dict[str, Any] | None, ledger: dict[str, Any] | None
+) -> dict[str, Any]:
     """Run the reconciliations against the ledger; what needs a fresh read of it stays unproven without one."""
     from tieout.orchestration import checking
 
+    _unless_cut_short(run, posting)
     return dict(checking.reconcile_ledger(_work(), run["run_id"], run["business_date"], ledger_read=ledger is not None))
 
 
@@ -117,6 +136,7 @@ def plan_journals(run: dict[str, str]) -> dict[str, Any]:
     """Summarise accounting events into journals and check them, one batch per slot."""
     from tieout.orchestration import planning
 
+    _unless_report(run)
     return dict(planning.plan_journals(_work(), run["run_id"], run["business_date"]))
 
 
@@ -133,6 +153,7 @@ def resume_posting(run: dict[str, str]) -> list[dict[str, Any]]:
     """Which batches are due, each as the posting run to start."""
     from tieout.orchestration import posting
 
+    _unless_report(run)
     return list(posting.resume_posting(_work(), run["run_id"]))
 
 
@@ -151,6 +172,7 @@ def await_posting(run: dict[str, str], due: list[dict[str, Any]]) -> PokeReturnV
     """Wait until every posting run has ended, well or not: batches the ERP did not take wait for the next night."""
     from tieout.orchestration import posting
 
+    _unless_report(run)
     run_ids = [one["trigger_run_id"] for one in due]
     ended = not run_ids or len(run_ids) <= get_current_context()["ti"].get_dr_count(
         dag_id=POSTING_DAG, run_ids=run_ids, states=["success", "failed"]
@@ -167,6 +189,7 @@ def read_ledger(run: dict[str, str]) -> dict[str, Any]:
     """Read the ERP's general ledger back into the lake."""
     from tieout.orchestration import intake
 
+    _unless_report(run)
     return dict(intake.read_ledger(_work(), run["run_id"], run["business_date"]))
 
 
@@ -175,22 +198,25 @@ def prove(run: dict[str, str], ledger: dict[str, Any]) -> dict[str, Any]:
     """Opening balance + our journals + foreign entries = trial balance, per entity and account."""
     from tieout.orchestration import posting
 
+    _unless_report(run)
     return dict(posting.prove(_work(), run["run_id"], run["business_date"]))
 
 
-@task(outlets=[assets.REPORT], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
+@task(outlets=[assets.REPORT], trigger_rule=TriggerRule.ALL_DONE)
 def report(run: dict[str, str], ledger: dict[str, Any] | None, proof: dict[str, Any] | None) -> dict[str, Any]:
     """Write result tables, HTML and workbook of the business date, and close the run's record."""
     from tieout.orchestration import closing
 
+    _unless_cut_short(run, ledger)
     return dict(closing.report(_work(), run["run_id"], run["business_date"]))
 
 
-@task(outlets=[assets.BACKLOG], trigger_rule=TriggerRule.ALL_DONE_MIN_ONE_SUCCESS)
-def close_backlog(run: dict[str, str], posting: dict[str, Any], proof: dict[str, Any] | None) -> dict[str, Any]:
+@task(outlets=[assets.BACKLOG], trigger_rule=TriggerRule.ALL_DONE)
+def close_backlog(run: dict[str, str], posting: dict[str, Any] | None, proof: dict[str, Any] | None) -> dict[str, Any]:
     """List what stands between the month and its close."""
     from tieout.orchestration import closing
 
+    _unless_cut_short(run, posting)
     return dict(closing.close_backlog(_work(), run["run_id"], run["business_date"]))
 
 

@@ -35,7 +35,7 @@ class Work:
 
     @classmethod
     def from_env(cls, connect: Connect = Connection.from_env) -> Work:
-        """The steps over this process's settings. Raises ConfigError if the store was never upgraded."""
+        """Over this process's settings. Raises ConfigError if the store was never upgraded."""
         made = cls(Settings.from_env(), connect)
         if not made.store.ready():
             raise ConfigError("the store has no tables yet", remedy="run `tieout store upgrade`")
@@ -98,6 +98,7 @@ class Work:
 
     @cached_property
     def ledger_source(self) -> SourceConfig:
+        """The source that reads the ERP's ledger back; its connection is the one that posts."""
         return next(source for source in self.sources.values() if source.kind == LEDGER_KIND)
 
     @contextmanager
@@ -116,4 +117,5 @@ class Work:
             self.store.add_facts(run_id, {"unproven": [*kept, sentence]})
 
     def chosen(self, ids: Sequence[str]) -> list[LegalEntity]:
+        """These entities, or all where none is named. Raises ConfigError for an unknown one."""
         return [self.entities[one] for one in ids] if ids else list(self.entities.entities)
