@@ -305,9 +305,10 @@ class ExtractWriter:
         control = control_total or ControlTotal("no independent figure")
         if control.claimed and not control.proven and not control.approximate:
             raise IncompleteExtract(
-                f"control total differs: {control.how}",
+                "what was read is not what the vendor's own figure says",
                 source=f"{self.source}/{self.object}",
-                window=f"{_text(self.window_lo)} to {_text(self.window_hi)}",
+                window=f"{_text(self.window_lo) or 'the beginning'} to {_text(self.window_hi) or 'now'}",
+                request=control.how,
                 expected=dict(control.claimed),
                 got=dict(control.counted),
                 remedy="the extract was not kept; run again, and look at the vendor's side if it differs again",

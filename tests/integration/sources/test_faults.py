@@ -131,6 +131,22 @@ def test_a_commit_whose_watermark_was_not_moved_is_adopted(home, vendors, clean,
     assert home.pages("salesforce")[0] == clean.pages("salesforce")[0]
 
 
+@pytest.mark.parametrize("kind", PLACES)
+def test_no_credential_is_left_behind(home, vendors, kind, caplog):
+    path, name = PLACES[kind]
+    vendors.fault(kind="server_error", path=path, status=503, count=2)
+    caplog.set_level("DEBUG")
+    refs = home.catch_up(kind, objects=(name,))
+    texts = [caplog.text, repr(vendors.connection(kind)), *map(str, refs)]
+    for ref in refs:
+        for file in ref.files():
+            table = pq.read_table(file)
+            texts += [str(table.schema.metadata), *table["record"].to_pylist()]
+    texts += [p.read_bytes().decode("latin-1") for p in home.path.rglob("*") if p.is_file()]
+    connection = vendors.connection(kind)
+    assert not any(connection.password in text for text in texts)
+
+
 CHILD = """
 import sys
 from pathlib import Path

@@ -18,7 +18,7 @@ from tieout.sources.config import SourceConfig
 from tieout.store import Store
 
 BASE = "https://api.stripe.example"
-DAY = 86400
+KEY = "rk_test_0123456789abcdef"
 
 
 class Stripe:
@@ -29,6 +29,7 @@ class Stripe:
         self.lists = {"events": []}
         self.asked, self.down = [], False
         mock.add_callback(responses.GET, re.compile(BASE), self.answer)
+        mock.post(f"{BASE}/v1/reporting/report_runs", status=403, json={"error": {"message": f"{KEY} may not"}})
 
     def answer(self, request):
         self.asked.append(request.url)
@@ -75,7 +76,7 @@ class Stripe:
 
 @pytest.fixture
 def stripe():
-    with responses.RequestsMock() as mock:
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
         yield Stripe(mock)
 
 
@@ -92,7 +93,7 @@ def read(tmp_path):
         source = SourceConfig(
             name="stripe_us", kind="stripe", connection="c", objects=objects, contract=str(contract), **more
         )
-        connection = Connection("c", BASE, None, "sk_test_x")
+        connection = Connection("c", BASE, None, KEY)
         done = catch_up(source, connection, landing=landing, store=store, clock=Clock(sleep=lambda _: None))
         return {ref.object: ref for ref in done}
 
@@ -191,6 +192,21 @@ def test_no_report_means_unproven_and_says_why(stripe, read):
     stripe.lists["balance_transactions"] = []
     ref = read("balance_transactions")["balance_transactions"]
     assert (ref.control.proven, ref.control.how) == (False, "no whole UTC day in the window for a balance report")
+
+
+def test_a_key_that_may_not_ask_for_reports_leaves_the_extract_unproven(stripe, read):
+    money = {
+        "amount": 100,
+        "fee": 3,
+        "net": 97,
+        "currency": "usd",
+        "status": "available",
+        "reporting_category": "charge",
+    }
+    stripe.lists["balance_transactions"] = [{"id": "txn_1", "created": 1_700_000_000, **money}]
+    ref = read("balance_transactions")["balance_transactions"]
+    assert (ref.records, ref.control.proven) == (1, False)
+    assert ref.control.how.startswith("no balance report: the vendor refused: HTTP 403 *** may not")
 
 
 def test_an_unreachable_account_is_never_zero_rows(stripe, read):
