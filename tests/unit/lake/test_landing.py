@@ -130,3 +130,20 @@ def test_numbers_with_a_fraction_parse_to_their_digits():
 def test_an_empty_extract_has_no_files(landing):
     ref = opened(landing).commit()
     assert (ref.files(), ref.records) == ([], 0)
+
+
+def test_an_object_store_holds_extracts_as_a_folder_does():
+    landing = Landing("memory://tieout-landing/raw")
+    killed = opened(landing)
+    page(killed, [{"id": "a"}])
+    landing.sweep("stripe_us", "invoices", after=0)
+    writer = opened(landing)
+    page(writer, [{"id": "b"}])
+    mark = writer.mark()
+    page(writer, [{"id": "c"}])
+    writer.rewind(mark)
+    ref = writer.commit()
+    assert landing.extracts("stripe_us") == [ref]
+    assert landing.extracts("stripe_us", after=1) == []
+    assert landing.record(f"stripe_us/invoices/{ref.extract_id}/1#0") == '{"id":"b"}'
+    assert ref.files() == [f"memory://tieout-landing/raw/stripe_us/invoices/{ref.extract_id}/page-00001.parquet"]
