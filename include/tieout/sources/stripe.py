@@ -37,6 +37,7 @@ log = logging.getLogger("tieout.sources")
 
 EVENTS_KEPT = timedelta(days=29)  # Stripe says 30; a day's margin, because a feed cut at its end looks whole
 BATCH = 100  # re-read objects per landed page
+LOOK_BACK = 100  # extracts of the feed searched for events already acted on
 POLLS = 60
 
 _COLLECTIONS = {
@@ -166,8 +167,9 @@ class _Account:
 
     def _changes_of(self, name: str, mark: Mark) -> dict[str, Change]:
         """The newest event of each object of one collection that its last extract has not seen, by object id."""
-        extracts = self.run.landing.extracts(self.source.name, "events")
         consumed = int(mark.feed.get("events", 0))
+        # an event whose first extract is further back than this would only have its object read once more
+        extracts = self.run.landing.extracts(self.source.name, "events", after=max(0, consumed - LOOK_BACK))
         new = [e for e in extracts if e.sequence > consumed]
         since = min((e.window_lo for e in new if e.window_lo), default=None)
         seen = {
