@@ -15,6 +15,7 @@ os.environ.update(
     AIRFLOW__CORE__PLUGINS_FOLDER=str(ROOT / "plugins"),
     AIRFLOW__DATABASE__SQL_ALCHEMY_CONN=f"sqlite:///{_HOME / 'airflow.db'}",
     AIRFLOW__LOGGING__LOGGING_LEVEL="WARNING",
+    TIEOUT_RETRY_SECONDS="0",
     TIEOUT_CONFIG=str(ROOT / "include" / "tieout_sandbox" / "config"),
 )
 sys.path.insert(0, str(ROOT / "plugins"))
