@@ -26,7 +26,7 @@ HEAVY = (
     "tieout_sandbox",
 )
 
-# What a component does with the folders: plugins as top-level modules, then every DAG file; airflow's own imports apart.
+# What a component does: plugins as top-level modules, then every DAG file; airflow's own imports apart.
 LOAD_ALL = """
 import importlib.util, json, sys, time
 sys.path.insert(0, sys.argv[1] + "/plugins")
@@ -112,7 +112,20 @@ def test_whatever_touches_the_erp_waits_for_its_pool(dagbag):
 def test_the_graph_of_the_night_reads_like_the_night(dagbag):
     night = dagbag.dags["nightly_reconciliation"]
     order = [t.task_id for t in night.topological_sort() if not t.task_id.startswith("extract_")]
-    expected = ["open_night", "conform", "quality_gate", "aggregate_usage", "plan_journals", "resume_posting", "start_posting", "await_posting", "read_ledger", "prove", "report", "complete"]
+    expected = [
+        "open_night",
+        "conform",
+        "quality_gate",
+        "aggregate_usage",
+        "plan_journals",
+        "resume_posting",
+        "start_posting",
+        "await_posting",
+        "read_ledger",
+        "prove",
+        "report",
+        "complete",
+    ]
     assert [t for t in order if t in expected] == expected
 
 
