@@ -44,3 +44,10 @@ def json_schema() -> dict[str, Any]:
         **Definition.model_json_schema(),
         "title": "Tieout reconciliation",
     }
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    sys.stdout.write(json.dumps(json_schema(), indent=2) + "\n")

@@ -1,0 +1,87 @@
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from tieout.errors import DefinitionError
+from tieout.reconcile import Definition, json_schema, load_definition
+from tieout.settings import SHIPPED_CONFIG
+
+FOLDER = SHIPPED_CONFIG / "reconciliations"
+GOOD = """\
+id: sample
+title: Sample
+left: {name: billing, currency: currency, amount: amount, date: day, id: [number]}
+right: {name: the ledger, currency: currency, amount: amount, date: day, id: [number]}
+passes:
+  - name: by_number
+    by: [number]
+compare:
+  - {name: amount, kind: amount, left: amount, right: amount}
+owners: {default: finance}
+"""
+
+
+def test_the_published_schema_is_the_definitions_own():
+    assert json.loads((FOLDER / "definition.schema.json").read_text()) == json_schema(), "run `make docs`"
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_definitions_fit_the_published_schema(path):
+    Draft202012Validator(json_schema()).validate(yaml.safe_load(path.read_text()))
+    assert load_definition(path).id == path.stem
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "told"),
+    [
+        (("    by: [number]", "    by: [number]\n    cardinality: N:N"), 8, "N:N is not supported yet"),
+        (("kind: amount", "kind: money"), 9, "'amount', 'number', 'date', 'status' or 'text'"),
+        (("title: Sample", "titel: Sample"), 2, "Extra inputs are not permitted"),
+        (("currency: currency, amount: amount, date: day, id: [number]}\nright", "amount: amount, id: [number]}\nright"), 3,
+         "an amount needs the column of its currency"),
+        (("owners: {default: finance}", "owners: {amount: finance}"), 10, "name a `default` owner"),
+        (("owners: {default: finance}", "sentences: {amount: 'off by {diff}'}"), 10, "uses {diff}"),
+        (("left: amount, right: amount}", "left: amount, right: amount, tolerance: {minor_units: -1}}"), 9, "negative"),
+        (("owners: {default: finance}", "lags: [{type: amount, days: 1}]"), 10, "missing_left"),
+        (("    by: [number]", "    by: [{left: a, right: b, normalise: [{extract: '('}]}]"), 7, "regular expression"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)  # fmt: skip
+def test_a_mistake_is_told_by_line(tmp_path, change, line, told):
+    path = tmp_path / "sample.yaml"
+    path.write_text(GOOD.replace(*change))
+    with pytest.raises(DefinitionError) as error:
+        load_definition(path)
+    assert f"line {line}" in str(error.value)
+    assert told in str(error.value)
+    assert "remedy" in str(error.value)
+
+
+def test_broken_yaml_and_a_missing_file_are_told(tmp_path):
+    path = tmp_path / "sample.yaml"
+    path.write_text("id: [")
+    with pytest.raises(DefinitionError, match=r"sample.yaml:\d"):
+        load_definition(path)
+    with pytest.raises(DefinitionError, match="absent.yaml"):
+        load_definition(tmp_path / "absent.yaml")
+
+
+def test_the_version_follows_the_content(tmp_path):
+    path: Path = tmp_path / "sample.yaml"
+    path.write_text(GOOD)
+    one = load_definition(path)
+    path.write_text("# a comment\n" + GOOD)
+    assert load_definition(path).content_hash == one.content_hash
+    assert load_definition(yaml.safe_load(GOOD)).content_hash == one.content_hash
+    path.write_text(GOOD.replace("default: finance", "default: treasury"))
+    assert load_definition(path).content_hash != one.content_hash
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.yaml")), ids=lambda p: p.stem)
+def test_mirroring_twice_gives_the_same_definition(path):
+    definition = load_definition(path)
+    assert definition.mirrored() != definition
+    assert definition.mirrored().mirrored().content_hash == definition.content_hash
+    assert isinstance(definition, Definition)

@@ -1,0 +1,306 @@
+from datetime import date
+from decimal import Decimal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tieout.errors import DataError, DefinitionError
+from tieout.lake.engine import engine
+from tieout.reconcile import reconcile, result_schema
+
+DAY = date(2026, 3, 20)
+SHAPE = {
+    "legal_entity_id": pa.string(), "number": pa.string(), "customer": pa.string(), "currency": pa.string(),
+    "amount": pa.decimal128(18, 3), "tax": pa.decimal128(18, 3), "day": pa.date32(), "status": pa.string(), "gap": pa.string(),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def session():
+    with engine() as one:
+        yield one
+
+
+def rows(*given):
+    defaults = {"legal_entity_id": "US", "customer": "Acme", "currency": "EUR", "amount": "10", "tax": "0", "day": DAY,
+                "status": "open", "gap": None}  # fmt: skip
+    full = [defaults | ({"number": g} if isinstance(g, str) else g) for g in given]
+    for row in full:
+        row["amount"], row["tax"] = Decimal(str(row["amount"])), Decimal(str(row["tax"]))
+    return pa.table({c: pa.array([r.get(c) for r in full], kind) for c, kind in SHAPE.items()})
+
+
+def definition(**changes):
+    side = {"currency": "currency", "amount": "amount", "date": "day", "id": ["number"], "label": "customer"}
+    return {
+        "id": "sample",
+        "title": "Sample",
+        "left": {"name": "billing", "record": "invoice"} | side,
+        "right": {"name": "the ledger", "record": "receivable"} | side,
+        "passes": [{"name": "by_number", "by": ["number"]}],
+        "compare": [{"name": "amount", "kind": "amount", "left": "amount", "right": "amount"}],
+    } | changes
+
+
+def types(result):
+    return {b["break_key"]: b["break_type"] for b in result.breaks.to_pylist()}
+
+
+def only(result):
+    (found,) = result.breaks.to_pylist()
+    return found
+
+
+def test_keys_that_differ_by_case_space_and_zeros_match_after_normalising(session):
+    by = [{"left": "number", "right": "number", "normalise": ["collapse_spaces", "upper", "strip_leading_zeros"]}]
+    rules = definition(passes=[{"name": "p", "by": by}])
+    result = reconcile(rules, rows("00inv  7", "  x"), rows("INV 7", "X "), engine=session)
+    assert {m["match_key"] for m in result.matches.to_pylist()} == {"INV 7", "X"}
+    assert result.summary.breaks == 0
+
+
+def test_a_reference_is_extracted_by_pattern(session):
+    by = [{"left": "number", "right": "number", "normalise": [{"extract": "INV-([0-9]+)"}]}]
+    result = reconcile(
+        definition(passes=[{"name": "p", "by": by}]), rows("INV-12"), rows("payment for INV-12, thanks"), engine=session
+    )
+    assert result.matches.to_pylist()[0]["match_key"] == "12"
+
+
+def test_null_keys_never_match(session):
+    result = reconcile(definition(), rows({"number": None}), rows({"number": None}), engine=session)
+    assert sorted(b["break_type"] for b in result.breaks.to_pylist()) == ["missing_left", "missing_right"]
+    assert [b["ordinal"] for b in result.breaks.to_pylist()] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "left", "right", "currency", "agrees"),
+    [
+        ({"minor_units": 1}, "10.00", "10.01", "EUR", True),
+        ({"minor_units": 1}, "10.00", "10.02", "EUR", False),
+        ({"minor_units": 1}, "10", "11", "JPY", True),
+        ({"minor_units": 1}, "10.000", "10.001", "KWD", True),
+        ({"minor_units": 1}, "10.000", "10.002", "KWD", False),
+        ({"minor_units": {"default": 1, "JPY": 0}}, "10", "11", "JPY", False),
+        ({"percent": "1"}, "100.00", "101.00", "EUR", True),
+        ({"percent": "1"}, "100.00", "101.02", "EUR", False),
+        ({"percent": "1"}, "-100.00", "-101.00", "EUR", True),
+        ({"minor_units": 1, "percent": "1"}, "100.00", "100.50", "EUR", True),
+        ({"minor_units": 1, "percent": "1", "combine": "lesser"}, "100.00", "100.50", "EUR", False),
+        ({"minor_units": 5, "direction": "left_higher"}, "10.02", "10.00", "EUR", True),
+        ({"minor_units": 5, "direction": "left_higher"}, "10.00", "10.02", "EUR", False),
+    ],
+)
+def test_tolerance(session, tolerance, left, right, currency, agrees):
+    compare = [{"name": "amount", "kind": "amount", "left": "amount", "right": "amount", "tolerance": tolerance}]
+    sides = [rows({"number": "a", "amount": a, "currency": currency}) for a in (left, right)]
+    result = reconcile(definition(compare=compare), *sides, engine=session)
+    assert result.summary.matched == int(agrees)
+    if agrees:
+        assert result.matches.to_pylist()[0]["tolerated"].startswith("amount differs by ")
+
+
+def test_a_surplus_row_never_takes_a_partner(session):
+    result = reconcile(definition(), rows("a", "b"), rows("a", "a", "b"), engine=session)
+    found = only(result)
+    assert (found["break_type"], found["left_rows"], found["right_rows"]) == ("duplicate", 1, 2)
+    assert (found["left_amount"], found["right_amount"], found["difference"]) == (10, 20, -10)
+    assert result.summary.matched == 1
+
+
+@pytest.mark.parametrize(
+    ("payments", "expected"),
+    [
+        (["40", "60"], None),
+        (["50", "50"], None),
+        (["100", "100"], "duplicate"),
+        (["100", "60"], "amount"),
+        (["40"], "amount"),
+        (["30", "40", "60", "30"], "amount"),
+        (["100", "100", "100"], "duplicate"),
+        (["40", "60", "60"], "duplicate"),
+    ],
+    ids=str,
+)
+def test_one_invoice_and_many_payments(session, payments, expected):
+    rules = definition(passes=[{"name": "p", "by": ["number"], "cardinality": "1:N", "shortfall": "partial_payment"}])
+    result = reconcile(
+        rules, rows({"number": "a", "amount": 100}), rows(*({"number": "a", "amount": p} for p in payments)), engine=session
+    )
+    assert types(result).get("a") == expected
+    if payments == ["40"]:
+        found = only(result)
+        assert (found["difference"], found["part_partial_payment"], found["part_unexplained"]) == (60, 60, 0)
+        assert "(partial payment 60.00 EUR)" in found["sentence"]
+
+
+def test_mixed_currencies_in_a_group_are_never_summed(session):
+    rules = definition(passes=[{"name": "p", "by": ["number"], "cardinality": "1:N"}])
+    right = rows({"number": "a", "amount": 5}, {"number": "a", "amount": 5, "currency": "USD"})
+    assert types(reconcile(rules, rows("a"), right, engine=session)) == {"a": "currency"}
+
+
+def test_a_tax_difference_is_told_from_rounding(session):
+    compare = [
+        {"name": "amount", "kind": "amount", "left": "amount", "right": "amount"},
+        {"name": "tax", "kind": "amount", "left": "tax", "right": "tax", "part": "tax"},
+    ]
+    result = reconcile(
+        definition(compare=compare),
+        rows({"number": "a", "amount": "119.01", "tax": 19}, {"number": "b", "tax": 2}),
+        rows({"number": "a", "amount": 116, "tax": 16}, {"number": "b", "tax": 1}),
+        engine=session,
+    )
+    a, b = result.breaks.to_pylist()
+    assert (a["difference"], a["part_tax"], a["part_rounding"]) == (Decimal("3.01"), 3, Decimal("0.01"))
+    assert (b["break_type"], b["field"], b["difference"], b["part_tax"]) == ("amount", "tax", 1, 1)
+
+
+def test_each_break_names_owner_action_and_materiality(session):
+    rules = definition(
+        owners={"default": "finance", "amount": "billing"}, actions={"amount": "Ask about {key}."}, materiality={"EUR": 5}
+    )
+    result = reconcile(rules, rows({"number": "a", "amount": "12"}, "b"), rows("a"), engine=session)
+    a, b = result.breaks.to_pylist()
+    assert (a["owner"], a["next_action"], a["is_material"], a["value"]) == ("billing", "Ask about a.", False, 2)
+    assert (b["owner"], b["is_material"], b["value"], b["economic_date"]) == ("finance", True, 10, DAY)
+
+
+def test_a_value_map_brings_states_to_one_vocabulary(session):
+    compare = [{"name": "status", "kind": "status", "left": "status", "right": "status", "right_values": {"past_due": "open"}}]
+    right = rows({"number": "a", "status": "past_due"}, {"number": "b", "status": "void"})
+    result = reconcile(definition(compare=compare), rows("a", "b"), right, engine=session)
+    assert types(result) == {"b": "status"}
+    assert only(result)["sentence"] == "Invoice b of Acme over 10.00 EUR: status is open in billing but void in the ledger."
+
+
+def test_evidence_explains_what_is_missing_or_stops_a_match(session):
+    left = definition()["left"] | {"evidence": [{"type": "mapping", "column": "gap"}]}
+    right = definition()["right"] | {"evidence": [{"type": "orphan", "column": "gap", "applies": "always"}]}
+    result = reconcile(
+        definition(left=left, right=right),
+        rows({"number": "a", "gap": "no product"}, {"number": "b", "gap": "no product"}, "c"),
+        rows("b", {"number": "c", "gap": "no customer"}),
+        engine=session,
+    )
+    assert types(result) == {"a": "mapping", "c": "orphan"}
+
+
+def test_excluded_rows_are_counted_with_their_reason(session):
+    left = definition()["left"] | {
+        "filter": "customer <> 'Test'",
+        "exclude": [
+            {"when": "status = 'void'", "reason": "voided"},
+            {"when": "amount = 0", "reason": "nothing to do", "applies": "unmatched"},
+        ],
+    }
+    result = reconcile(
+        definition(left=left, completeness="left"),
+        rows({"number": "a", "status": "void"}, {"number": "b", "amount": 0}, {"number": "c", "customer": "Test"}, "d"),
+        rows("a", "d"),
+        engine=session,
+    )
+    reasons = {(t["detail"], t["left_rows"], t["right_rows"]) for t in result.totals.to_pylist() if t["outcome"] == "excluded"}
+    assert reasons == {
+        ("voided", 1, 0), ("nothing to do", 1, 0), ("outside the filter", 1, 0), ("no counterpart required", 0, 1),
+    }  # fmt: skip
+    assert result.summary.breaks == 0
+    assert result.summary.matched == 1
+
+
+@pytest.mark.parametrize(("age", "expected"), [(1, "timing"), (2, "missing_right"), (3, "missing_right")])
+def test_a_lag_ends_on_its_day(session, age, expected):
+    rules = definition(lags=[{"type": "missing_right", "days": 2}])
+    as_of = date(2026, 3, 20 + age)
+    assert types(reconcile(rules, rows("a"), rows(), engine=session, as_of=as_of)) == {"a": expected}
+
+
+@pytest.mark.parametrize(
+    ("day", "window", "expected"),
+    [
+        (date(2026, 3, 31), None, None),
+        (date(2026, 4, 1), None, "cut_off"),
+        (date(2026, 3, 22), {"latest": 2}, None),
+        (date(2026, 3, 23), {"latest": 2}, "timing"),
+        (date(2026, 3, 19), {"latest": 2}, "timing"),
+        (date(2026, 4, 1), {"latest": 30}, "cut_off"),
+    ],
+)
+def test_dates_are_compared_by_window_and_period(session, day, window, expected):
+    compare = [{"name": "day", "kind": "date", "left": "day", "right": "day", "window": window}]
+    result = reconcile(definition(compare=compare), rows("a"), rows({"number": "a", "day": day}), engine=session)
+    assert types(result).get("a") == expected
+
+
+def test_entities_never_match_each_other(session):
+    result = reconcile(definition(), rows("a"), rows({"number": "a", "legal_entity_id": "DE"}), engine=session)
+    assert {(b["legal_entity_id"], b["break_type"]) for b in result.breaks.to_pylist()} == {
+        ("US", "missing_right"), ("DE", "missing_left"),
+    }  # fmt: skip
+
+
+def test_a_search_beyond_its_ceiling_is_refused(session):
+    passes = [{"name": "wide", "method": "search", "by": ["customer"], "amount": {"left": "amount", "right": "amount"},
+               "window": {"earliest": -9, "latest": 9}}]  # fmt: skip
+    many = rows(*(str(n) for n in range(40)))
+    with pytest.raises(DefinitionError, match=r"pass wide .* got: 1,600"):
+        reconcile(definition(passes=passes, max_candidates=1000), many, many, engine=session)
+
+
+@pytest.mark.parametrize(("left", "right"), [((), ()), (("a",), ()), ((), ("a",))], ids=["both", "right", "left"])
+def test_empty_sides(session, left, right):
+    result = reconcile(definition(), rows(*left), rows(*right), engine=session)
+    assert result.summary.breaks == len(left) + len(right)
+    assert result.breaks.schema == result_schema("breaks")
+
+
+def test_a_missing_column_and_a_float_are_refused(session):
+    with pytest.raises(DataError, match="no column amount"):
+        reconcile(definition(), rows("a").drop_columns(["amount"]), rows("a"), engine=session)
+    floats = rows("a").set_column(4, "amount", pa.array([1.5]))
+    with pytest.raises(DataError, match="never a float"):
+        reconcile(definition(), floats, rows("a"), engine=session)
+    texts = rows("a").set_column(6, "day", pa.array(["2026-03-20"]))
+    with pytest.raises(DataError, match="is no date"):
+        reconcile(definition(), texts, rows("a"), engine=session)
+
+
+def test_a_condition_that_is_not_understood_is_told(session):
+    left = definition()["left"] | {"filter": "nonsense = 1"}
+    with pytest.raises(DefinitionError, match="nonsense"):
+        reconcile(definition(left=left), rows("a"), rows("a"), engine=session)
+
+
+def test_paths_in_and_out(tmp_path):
+    for name, table in (("l", rows("a", "b")), ("r", rows("a"))):
+        pq.write_table(table, tmp_path / f"{name}.parquet")
+    result = reconcile(definition(), tmp_path / "l.parquet", [tmp_path / "r.parquet"], out=tmp_path / "out")
+    assert pq.read_table(result.breaks).num_rows == 1
+    assert pq.read_table(result.matches).num_rows == 1
+    assert (tmp_path / "out" / "summary.json").read_text().startswith('{"as_of":null')
+
+
+def test_differing_lists_only_matches_that_needed_a_tolerance(session):
+    compare = [{"name": "amount", "kind": "amount", "left": "amount", "right": "amount", "tolerance": {"minor_units": 1}}]
+    left, right = rows("a", "b"), rows("a", {"number": "b", "amount": "10.01"})
+    result = reconcile(definition(compare=compare), left, right, engine=session, matches="differing")
+    assert [m["match_key"] for m in result.matches.to_pylist()] == ["b"]
+    assert result.summary.matched == 2
+
+
+def test_explain_prints_the_statements(session, capsys):
+    reconcile(definition(), rows("a"), rows("a"), engine=session, explain=True)
+    printed = capsys.readouterr().out
+    assert "-- joined_1\n" in printed
+    assert "CREATE TEMP TABLE" in printed
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "shown"),
+    [("1234567.005", "EUR", "1,234,567.01 EUR"), ("-0.5", "EUR", "-0.50 EUR"), ("1234", "JPY", "1,234 JPY"),
+     ("12.345", "KWD", "12.345 KWD"), ("0", "EUR", "0.00 EUR"), ("999", "EUR", "999.00 EUR")],
+)  # fmt: skip
+def test_money_is_written_as_people_write_it(session, amount, currency, shown):
+    rules = definition(sentences={"missing_right": "{amount}"})
+    result = reconcile(rules, rows({"number": "a", "amount": amount, "currency": currency}), rows(), engine=session)
+    assert only(result)["sentence"] == shown
