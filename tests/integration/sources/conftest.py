@@ -35,6 +35,7 @@ class Vendors:
     base: str
     secrets: dict[str, Any]
     accounts: list[str]
+    db: str = ""
     nights: tuple[str, ...] = NIGHTS
 
     def control(self, method: str, path: str, body: Any = None) -> Any:
@@ -120,7 +121,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendors]:
     secrets = load_or_create(secrets_file, accounts)
     process = start(db, secrets_file, now=NIGHTS[0])
     try:
-        yield Vendors(process.base_url, secrets, accounts)
+        yield Vendors(process.base_url, secrets, accounts, str(db))
     finally:
         stop(process.pid)
 

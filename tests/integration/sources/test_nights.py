@@ -2,11 +2,13 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from tieout.errors import IncompleteExtract, RateLimited, Unavailable
 from tieout.sources import catch_up, read_until
+from tieout_sandbox.simulators.documents import Document, DocumentStore
 
 pytestmark = pytest.mark.server
 KINDS = ["stripe", "salesforce", "zendesk"]
@@ -52,6 +54,42 @@ def test_windows_follow_the_vendors_clock_and_overlap(home, vendors):
     (ref,) = home.catch_up("salesforce", objects=("Account",))
     assert ref.window_lo == datetime(2026, 3, 30, 8, 20, tzinfo=UTC)
     assert ref.window_hi == datetime(2026, 3, 31, 8, 50, tzinfo=UTC)
+
+
+def test_events_that_show_late_are_caught_by_the_overlap(another, vendors):
+    homes = {"with": another("with"), "without": another("without")}
+    overlap = {"with": {}, "without": {"overlap": "0s"}}
+    for minute in range(0, 390, 30):
+        vendors.at(f"2026-03-30T{8 + minute // 60:02}:{minute % 60:02}:00Z")
+        for name, home in homes.items():
+            home.catch_up("stripe", objects=("invoices",), **overlap[name])
+    fresh = another("fresh")
+    fresh.catch_up("stripe", objects=("invoices",))
+    assert homes["with"].content("stripe") == fresh.content("stripe")
+    expected = events(fresh)
+    assert events(homes["with"]) == expected
+    assert events(homes["without"]) < expected
+
+
+def events(home):
+    """Ids of the day's landed events."""
+    day = int(datetime(2026, 3, 30, tzinfo=UTC).timestamp())
+    landed = (record for ref in home.landing.extracts("stripe", "events") for record in home.records(ref))
+    return {record["id"] for record in landed if record["created"] >= day}
+
+
+@pytest.mark.parametrize(("overlap", "caught"), [("30m", True), ("0s", False)])
+def test_a_row_committed_late_is_caught_by_the_overlap(home, vendors, overlap, caught):
+    stamp = int(datetime(2026, 5, 10, 8, 45, tzinfo=UTC).timestamp())
+    store = DocumentStore.open(Path(vendors.db))
+    late = {"Name": "Late", "CreatedDate": "2026-05-10T08:45:00.000+0000"}
+    account = f"001LATE{'YES' if caught else 'NOT'}00000AAA"
+    store.put(Document("salesforce", "org", "Account", account, stamp, stamp + 900, 1, late))
+    store.close()
+    for now in ("2026-05-10T08:58:00Z", "2026-05-10T09:15:00Z"):
+        vendors.at(now)
+        home.catch_up("salesforce", objects=("Account",), overlap=overlap)
+    assert (account in home.content("salesforce")["Account"]) is caught
 
 
 def test_how_far_a_source_has_been_read_is_known(home):
