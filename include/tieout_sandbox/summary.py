@@ -96,11 +96,14 @@ def summarise(nights: Sequence[Observed], month: Observed, again: Sequence[Obser
 def _night(one: Observed) -> dict[str, Any]:
     assert one.score is not None  # noqa: S101  a night is always scored
     conform = one.facts.get("conform", {})
-    extracted = {source: facts["records"] for source, facts in sorted(one.part("extract").items())}
+    # the ledger is read back at the end of the night, apart from what the night works on
+    vendors = {source: facts for source, facts in sorted(one.part("extract").items()) if source != "erp"}
+    extracted = {source: facts["records"] for source, facts in vendors.items()}
     return {
         "business_date": str(one.business_date),
         "extracted": sum(extracted.values()),
         "extracted_by_source": extracted,
+        "kept_raw": sum(facts["kept_raw"] for facts in vendors.values()),
         "conformed": conform.get("rows", 0) + conform.get("merged", 0),
         "quarantined": conform.get("quarantined", 0),
         "breaks": one.score.by_type(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 Facts = dict[str, Any]
 
 
-def extract_facts(landed: Sequence[ExtractRef]) -> Facts:
-    """Extracts, their records, and how many an independent total has proven."""
+def extract_facts(landed: Sequence[ExtractRef], mapped: Collection[str]) -> Facts:
+    """Extracts, their records, and how many an independent total has proven.
+
+    `records` are those of `mapped` objects, which become canonical rows; of others (`kept_raw`) only the raw pages
+    are kept.
+    """
     return {
         "extracts": len(landed),
-        "records": sum(ref.records for ref in landed),
+        "records": sum(ref.records for ref in landed if ref.object in mapped),
+        "kept_raw": sum(ref.records for ref in landed if ref.object not in mapped),
         "proven": sum(ref.control.proven for ref in landed),
     }
 

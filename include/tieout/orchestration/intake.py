@@ -11,13 +11,14 @@ from tieout.orchestration.work import Work
 
 def extract(work: Work, run_id: str, source: str, business_date: str) -> Facts:
     """Read a source up to the end of a business date (to now, if empty) and land it; a no-op where that is done."""
+    from tieout.conform.mapping import load_mappings
     from tieout.sources import catch_up
 
     config = work.sources[source]
     until = business_date_complete_at(date.fromisoformat(business_date), work.entities) if business_date else None
     with work.kept(run_id, f"extract/{source}") as facts:
         landed = catch_up(config, work.connect(config.connection), landing=work.landing, store=work.store, until=until)
-        facts |= extract_facts(landed)
+        facts |= extract_facts(landed, load_mappings(work.settings, config.kind))
     return facts
 
 
@@ -40,11 +41,12 @@ def conform(work: Work, run_id: str) -> Facts:
 
 
 def freshness(work: Work, run_id: str) -> Facts:
-    """How far each source has been read, as instants."""
+    """Until when each source is complete: the earliest end among its objects' last windows, as text."""
     with work.kept(run_id, "freshness") as facts:
-        for name in work.sources:
-            mark = work.store.watermark(name)
-            facts[name] = mark.changed_at.isoformat() if mark else ""
+        for name, source in work.sources.items():
+            marks = [work.store.watermark(f"source/{name}/{object}") for object in source.objects]
+            ends = [str(mark.value["hi"]) for mark in marks if mark and mark.value.get("hi")]
+            facts[name] = min(ends, default="")
     work.store.finish_run(run_id, "success")
     return facts
 
@@ -52,6 +54,7 @@ def freshness(work: Work, run_id: str) -> Facts:
 def read_ledger(work: Work, run_id: str, business_date: str) -> Facts:
     """Read what the ERP's ledger holds now into the lake, with its trial balance at the end of a business date."""
     from tieout.conform.erp import catch_up_ledger
+    from tieout.conform.mapping import load_mappings
     from tieout.conform.steps import conform
 
     source = work.ledger_source
@@ -64,7 +67,7 @@ def read_ledger(work: Work, run_id: str, business_date: str) -> Facts:
             store=work.store,
             business_date=date.fromisoformat(business_date),
         )
-        facts |= extract_facts(landed)
+        facts |= extract_facts(landed, load_mappings(work.settings, source.kind))
     with work.kept(run_id, "conform_ledger") as facts:
         facts |= conform_facts(
             conform(
