@@ -316,7 +316,7 @@ class TrytonLedger:
             "lines": [["create", [self._line_values(line, journal, company) for line in journal.lines]]],
         }
         try:
-            self._rpc.write("model.account.move.create", [values], context=company.context)
+            self._write("model.account.move.create", [values], company)
         except RpcError as error:
             raise _refused(journal, error) from None
 
@@ -342,26 +342,30 @@ class TrytonLedger:
         return values
 
     def _post_draft(self, draft: JournalRef, journal: ErpJournal, company: _Company) -> None:
-        """Post a draft; a lock that was not obtained leaves the draft as it was, so it is posted again."""
+        try:
+            self._write("model.account.move.post", [int(draft.erp_id)], company)
+        except RpcError as error:
+            if self._read_ref(draft, company).state == "posted":
+                return  # somebody finished what an earlier attempt of ours began
+            self._delete([draft], company)
+            raise _refused(journal, error) from None
+
+    def _write(self, method: str, records: list[Any], company: _Company) -> None:
+        """Write; where another writer held a lock everything was rolled back, so the same call is made again."""
         for attempt in range(1, self.config.tries + 1):
             try:
-                self._rpc.write("model.account.move.post", [int(draft.erp_id)], context=company.context)
+                self._rpc.write(method, records, context=company.context)
                 return
             except LockNotObtained:
                 if attempt == self.config.tries:
                     raise
                 time.sleep(self.config.pause_ms / 1000 * attempt)
-            except RpcError as error:
-                if self._read_ref(draft, company).state == "posted":
-                    return  # somebody finished what an earlier attempt of ours began
-                self._delete([draft], company)
-                raise _refused(journal, error) from None
 
     def _delete(self, drafts: Iterable[JournalRef], company: _Company) -> None:
         """Delete drafts of ours; one that stays does no harm and is deleted next time."""
         for draft in drafts:
             try:
-                self._rpc.write("model.account.move.delete", [int(draft.erp_id)], context=company.context)
+                self._write("model.account.move.delete", [int(draft.erp_id)], company)
             except ErpError as error:
                 log.warning("draft %s of %s was not deleted: %s", draft.erp_id, draft.run_key, error.message)
 
