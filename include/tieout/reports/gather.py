@@ -11,6 +11,7 @@ from tieout.lake.engine import Engine
 from tieout.lake.landing import Landing
 from tieout.lake.tables import Lake
 from tieout.reports.data import ReportData, Row
+from tieout.sources.extract import read_end
 from tieout.store import Store
 from tieout.store.batches import select_batches
 
@@ -66,7 +67,7 @@ def gather(
         business_date=business_date,
         title=title,
         entities={e.id: e.functional_currency for e in entities.entities},
-        sources=_inputs(engine, landing, sources),
+        sources=_inputs(engine, landing, sources, store),
         gate=tuple(gate),
         breaks=_rows(engine, "SELECT * FROM breaks WHERE business_date = $day ORDER BY ALL", on_date),
         gone=_rows(engine, "SELECT * FROM breaks_gone WHERE business_date = $day ORDER BY ALL", on_date),
@@ -96,7 +97,7 @@ def _rows(engine: Engine, query: str, params: Mapping[str, Any]) -> tuple[Row, .
     return tuple(engine.sql(query, params).to_pylist())
 
 
-def _inputs(engine: Engine, landing: Landing, sources: Sequence[str]) -> tuple[Row, ...]:
+def _inputs(engine: Engine, landing: Landing, sources: Sequence[str], store: Store) -> tuple[Row, ...]:
     """One row per object read: how far, how many records, and whether an independent total confirmed them."""
     counts = {
         (source, obj): (records, rows + merged, quarantined)
@@ -114,7 +115,7 @@ def _inputs(engine: Engine, landing: Landing, sources: Sequence[str]) -> tuple[R
                 {
                     "source": source,
                     "object": obj,
-                    "complete_until": extract.window_hi,
+                    "complete_until": read_end(source, obj, store) or extract.window_hi,
                     "records": records,
                     "conformed": conformed,
                     "quarantined": quarantined,

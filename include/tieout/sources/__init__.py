@@ -51,6 +51,7 @@ def catch_up(
 
 def read_until(source: SourceConfig, store: Store) -> datetime | None:
     """Up to when a source has been read: the oldest end among its objects' last windows; None if nothing was."""
-    from tieout.sources.extract import read_ends
+    from tieout.sources.extract import read_end
 
-    return min(read_ends(source, store), default=None)
+    ends = (read_end(source.name, name, store) for name in source.objects)
+    return min((end for end in ends if end), default=None)

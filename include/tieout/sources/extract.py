@@ -153,17 +153,17 @@ class Extraction:
         self.store.set_watermark(self._name(object), value, mark.token)
 
     def _name(self, object: str) -> str:
-        return _watermark_name(self.source, object)
+        return _watermark_name(self.source.name, object)
 
 
-def read_ends(source: SourceConfig, store: Store) -> list[datetime]:
-    """The ends of the last windows of a source's objects, as far as they have been read."""
-    marks = [store.watermark(_watermark_name(source, name)) for name in source.objects]
-    return [datetime.fromisoformat(mark.value["hi"]) for mark in marks if mark and mark.value.get("hi")]
+def read_end(source: str, object: str, store: Store) -> datetime | None:
+    """Up to when an object has been read, extracts without changes included; None if it never was."""
+    mark = store.watermark(_watermark_name(source, object))
+    return datetime.fromisoformat(mark.value["hi"]) if mark and mark.value.get("hi") else None
 
 
-def _watermark_name(source: SourceConfig, object: str) -> str:
-    return f"source/{source.name}/{object}"
+def _watermark_name(source: str, object: str) -> str:
+    return f"source/{source}/{object}"
 
 
 def window_end(now: datetime, lag: timedelta, until: datetime | None) -> datetime:
