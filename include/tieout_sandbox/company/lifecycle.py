@@ -10,7 +10,7 @@ from typing import Literal
 
 from tieout_sandbox.company import crm
 from tieout_sandbox.company.catalogue import BY_ID, PRODUCTS, cents
-from tieout_sandbox.company.days import DAY, END, add_months, midnight, moment
+from tieout_sandbox.company.days import DAY, END, GO_LIVE, add_months, midnight, moment
 from tieout_sandbox.company.drafts import InvoiceDraft
 from tieout_sandbox.company.identifiers import salesforce_id
 from tieout_sandbox.company.model import (
@@ -92,7 +92,8 @@ class _Run:
         account, plan = self.account, self.plan
         known: str | None = account.id
         if plan.case == "unknown_customer":
-            known = None if plan.key.endswith("-0") else salesforce_id("001", 9_999_000_000 + len(plan.key))
+            # no account at all, or one that the CRM never had
+            known = None if (plan.case_on or GO_LIVE) < GO_LIVE else salesforce_id("001", 9_999_000_000)
         created = moment(self.zone, plan.start - DAY * self.rng.randrange(1, 4), self.rng.random())
         customer = BillingCustomer(
             self.world.id("cus", plan.key), plan.entity, known, account.name, f"billing@{account.domain}",

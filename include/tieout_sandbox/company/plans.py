@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
+from functools import partial
 from random import Random
 from typing import Literal
 
@@ -58,6 +59,8 @@ class Plan:
     """Entity that bills from that period on."""
     void_on: date | None = None
     """The invoice finalised that day is voided and issued anew."""
+    void_after: int | None = None
+    """Days until it is; drawn where not given."""
     dispute_from: date | None = None
     """The first card payment from that day on is disputed."""
     dispute_after: int | None = None
@@ -188,23 +191,23 @@ def scripted_plans(entity: str) -> Iterator[Plan]:
             key=f"{entity}-d{n}-monthly", entity=entity, term=12, interval=1, start=add_months(day, -5),
             lines=[("seat_standard", 41 + n)], meters=["usage_storage"], draft_on=day if n % 2 else None,
         )  # fmt: skip
+    monthly = partial(Plan, entity=entity, term=12, interval=1)
     for n, night in enumerate(NIGHTS):
-        base = {"entity": entity, "term": 12, "interval": 1}
-        yield Plan(
+        yield monthly(
             key=f"{entity}-n{n}-credit", start=night - timedelta(days=40 + n), lines=[("seat_standard", 6 + n)],
-            ends_on=night, credit_rest=True, payer="never" if n in (1, 4) else "card", **base,
+            ends_on=night, credit_rest=True, payer="never" if n in (1, 4) else "card",
         )  # fmt: skip
-        yield Plan(
+        yield monthly(
             key=f"{entity}-n{n}-goodwill", start=add_months(night, -3) - timedelta(days=9), lines=[("seat_pro", 3 + n)],
-            meters=["usage_api"], goodwill_on=night, **base,
+            meters=["usage_api"], goodwill_on=night,
         )  # fmt: skip
-        yield Plan(
+        yield monthly(
             key=f"{entity}-n{n}-void", start=add_months(night, -2), lines=[("platform_team", 1)], payer="transfer",
-            void_on=night, **base,
+            void_on=night, void_after=0,
         )  # fmt: skip
-        yield Plan(
+        yield monthly(
             key=f"{entity}-n{n}-dispute", start=add_months(night - 8 * DAY, -1), lines=[("seat_pro", 4 + n)],
-            dispute_from=night - 8 * DAY, dispute_after=8, **base,
+            dispute_from=night - 8 * DAY, dispute_after=8,
         )  # fmt: skip
     yield Plan(
         key=f"{entity}-given-up", entity=entity, start=date(2025, 11, 12), term=6, interval=1, renews=False,

@@ -175,8 +175,8 @@ class _Settlement:
 
     def _void(self, invoice: InvoiceDraft) -> InvoiceDraft:
         """Void an open invoice and issue the same again."""
-        on = invoice.on + DAY * (self.rng.randrange(3) if "-n" not in self.plan.key else 0)
-        on = min(on, END - DAY)
+        after = self.rng.randrange(3) if self.plan.void_after is None else self.plan.void_after
+        on = min(invoice.on + DAY * after, END - DAY)
         at = moment(self.zone, on, self.rng.uniform(0.5, 0.6))
         invoice.facts.append(Fact(at, "void"))
         key = f"{invoice.key}/again"
