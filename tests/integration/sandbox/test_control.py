@@ -7,6 +7,7 @@ import signal
 import socket
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -26,6 +27,14 @@ from tieout_sandbox.processes import SandboxError
 pytestmark = pytest.mark.server
 
 BEFORE_GO_LIVE = date(2026, 3, 28)
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[State]:
+    """A company of this module's own: its clock is moved."""
+    home = tmp_path_factory.mktemp("sandbox")
+    yield control.up(home)
+    control.down(home)
 
 
 @pytest.fixture(scope="module")
