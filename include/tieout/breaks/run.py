@@ -52,8 +52,16 @@ def run(
             business_date=business_date,
         )
         found = reconcile(definition, sides["left"], sides["right"], engine=session, as_of=business_date)
-        part = {"business_date": business_date, "definition_id": definition_id}
-        tables = _with_life(session, found, lake=lake, snapshot=snapshot, store=store, **part, complete=sides_complete)
+        tables = _with_life(
+            session,
+            found,
+            lake=lake,
+            snapshot=snapshot,
+            store=store,
+            business_date=business_date,
+            definition_id=definition_id,
+            complete=sides_complete,
+        )
         current.count(matches=found.summary.matched, breaks=found.summary.breaks, gone=tables["breaks_gone"].num_rows)
     where = f"business_date = '{business_date.isoformat()}' AND definition_id = '{definition_id}'"
     versions = {name: lake.write(name, table, where=where) for name, table in sorted(tables.items())}
@@ -113,7 +121,9 @@ WITH past AS (
 )
 SELECT
   p.legal_entity_id, p.break_key, p.ordinal, min(p.first_seen) AS first_seen, max(p.business_date) AS last_seen,
-  max(p.business_date) = (SELECT max(business_date) FROM totals WHERE definition_id = $definition AND business_date < $day) AS was_open,
+  max(p.business_date) = (
+    SELECT max(business_date) FROM totals WHERE definition_id = $definition AND business_date < $day
+  ) AS was_open,
   arg_max(p.break_type, p.business_date) AS break_type, arg_max(p.owner, p.business_date) AS owner,
   arg_max(p.currency, p.business_date) AS currency, arg_max(p.value, p.business_date) AS value,
   arg_max(p.sentence, p.business_date) AS sentence,

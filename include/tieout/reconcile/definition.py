@@ -35,7 +35,8 @@ __all__ = ["BREAK_TYPES", "Definition"]
 PLACEHOLDERS = (
     "key", "entity", "label", "record", "amount", "value", "difference", "parts", "field", "reason", "rivals",
     "present_name", "absent_name", "left_name", "right_name", "left_record", "right_record", "left_rows", "right_rows",
-    "left_amount", "right_amount", "left_value", "right_value", "left_date", "right_date", "left_period", "right_period",
+    "left_amount", "right_amount", "left_value", "right_value", "left_date", "right_date", "left_period",
+    "right_period",
 )  # fmt: skip
 
 _MIRROR = {"missing_left": "missing_right", "missing_right": "missing_left"}
@@ -282,7 +283,7 @@ class Definition(_Part):
     """An amount difference of at most so many minor units per row is called rounding."""
     materiality: dict[str, Decimal] = Field(default_factory=dict)
     """Per currency, with an optional `default`: a break worth less is immaterial."""
-    owners: dict[BreakType | Literal["default"], str] = Field(default_factory=lambda: {"default": "finance"})
+    owners: dict[BreakType | Literal["default"], str] = Field(default={"default": "finance"})
     actions: dict[BreakType, str] = Field(default_factory=dict)
     """What to do next, per break type, where the standard advice does not fit."""
     sentences: dict[BreakType, str] = Field(default_factory=dict)

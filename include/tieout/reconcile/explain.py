@@ -21,11 +21,14 @@ SENTENCES: dict[str, str] = {
     "[ ({left_amount} against {right_amount})].",
     "timing": "{record} {key}[ of {label}][ over {amount}][ is in {present_name} and still expected in {absent_name}]"
     "[ is dated {left_value} in {left_name} and {right_value} in {right_name}].",
-    "cut_off": "{record} {key}[ of {label}][ over {amount}] belongs to {left_period} in {left_name} but to {right_period} "
+    "cut_off": "{record} {key}[ of {label}][ over {amount}] belongs to {left_period} in {left_name} but to "
+    "{right_period} "
     "in {right_name}.",
-    "status": "{record} {key}[ of {label}][ over {amount}]: {field} is {left_value} in {left_name} but {right_value} in "
+    "status": "{record} {key}[ of {label}][ over {amount}]: {field} is {left_value} in {left_name} but "
+    "{right_value} in "
     "{right_name}.",
-    "attribute": "{record} {key}[ of {label}]: {field} is {left_value} in {left_name} but {right_value} in {right_name}.",
+    "attribute": "{record} {key}[ of {label}]: {field} is {left_value} in {left_name} but {right_value} in "
+    "{right_name}.",
     "mapping": "{record} {key}[ of {label}][ over {amount}] cannot be processed: {reason}.",
     "orphan": "{record} {key}[ of {label}][ over {amount}] belongs to nothing known: {reason}.",
     "ambiguous": "{record} {key}[ of {label}][ over {amount}] fits more than one counterpart: {rivals}.",
@@ -80,7 +83,10 @@ def _priced(definition: Definition) -> str:
     partial = "break_type = 'amount' AND coalesce(is_partial, false)"
     rounding = f"break_type = 'amount' AND NOT coalesce(is_partial, false) AND abs({rest}) <= {limit}"
     zero = f"CASE WHEN difference IS NOT NULL THEN 0::{AMOUNT} END"
-    value = "coalesce(nullif(abs(difference), 0), greatest(abs(left_amount), abs(right_amount)), abs(left_amount), abs(right_amount))"
+    value = (
+        "coalesce(nullif(abs(difference), 0), greatest(abs(left_amount), abs(right_amount)), abs(left_amount), "
+        "abs(right_amount))"
+    )
     parts = dict.fromkeys(PARTS, zero) | {
         "tax": f"CASE WHEN difference IS NOT NULL THEN {tax} END",
         "timing": f"CASE WHEN {is_timing} THEN difference ELSE {zero} END",
@@ -117,8 +123,10 @@ def _worded(definition: Definition) -> str:
         "label": "label",
         "record": named.format(text(left.record), text(right.record)),
         "amount": named.format(
-            "coalesce(money(left_amount, left_currency, left_digits), money(right_amount, right_currency, right_digits))",
-            "coalesce(money(right_amount, right_currency, right_digits), money(left_amount, left_currency, left_digits))",
+            "coalesce(money(left_amount, left_currency, left_digits), money(right_amount, right_currency, "
+            "right_digits))",
+            "coalesce(money(right_amount, right_currency, right_digits), money(left_amount, left_currency, "
+            "left_digits))",
         ),
         "value": f"money(value, currency, {digits})",
         "difference": f"CASE WHEN difference <> 0 THEN money(abs(difference), currency, {digits}) END",
@@ -126,8 +134,10 @@ def _worded(definition: Definition) -> str:
         "field": "replace(field, '_', ' ')",
         "reason": "coalesce(reason, 'no reference')",
         "rivals": "coalesce(rivals, CASE WHEN named = 'left' THEN r.ids ELSE l.ids END)",
-        "present_name": f"CASE WHEN right_rows = 0 THEN {text(left.name)} WHEN left_rows = 0 THEN {text(right.name)} END",
-        "absent_name": f"CASE WHEN right_rows = 0 THEN {text(right.name)} WHEN left_rows = 0 THEN {text(left.name)} END",
+        "present_name": f"CASE WHEN right_rows = 0 THEN {text(left.name)} WHEN left_rows = 0 THEN "
+        f"{text(right.name)} END",
+        "absent_name": f"CASE WHEN right_rows = 0 THEN {text(right.name)} WHEN left_rows = 0 THEN "
+        f"{text(left.name)} END",
     }
     for side in SIDES:
         words |= {
@@ -212,9 +222,11 @@ def _breaks(definition: Definition) -> str:
 
 def _matches(definition: Definition) -> str:
     return (
-        f"SELECT {text(definition.id)} AS definition_id, entity AS legal_entity_id, pass_name, group_key AS match_key,\n"
+        f"SELECT {text(definition.id)} AS definition_id, entity AS legal_entity_id, pass_name, group_key AS "
+        "match_key,\n"
         "  row_number() OVER (PARTITION BY pass_name, entity, group_key ORDER BY group_id) AS ordinal,\n"
         "  left_currency AS currency, left_rows, right_rows, left_amount, right_amount, difference, tolerated,\n"
         "  l.ids AS left_ids, r.ids AS right_ids\n"
-        "FROM groups JOIN left_members l USING (group_id) JOIN right_members r USING (group_id)\nWHERE break_type IS NULL"
+        "FROM groups JOIN left_members l USING (group_id) JOIN right_members r USING (group_id)\nWHERE "
+        "break_type IS NULL"
     )

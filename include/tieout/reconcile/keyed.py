@@ -130,7 +130,8 @@ def _repeats(definition: Definition, index: int, many: SideName) -> str:
     column = f"is_{first.name}"
     surplus = f"(g.{many}_{column} - g.{one}_{column})"
     return (
-        f"SELECT DISTINCT group_id, 'duplicate' AS break_type FROM (\n  SELECT g.group_id, r.{column} AS copy, count(*) AS copies,"
+        f"SELECT DISTINCT group_id, 'duplicate' AS break_type FROM (\n  SELECT g.group_id, r.{column} AS copy, "
+        "count(*) AS copies,"
         f" any_value({surplus}) AS surplus\n  FROM joined_{index} g JOIN {many}_links USING (group_id)"
         f" JOIN {many}_rows r USING (row_no)\n  WHERE g.break_type = 'amount' AND g.field = {text(first.name)}"
         f"\n  GROUP BY g.group_id, r.{column}\n)\n"

@@ -64,7 +64,8 @@ def _leftover(definition: Definition, side: SideName, as_of: date | None) -> str
 def _lone(side: SideName) -> str:
     return (
         "SELECT (SELECT count(*) FROM groups) + row_number() OVER (ORDER BY entity, identity, currency, break_type)"
-        " AS group_id,\n  entity, identity, currency, break_type, count(*) AS rows, sum(amount) AS amount, min(day) AS day,\n"
+        " AS group_id,\n  entity, identity, currency, break_type, count(*) AS rows, sum(amount) AS amount, "
+        "min(day) AS day,\n"
         "  min(period) AS period, min(label) AS label, min(lone_reason) AS reason\n"
         f"FROM {side}_leftover WHERE excused IS NULL GROUP BY entity, identity, currency, break_type"
     )

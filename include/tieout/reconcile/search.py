@@ -19,7 +19,7 @@ def run_search_pass(session: Session, definition: Definition, match_pass: Search
     _refuse_blow_up(session, definition, match_pass, index)
     session.make(f"candidates_{index}", _candidates(definition, match_pass, index))
     if match_pass.accept == "automatic":
-        session.make(f"pairs_{index}", "SELECT left_no, right_no FROM candidates_%d WHERE false" % index)
+        session.make(f"pairs_{index}", f"SELECT left_no, right_no FROM candidates_{index} WHERE false")
         _nearest_first(session, index)
     else:
         session.make(f"pairs_{index}", _only_choices(index))
@@ -29,7 +29,8 @@ def run_search_pass(session: Session, definition: Definition, match_pass: Search
     for side in SIDES:
         session.run(
             f"{side}_links",
-            f"INSERT INTO {side}_links SELECT DISTINCT {side}_no, group_id FROM found_{index} WHERE {side}_no IS NOT NULL",
+            f"INSERT INTO {side}_links SELECT DISTINCT {side}_no, group_id FROM found_{index} WHERE {side}_no IS "
+            "NOT NULL",
         )
     session.run("groups", insert_groups(_group_columns(match_pass), f"({_described(match_pass, index)}) g"))
 
@@ -57,7 +58,8 @@ def _refuse_blow_up(session: Session, definition: Definition, match_pass: Search
     columns = ", ".join(e.split(" = ")[0].removeprefix("l.") for e in equal)
     counts = {s: f"(SELECT {columns}, count(*) AS n FROM {s}_open_{index} GROUP BY ALL)" for s in SIDES}
     pairs = session.rows(
-        f"SELECT coalesce(sum(l.n::HUGEINT * r.n), 0)::VARCHAR FROM {counts['left']} l JOIN {counts['right']} r USING ({columns})"
+        f"SELECT coalesce(sum(l.n::HUGEINT * r.n), 0)::VARCHAR FROM {counts['left']} l JOIN {counts['right']} r "
+        f"USING ({columns})"
     )
     if int(pairs[0][0]) > definition.max_candidates:
         raise DefinitionError(
@@ -72,7 +74,8 @@ def _refuse_blow_up(session: Session, definition: Definition, match_pass: Search
 def _candidates(definition: Definition, match_pass: SearchPass, index: int) -> str:
     equal, narrow = _join(definition, match_pass, index)
     return (
-        "SELECT l.row_no AS left_no, r.row_no AS right_no, l.id AS left_id, r.id AS right_id, abs(r.day - l.day) AS days\n"
+        "SELECT l.row_no AS left_no, r.row_no AS right_no, l.id AS left_id, r.id AS right_id, abs(r.day - l.day) "
+        "AS days\n"
         f"FROM left_open_{index} l JOIN right_open_{index} r\n  ON {' AND '.join(equal + narrow)}"
     )
 
@@ -122,10 +125,13 @@ def _found(match_pass: SearchPass, index: int, accepted: str) -> str:
     union = f"SELECT {own}_no AS claimant, {accepted}::VARCHAR AS break_type, left_no, right_no FROM pairs_{index}"
     if match_pass.accept != "automatic":
         union += (
-            f"\n    UNION ALL SELECT DISTINCT claimant, 'ambiguous', {_sided(own, 'claimant', 'NULL')} FROM contested_{index}"
-            f"\n    UNION ALL SELECT claimant, 'ambiguous', {_sided(other, 'rival', 'NULL')} FROM contested_{index} WHERE is_first"
+            f"\n    UNION ALL SELECT DISTINCT claimant, 'ambiguous', {_sided(own, 'claimant', 'NULL')} FROM "
+            f"contested_{index}"
+            f"\n    UNION ALL SELECT claimant, 'ambiguous', {_sided(other, 'rival', 'NULL')} FROM "
+            f"contested_{index} WHERE is_first"
         )
-    return f"SELECT (SELECT count(*) FROM groups) + dense_rank() OVER (ORDER BY claimant) AS group_id, *\nFROM (\n    {union}\n  )"
+    number = "(SELECT count(*) FROM groups) + dense_rank() OVER (ORDER BY claimant)"
+    return f"SELECT {number} AS group_id, *\nFROM (\n    {union}\n  )"
 
 
 def _sided(side: str, value: str, nothing: str) -> str:
@@ -136,7 +142,8 @@ def _described(match_pass: SearchPass, index: int) -> str:
     """One row per group with what the groups table wants."""
     own = match_pass.identity
     sides = ",\n  ".join(
-        f"count(DISTINCT {s[0]}.row_no) AS {s}_rows, min({s[0]}.currency) AS {s}_currency, sum({s[0]}.amount) AS {s}_amount,"
+        f"count(DISTINCT {s[0]}.row_no) AS {s}_rows, min({s[0]}.currency) AS {s}_currency, sum({s[0]}.amount) AS "
+        f"{s}_amount,"
         f" min({s[0]}.day) AS {s}_date, min({s[0]}.period) AS {s}_period,"
         f" sum({s[0]}.sought_{index}) AS {s}_sought"
         for s in SIDES
@@ -150,9 +157,11 @@ def _described(match_pass: SearchPass, index: int) -> str:
             f"(SELECT array_to_string({shown}, '; ') || {more} FROM contested_{index} c WHERE c.claimant = f.claimant)"
         )
     return (
-        f"SELECT f.group_id, f.claimant, f.break_type, min({named}.entity) AS entity, min({named}.identity) AS group_key,\n"
+        f"SELECT f.group_id, f.claimant, f.break_type, min({named}.entity) AS entity, min({named}.identity) AS "
+        "group_key,\n"
         f"  coalesce(min({named}.label), min(coalesce(l.label, r.label))) AS label,\n  {rivals} AS rivals,\n  {sides}\n"
-        f"FROM found_{index} f LEFT JOIN left_rows l ON l.row_no = f.left_no LEFT JOIN right_rows r ON r.row_no = f.right_no\n"
+        f"FROM found_{index} f LEFT JOIN left_rows l ON l.row_no = f.left_no LEFT JOIN right_rows r ON r.row_no = "
+        "f.right_no\n"
         "GROUP BY f.group_id, f.claimant, f.break_type"
     )
 

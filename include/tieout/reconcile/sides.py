@@ -31,8 +31,10 @@ def check_columns(definition: Definition, side_name: SideName, types: dict[str, 
         if isinstance(match_pass, SearchPass):
             wanted.append((f"pass {match_pass.name} amount", getattr(match_pass.amount, side_name), "amount"))
     for comparison in definition.compare:
-        kind = comparison.kind if comparison.kind in ("amount", "number", "date") else "any"
-        wanted.append((f"compare {comparison.name}", getattr(comparison, side_name), kind))
+        exact = comparison.kind in ("amount", "number", "date")
+        wanted.append(
+            (f"compare {comparison.name}", getattr(comparison, side_name), comparison.kind if exact else "any")
+        )
     for role, column, kind in wanted:
         where = f"{definition.id}, {side_name} side, {role}"
         if column not in types:

@@ -42,7 +42,8 @@ def _sums(side: str) -> str:
     return (
         f"SELECT entity AS legal_entity_id, {grouped}, outcome, detail, {sums} FROM {side}_outcomes GROUP BY ALL\n"
         "UNION ALL BY NAME\n"
-        f"SELECT entity AS legal_entity_id, {grouped}, 'all' AS outcome, '' AS detail, {sums} FROM {side}_rows GROUP BY ALL"
+        f"SELECT entity AS legal_entity_id, {grouped}, 'all' AS outcome, '' AS detail, {sums} FROM {side}_rows "
+        "GROUP BY ALL"
     )
 
 

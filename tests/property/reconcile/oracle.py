@@ -9,8 +9,8 @@ from decimal import Decimal
 def keyed(left, right, *, tolerance=Decimal(0), many=None):
     """Outcome per key for a keyed pass on `key` with fields currency, amount, day, status (in that order).
 
-    `left` and `right` are lists of rows (dicts); a row without a key is identified by its id. `many` names the side that may
-    have several rows per key. Gives {key: (break type or "matched", left rows, right rows)}.
+    `left` and `right` are lists of rows (dicts); a row without a key is identified by its id. `many`
+    names the side that may have several rows per key. Gives {key: (break type or "matched", left rows, right rows)}.
     """
     groups = defaultdict(lambda: ([], []))
     for position, rows in enumerate((left, right)):
@@ -62,7 +62,7 @@ def sums(rows):
 
 
 def searched(left, right, days):
-    """For a search on customer, currency and amount within ±days: {left id: ids of its candidates}, and the reverse."""
+    """For a search on customer, currency and amount within ±days: left id to its candidates, and the reverse."""
     fits = [
         (a["id"], b["id"])
         for a in left

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from tieout.lake.engine import engine
 from tieout.reconcile import Definition, reconcile
 
@@ -95,8 +96,9 @@ def search(accept):
             "left": {"name": "left"} | side,
             "right": {"name": "right"} | side,
             "passes": [
-                {"name": "by_amount", "method": "search", "by": ["customer"], "amount": {"left": "amount", "right": "amount"},
-                 "window": {"earliest": -3, "latest": 3}, "accept": accept},
+                {"name": "by_amount", "method": "search", "by": ["customer"],
+                 "amount": {"left": "amount", "right": "amount"}, "window": {"earliest": -3, "latest": 3},
+                 "accept": accept},
             ],
         }
     )  # fmt: skip
@@ -138,9 +140,7 @@ def test_a_keyed_pass_judges_as_the_oracle_does(session, left, right, cardinalit
     left, right = sides(left, right)
     result = reconcile(keyed(cardinality, minor_units), arrow(left), arrow(right), engine=session)
     expected = {}
-    for key, outcome in oracle.keyed(
-        left, right, tolerance=Decimal(minor_units) / 100, many=MANY[cardinality]
-    ).items():
+    for key, outcome in oracle.keyed(left, right, tolerance=Decimal(minor_units) / 100, many=MANY[cardinality]).items():
         expected[key] = outcome
     found = defaultdict(list)
     for row in result.matches.to_pylist():
@@ -157,7 +157,11 @@ def test_a_keyed_pass_judges_as_the_oracle_does(session, left, right, cardinalit
 
 
 @QUICK
-@given(left=ROWS, right=ROWS, definition=st.sampled_from([keyed("1:1"), keyed("1:N"), search("automatic"), search("suggested")]))
+@given(
+    left=ROWS,
+    right=ROWS,
+    definition=st.sampled_from([keyed("1:1"), keyed("1:N"), search("automatic"), search("suggested")]),
+)
 def test_each_row_lands_once_and_sums_are_kept(session, left, right, definition):
     left, right = sides(left, right)
     result = reconcile(definition, arrow(left), arrow(right), engine=session)
@@ -174,7 +178,12 @@ def test_each_row_lands_once_and_sums_are_kept(session, left, right, definition)
 
 
 @QUICK
-@given(left=ROWS, right=ROWS, seed=st.integers(0, 99), definition=st.sampled_from([keyed("1:N"), search("automatic"), search("suggested")]))
+@given(
+    left=ROWS,
+    right=ROWS,
+    seed=st.integers(0, 99),
+    definition=st.sampled_from([keyed("1:N"), search("automatic"), search("suggested")]),
+)
 def test_the_order_of_rows_changes_nothing(session, left, right, seed, definition):
     left, right = sides(left, right)
     first = reconcile(definition, arrow(left), arrow(right), engine=session)
@@ -214,7 +223,12 @@ def _sortable(rows):
 
 
 @QUICK
-@given(left=ROWS, right=ROWS, cardinality=st.sampled_from(list(MANY)), units=st.tuples(st.integers(0, 3), st.integers(0, 200)))
+@given(
+    left=ROWS,
+    right=ROWS,
+    cardinality=st.sampled_from(list(MANY)),
+    units=st.tuples(st.integers(0, 3), st.integers(0, 200)),
+)
 def test_a_wider_tolerance_never_breaks_a_match(session, left, right, cardinality, units):
     left, right = sides(left, right)
     narrow, wide = (

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+
 from tieout import breaks, schema
 from tieout.lake.tables import Lake
 from tieout.settings import SHIPPED_CONFIG, Settings
@@ -36,7 +37,9 @@ class House:
         }  # fmt: skip
         full = []
         for number, row in enumerate(rows, 1):
-            values = {k: v for k, v in (defaults | {"source_id": f"{table}-{number}"} | row).items() if k in shape.names}
+            values = {
+                k: v for k, v in (defaults | {"source_id": f"{table}-{number}"} | row).items() if k in shape.names
+            }
             full.append({"id": f"src:{values.get('source_id')}"} | values if "id" in shape.names else values)
         exact = [{k: _exact(shape.field(k).type, v) for k, v in row.items()} for row in full]
         version = self.lake.write(table, pa.Table.from_pylist(exact, schema=shape))
@@ -62,6 +65,6 @@ def _exact(kind: pa.DataType, value: object) -> object:
     return value
 
 
-@pytest.fixture()
+@pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)

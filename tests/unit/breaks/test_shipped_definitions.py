@@ -1,6 +1,7 @@
 from datetime import date
 
 import pytest
+
 from tieout.breaks import definition_ids
 from tieout.settings import SHIPPED_CONFIG, Settings
 
@@ -29,8 +30,10 @@ def test_every_definition_runs_on_an_empty_lake(house, definition_id):
 
 def line(root, **changes):
     return {
-        "source_id": root, "root_line_id": root, "contract_source_id": "K1", "customer_id": "crm:A", "customer_source_id": "A",
-        "product_id": "p:seat", "product_source_id": "01t", "product_family": "seats", "quantity": 10, "monthly_amount": 100,
+        "source_id": root, "root_line_id": root, "contract_source_id": "K1", "customer_id": "crm:A",
+        "customer_source_id": "A",
+        "product_id": "p:seat", "product_source_id": "01t", "product_family": "seats", "quantity": 10,
+        "monthly_amount": 100,
         "start_date": date(2026, 1, 1), "end_date": date(2027, 1, 1), "is_trial": False,
     } | changes  # fmt: skip
 
@@ -110,15 +113,18 @@ def usage(subscription, **changes):
 
 def invoice(number, **changes):
     return {
-        "source_id": f"in_{number}", "number": number, "customer_id": "crm:A", "customer_source_id": "cus", "status": "paid",
-        "subtotal": 100, "tax": 19, "total": 119, "amount_paid": 119, "amount_remaining": 0, "accounting_date": date(2026, 3, 20),
+        "source_id": f"in_{number}", "number": number, "customer_id": "crm:A", "customer_source_id": "cus",
+        "status": "paid",
+        "subtotal": 100, "tax": 19, "total": 119, "amount_paid": 119, "amount_remaining": 0,
+        "accounting_date": date(2026, 3, 20),
     } | changes  # fmt: skip
 
 
 def usage_line(number, subscription, **changes):
     return {
         "source_id": f"il_{subscription}", "invoice_source_id": f"in_{number}", "invoice_number": number, "line_no": 1,
-        "subscription_source_id": subscription, "meter": "api", "amount": 1, "tax": 0, "quantity": 7, "is_proration": False,
+        "subscription_source_id": subscription, "meter": "api", "amount": 1, "tax": 0, "quantity": 7,
+        "is_proration": False,
         "period_start": date(2026, 2, 20), "period_end": date(2026, 3, 20), "accounting_date": date(2026, 3, 20),
     } | changes  # fmt: skip
 
@@ -189,7 +195,15 @@ def journal(house, *, state_posted=True):
     house.put(
         "journal_drilldown",
         *(
-            {"run_key": run_key, "line_no": n, "event_id": "e1", "leg": n, "event_date": DAY, "amount": a, "document_number": "posted"}
+            {
+                "run_key": run_key,
+                "line_no": n,
+                "event_id": "e1",
+                "leg": n,
+                "event_date": DAY,
+                "amount": a,
+                "document_number": "posted",
+            }
             for n, a in ((1, 119), (2, 19), (3, 100))
         ),
     )
@@ -212,7 +226,8 @@ def test_invoice_to_receivable(house, monkeypatch):
     house.put(
         "gl_entry",
         *booked("m1", "good"), *booked("m2", "doubled"), *booked("m3", "doubled"), *booked("m4", "amount", 118),
-        *booked("m5", "tax", 119, 18), *booked("m6", "period", accounting_date=date(2026, 2, 27)), *booked("m7", "void"),
+        *booked("m5", "tax", 119, 18), *booked("m6", "period", accounting_date=date(2026, 2, 27)), *booked("m7",
+        "void"),
         *booked("m8", "unknown"), *booked("m9", "x", narrative="BillingSync PAY ch_1"),
     )  # fmt: skip
     assert house.found("invoice_to_receivable") == {
@@ -300,14 +315,16 @@ def test_payment_to_invoice(house):
 
 def case(number, **changes):
     return {
-        "source_id": number, "legal_entity_id": None, "customer_id": "crm:A", "customer_source_id": "1", "status": "open",
+        "source_id": number, "legal_entity_id": None, "customer_id": "crm:A", "customer_source_id": "1",
+        "status": "open",
         "opened_date": date(2026, 3, 20),
     } | changes  # fmt: skip
 
 
 def test_case_to_contract(house):
     house.put("customer", {"id": "crm:A", "source_id": "A", "name": "Acme", "decided_by": "own"},
-              {"id": "crm:B", "source_id": "B", "name": "Beta", "decided_by": "own", "legal_entity_id": "DE"})  # fmt: skip
+              {"id": "crm:B", "source_id": "B", "name": "Beta", "decided_by": "own",
+              "legal_entity_id": "DE"})  # fmt: skip
     house.put("contract", contract(), contract(source_id="K2", customer_id="crm:B", end_date=date(2026, 3, 1)))
     house.put(
         "case",
@@ -319,7 +336,8 @@ def test_case_to_contract(house):
 
 def entitlement(number, root, **changes):
     return {
-        "source_id": number, "customer_id": "crm:A", "customer_source_id": "A", "contract_line_ref": root, "level": "Premium",
+        "source_id": number, "customer_id": "crm:A", "customer_source_id": "A", "contract_line_ref": root,
+        "level": "Premium",
         "status": "Active", "start_date": date(2026, 1, 1), "end_date": date(2027, 1, 1),
     } | changes  # fmt: skip
 
@@ -335,7 +353,8 @@ def test_entitlement_to_contract(house):
     )  # fmt: skip
     house.put(
         "entitlement",
-        entitlement("e1", "good"), entitlement("e2", "level", level="Gold"), entitlement("e3", "inactive", status="Inactive"),
+        entitlement("e1", "good"), entitlement("e2", "level", level="Gold"), entitlement("e3", "inactive",
+        status="Inactive"),
         entitlement("e4", None), entitlement("e5", "ended"), entitlement("e6", "over", status="Expired"),
         entitlement("e7", "past", end_date=date(2026, 3, 1)),
     )  # fmt: skip

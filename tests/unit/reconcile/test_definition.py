@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+
 from tieout.errors import DefinitionError
 from tieout.reconcile import Definition, json_schema, load_definition
 from tieout.settings import SHIPPED_CONFIG
@@ -39,7 +40,8 @@ def test_shipped_definitions_fit_the_published_schema(path):
         (("    by: [number]", "    by: [number]\n    cardinality: N:N"), 8, "N:N is not supported yet"),
         (("kind: amount", "kind: money"), 9, "'amount', 'number', 'date', 'status' or 'text'"),
         (("title: Sample", "titel: Sample"), 2, "Extra inputs are not permitted"),
-        (("currency: currency, amount: amount, date: day, id: [number]}\nright", "amount: amount, id: [number]}\nright"), 3,
+        (("currency: currency, amount: amount, date: day, id: [number]}\nright",
+          "amount: amount, id: [number]}\nright"), 3,
          "an amount needs the column of its currency"),
         (("owners: {default: finance}", "owners: {amount: finance}"), 10, "name a `default` owner"),
         (("owners: {default: finance}", "sentences: {amount: 'off by {diff}'}"), 10, "uses {diff}"),
@@ -64,7 +66,7 @@ def test_broken_yaml_and_a_missing_file_are_told(tmp_path):
     path.write_text("id: [")
     with pytest.raises(DefinitionError, match=r"sample.yaml:\d"):
         load_definition(path)
-    with pytest.raises(DefinitionError, match="absent.yaml"):
+    with pytest.raises(DefinitionError, match=r"absent\.yaml"):
         load_definition(tmp_path / "absent.yaml")
 
 

@@ -4,6 +4,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+
 from tieout import schema
 from tieout.ledger.events import EVENTS
 from tieout.reconcile import result_schema

@@ -4,6 +4,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+
 from tieout.errors import DataError, DefinitionError
 from tieout.lake.engine import engine
 from tieout.reconcile import reconcile, result_schema
@@ -11,7 +12,8 @@ from tieout.reconcile import reconcile, result_schema
 DAY = date(2026, 3, 20)
 SHAPE = {
     "legal_entity_id": pa.string(), "number": pa.string(), "customer": pa.string(), "currency": pa.string(),
-    "amount": pa.decimal128(18, 3), "tax": pa.decimal128(18, 3), "day": pa.date32(), "status": pa.string(), "gap": pa.string(),
+    "amount": pa.decimal128(18, 3), "tax": pa.decimal128(18, 3), "day": pa.date32(), "status": pa.string(),
+    "gap": pa.string(),
 }  # fmt: skip
 
 
@@ -125,7 +127,10 @@ def test_a_surplus_row_never_takes_a_partner(session):
 def test_one_invoice_and_many_payments(session, payments, expected):
     rules = definition(passes=[{"name": "p", "by": ["number"], "cardinality": "1:N", "shortfall": "partial_payment"}])
     result = reconcile(
-        rules, rows({"number": "a", "amount": 100}), rows(*({"number": "a", "amount": p} for p in payments)), engine=session
+        rules,
+        rows({"number": "a", "amount": 100}),
+        rows(*({"number": "a", "amount": p} for p in payments)),
+        engine=session,
     )
     assert types(result).get("a") == expected
     if payments == ["40"]:
@@ -158,7 +163,9 @@ def test_a_tax_difference_is_told_from_rounding(session):
 
 def test_each_break_names_owner_action_and_materiality(session):
     rules = definition(
-        owners={"default": "finance", "amount": "billing"}, actions={"amount": "Ask about {key}."}, materiality={"EUR": 5}
+        owners={"default": "finance", "amount": "billing"},
+        actions={"amount": "Ask about {key}."},
+        materiality={"EUR": 5},
     )
     result = reconcile(rules, rows({"number": "a", "amount": "12"}, "b"), rows("a"), engine=session)
     a, b = result.breaks.to_pylist()
@@ -167,11 +174,16 @@ def test_each_break_names_owner_action_and_materiality(session):
 
 
 def test_a_value_map_brings_states_to_one_vocabulary(session):
-    compare = [{"name": "status", "kind": "status", "left": "status", "right": "status", "right_values": {"past_due": "open"}}]
+    compare = [
+        {"name": "status", "kind": "status", "left": "status", "right": "status", "right_values": {"past_due": "open"}}
+    ]
     right = rows({"number": "a", "status": "past_due"}, {"number": "b", "status": "void"})
     result = reconcile(definition(compare=compare), rows("a", "b"), right, engine=session)
     assert types(result) == {"b": "status"}
-    assert only(result)["sentence"] == "Invoice b of Acme over 10.00 EUR: status is open in billing but void in the ledger."
+    assert (
+        only(result)["sentence"]
+        == "Invoice b of Acme over 10.00 EUR: status is open in billing but void in the ledger."
+    )
 
 
 def test_evidence_explains_what_is_missing_or_stops_a_match(session):
@@ -200,7 +212,9 @@ def test_excluded_rows_are_counted_with_their_reason(session):
         rows("a", "d"),
         engine=session,
     )
-    reasons = {(t["detail"], t["left_rows"], t["right_rows"]) for t in result.totals.to_pylist() if t["outcome"] == "excluded"}
+    reasons = {
+        (t["detail"], t["left_rows"], t["right_rows"]) for t in result.totals.to_pylist() if t["outcome"] == "excluded"
+    }
     assert reasons == {
         ("voided", 1, 0), ("nothing to do", 1, 0), ("outside the filter", 1, 0), ("no counterpart required", 0, 1),
     }  # fmt: skip
@@ -281,7 +295,9 @@ def test_paths_in_and_out(tmp_path):
 
 
 def test_differing_lists_only_matches_that_needed_a_tolerance(session):
-    compare = [{"name": "amount", "kind": "amount", "left": "amount", "right": "amount", "tolerance": {"minor_units": 1}}]
+    compare = [
+        {"name": "amount", "kind": "amount", "left": "amount", "right": "amount", "tolerance": {"minor_units": 1}}
+    ]
     left, right = rows("a", "b"), rows("a", {"number": "b", "amount": "10.01"})
     result = reconcile(definition(compare=compare), left, right, engine=session, matches="differing")
     assert [m["match_key"] for m in result.matches.to_pylist()] == ["b"]
