@@ -45,6 +45,8 @@ lint: env ## ruff, mypy (strict on the library), the house's layers
 docs: env ## the table dictionary and the configuration's JSON Schemas, generated
 	@$(BIN)/python -m tieout.schema.dictionary > docs/tables.md
 	@$(BIN)/python -m tieout.reconcile.definition_file > include/config/reconciliations/definition.schema.json
+	@$(BIN)/python -m tieout.ledger.documentation table > docs/posting-rules.md
+	@$(BIN)/python -m tieout.ledger.documentation schema > include/config/posting_rules.schema.json
 
 lock: ## compile requirements.in to the fully pinned requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --output-file requirements.txt requirements.in

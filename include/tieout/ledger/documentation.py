@@ -1,0 +1,48 @@
+"""The posting rules for people and editors: `python -m tieout.ledger.documentation table | schema`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from tieout.ledger.rules import PostingRules, RuleLine
+from tieout.settings import Settings, load_config
+
+_HEAD = """# Posting rules
+
+Generated from `include/config/posting_rules.yaml` by `make docs`; do not edit. Each line names an account role and, in
+brackets, the event's amount; roles become GL accounts in `mappings/accounts.csv`. A negative amount is posted on the
+other side.
+
+| event | stream | what happens | dated by | debit | credit |
+|---|---|---|---|---|---|
+"""
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of `posting_rules.yaml`, published beside it."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **PostingRules.model_json_schema(),
+        "title": "Tieout posting rules",
+    }
+
+
+def table(rules: PostingRules) -> str:
+    """The rules as a table in Markdown, one row per event type."""
+    rows = [
+        f"| `{name}` | {rule.stream} | {rule.meaning} | {rule.date_from} | "
+        f"{_side(rule.lines, 'debit')} | {_side(rule.lines, 'credit')} |\n"
+        for name, rule in rules.events.items()
+    ]
+    return _HEAD + "".join(rows)
+
+
+def _side(lines: tuple[RuleLine, ...], side: str) -> str:
+    return ", ".join(f"{line.role.replace('_', ' ')} ({line.amount})" for line in lines if line.side == side)
+
+
+if __name__ == "__main__":
+    shipped = load_config(PostingRules, Settings.from_env({}).config_file("posting_rules.yaml"))
+    sys.stdout.write(table(shipped) if sys.argv[1] == "table" else json.dumps(json_schema(), indent=2) + "\n")
