@@ -2,58 +2,40 @@
 half-true report."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
 from tieout.errors import ErpUnavailable, Unavailable
 
-DAY = "2026-03-29"
-STEPS = {
-    "steps": {"open_run": lambda work, run_id, kind, day: {"run_id": run_id, "business_date": day, "kind": kind}},
-    "intake": {"extract": {}, "conform": {}, "read_ledger": {}},
-    "checking": {"quality_gate": {}, "aggregate_usage": {}, "reconcile_sources": {}, "reconcile_ledger": {}},
-    "planning": {"plan_journals": {}},
-    "posting": {"resume_posting": [], "posting_result": {}, "prove": {}},
-    "closing": {"report": {}},
-}
+sys.path.insert(0, str(Path(__file__).parent))
+from wiring_stubs import DAY, install
 
 
 @pytest.fixture(scope="module")
-def dag():
+def dags():
     from airflow.dag_processing.dagbag import DagBag
     from airflow.utils import db
 
     db.initdb()
     root = os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
-    return DagBag(dag_folder=root, bundle_path=root, bundle_name="dags-folder").dags["nightly_reconciliation"]
+    return DagBag(dag_folder=root, bundle_path=root, bundle_name="dags-folder").dags
+
+
+@pytest.fixture
+def dag(dags):
+    return dags["nightly_reconciliation"]
 
 
 @pytest.fixture
 def called(monkeypatch):
-    """Every step replaced by a note of its name; returns the notes."""
-    import importlib
-
-    from tieout.orchestration import work
-
-    notes: list[str] = []
-
-    def stand_in(name, answer):
-        def noted(*args, **kwargs):
-            notes.append(name)
-            return answer(*args, **kwargs) if callable(answer) else answer
-
-        return noted
-
-    monkeypatch.setattr(work.Work, "from_env", classmethod(lambda cls, connect=None: None))
-    for module, functions in STEPS.items():
-        loaded = importlib.import_module(f"tieout.orchestration.{module}")
-        for name, answer in functions.items():
-            monkeypatch.setattr(loaded, name, stand_in(name, answer))
-    return notes
+    """Names of the steps called, each replaced by a note of its name."""
+    return install(monkeypatch)
 
 
-def run(dag):
-    finished = dag.test(run_conf={"business_date": DAY})
+def run(dag, **conf):
+    finished = dag.test(run_conf=conf or {"business_date": DAY})
     return finished.state, {ti.task_id: ti.state for ti in finished.get_task_instances()}
 
 
@@ -102,3 +84,46 @@ def test_a_run_that_only_reports_reads_and_posts_nothing(dag, called, monkeypatc
     assert state == "success"
     assert not {"extract", "plan_journals", "resume_posting", "read_ledger", "prove"} & set(called)
     assert {"reconcile_sources", "reconcile_ledger", "report"} <= set(called)
+
+
+def test_a_month_end_plans_posts_proves_and_lists_the_backlog(dags, called):
+    state, _ = run(dags["month_end"], period="2026-03")
+    assert state == "success"
+    assert called == [
+        "open_month", "plan_month_end", "resume_posting", "posting_result", "read_ledger", "prove", "close_backlog",
+    ]  # fmt: skip
+
+
+def test_a_micro_batch_reads_stripe_and_zendesk_only(dags, called):
+    state, tasks = run(dags["micro_batch"], none=True)
+    assert state == "success"
+    extracts = sorted(task for task in tasks if task.startswith("extract_"))
+    assert extracts == ["extract_stripe_de", "extract_stripe_jp", "extract_stripe_us", "extract_zendesk"]
+    assert called[-2:] == ["conform", "freshness"]
+
+
+def test_a_backfill_shows_before_it_computes_and_plans_last(dags, called):
+    form = {
+        "from_date": DAY,
+        "to_date": "2026-03-30",
+        "entities": ["US"],
+        "mode": "post",
+        "reason": "a missing mapping",
+    }
+    state, _ = run(dags["backfill"], **form)
+    assert state == "success"
+    assert called == [
+        "open_backfill", "backfill_dry_run", "recompute", "recompute",
+        "plan_backfill", "resume_posting", "posting_result",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"mode": "delete"}, {"reason": "short"}, {"entities": ["XX"]}], ids=["mode", "reason", "entity"]
+)
+def test_the_backfill_form_refuses_what_it_does_not_offer(dags, wrong):
+    from airflow.sdk.exceptions import ParamValidationError
+
+    ((name, value),) = wrong.items()
+    with pytest.raises(ParamValidationError):
+        dags["backfill"].params.get_param(name).resolve(value)
