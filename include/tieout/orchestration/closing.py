@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 
 from tieout.orchestration.facts import Facts, kept_proof
@@ -10,13 +11,17 @@ from tieout.orchestration.work import Work
 
 def report(work: Work, run_id: str, business_date: str) -> Facts:
     """Write HTML, workbook and result tables of a business date, and close the run's record."""
+    return _report(work, run_id, date.fromisoformat(business_date), {})
+
+
+def _report(work: Work, run_id: str, day: date, naming: Mapping[str, str]) -> Facts:
     from tieout.orchestration.reporting import write_report
 
     known = work.store.facts(run_id)
     with work.kept(run_id, "report") as facts:
-        facts |= write_report(work, run_id, date.fromisoformat(business_date), known)
+        facts |= write_report(work, run_id, day, known, **naming)
     work.store.finish_run(run_id, "success" if "proof" in known else "unproven")
-    _anchor(work, business_date)
+    _anchor(work, day.isoformat())
     return facts
 
 
@@ -51,4 +56,5 @@ def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
             rows += table.to_pylist()
         facts["items"] = len(rows)
     work.store.add_facts(run_id, {"backlog_rows": rows})
-    return facts | report(work, run_id, business_date)
+    month = f"{day:%Y-%m}"
+    return facts | _report(work, run_id, day, {"title": f"Month end {month}", "name": month})

@@ -16,8 +16,10 @@ _AMOUNTS = ("opening", "posted", "foreign", "expected", "trial_balance", "differ
 TITLE = "Nightly reconciliation"
 
 
-def write_report(work: Work, run_id: str, business_date: date, known: Mapping[str, Any], title: str = TITLE) -> Facts:
-    """Write the report below `reports/<business date>/` and return its paths by kind.
+def write_report(
+    work: Work, run_id: str, business_date: date, known: Mapping[str, Any], *, title: str = TITLE, name: str = ""
+) -> Facts:
+    """Write the report below `reports/<name, or business date>/` and return its paths by kind.
 
     `known` are the facts of the run: proof and foreign entries (amounts as text), the gate, what is unproven.
     """
@@ -29,7 +31,7 @@ def write_report(work: Work, run_id: str, business_date: date, known: Mapping[st
     from tieout.reports.html import render
     from tieout.reports.workbook import write
 
-    folder = work.settings.reports / business_date.isoformat()
+    folder = work.settings.reports / (name or business_date.isoformat())
     folder.mkdir(parents=True, exist_ok=True)
     snapshot = work.store.published(run_id)
     titles = {name: load_definition(definition_path(work.settings, name)).title for name in work.definitions}
