@@ -29,28 +29,39 @@ CREATE OR REPLACE TEMP MACRO share_of(amount, parts) AS CAST(
 """`times(a, b)` is an exact product to twelve places; `share_of(amount, parts)` one of equal parts, to four places,
 half away from zero."""
 
-# A record the landing could not read is told by its words; the field is looked for only in those few records.
-RAW = """
-SELECT
-  source || '/' || object || '/' || extract_id || '/' || page_no || '#' || position AS raw_ref,
-  fetched_at, record,
+# A record the landing could not read is told by its words; the field is looked for only in those few records. Bytes in
+# another encoding were landed as escapes such as \udce9, by which the field is found.
+RAW = r"""
+WITH landed AS (
+  SELECT
+    source || '/' || object || '/' || extract_id || '/' || page_no || '#' || position AS raw_ref,
+    fetched_at, record, fault,
+    CASE WHEN contains(fault, 'valid Unicode')
+      THEN regexp_extract(record, '"([^"]+)"\s*:\s*"([^"]*\\u[dD][89a-fA-F][^"]*)"', ['field', 'value']) END AS odd
+  FROM pages
+)
+SELECT raw_ref, fetched_at, record,
   CASE WHEN fault IS NOT NULL THEN {
-    'code': CASE WHEN contains(fault, 'NUL character') THEN 'nul_character'
-                 WHEN contains(fault, 'valid Unicode') OR contains(fault, 'UTF-8') THEN 'wrong_encoding'
-                 WHEN contains(fault, 'text of more than') THEN 'too_long'
-                 WHEN contains(fault, 'no JSON') THEN 'not_json'
-                 ELSE 'unreadable' END,
+    'code': CASE
+      WHEN contains(fault, 'NUL character') THEN 'nul_character'
+      WHEN contains(fault, 'valid Unicode') OR contains(fault, 'UTF-8') THEN 'wrong_encoding'
+      WHEN contains(fault, 'text of more than') THEN 'too_long'
+      WHEN contains(fault, 'no JSON') THEN 'not_json'
+      ELSE 'unreadable' END,
     'field': CASE
+      WHEN odd.field <> '' THEN odd.field
       WHEN NOT json_valid(record) THEN ''
       WHEN contains(fault, 'NUL character') THEN coalesce(
         list_filter(json_keys(record), lambda k: contains(record ->> ('$."' || k || '"'), chr(0)))[1], '')
       WHEN contains(fault, 'text of more than') THEN coalesce(
         list_filter(json_keys(record), lambda k: length(record ->> ('$."' || k || '"')) > 1048576)[1], '')
       ELSE '' END,
-    'value': CASE WHEN NOT json_valid(record) THEN left(record, 200) END,
-    'expected': fault
+    'value': CASE
+      WHEN odd.field <> '' THEN odd.value
+      WHEN NOT json_valid(record) THEN left(record, 200) END,
+    'expected': CASE WHEN odd.field <> '' THEN 'text in UTF-8' ELSE fault END
   } END AS record_fault
-FROM pages
+FROM landed
 """
 
 _BY_KIND: dict[str, Form] = {

@@ -33,7 +33,7 @@ from tieout.lake.quarantine import masked, sentence
 from tieout.lake.tables import Lake
 from tieout.observe.steps import step
 from tieout.settings import Settings
-from tieout.store import QuarantineItem, Store
+from tieout.store import Lease, QuarantineItem, Store
 
 log = logging.getLogger("tieout")
 
@@ -147,7 +147,7 @@ def _run(
 ) -> ConformResult:
     listed = list(sources) if isinstance(sources, Sequence) else [sources]
     kinds = dict(every_source or {}) | {s.name: s.kind for s in listed}
-    with _lease(store), engine(config) as session, step("conform") as current:
+    with _lease(store) as lease, engine(config) as session, step("conform") as current:
         work = _Work(session, lake, store.published(), config, run_id, kinds)
         for source in listed:
             if progress is not None:
@@ -155,6 +155,7 @@ def _run(
             work.read(source, landing, again)
         tables = work.write()
         if tables:
+            store.renew(lease, LEASE_TIME)  # refused if another process took over: then nothing is published
             # before publishing: after a crash in between, the next run finds the same records and records them again
             _index_quarantine(store, run_id, session)
             store.publish(run_id, tables, {"step": "conform", "sources": [s.name for s in listed]})
@@ -165,7 +166,7 @@ def _run(
 
 
 @contextmanager
-def _lease(store: Store) -> Iterator[None]:
+def _lease(store: Store) -> Iterator[Lease]:
     """Hold the lease on the canonical tables, waiting for whoever has it."""
     deadline = time.monotonic() + LEASE_TIME.total_seconds()
     while True:
@@ -177,7 +178,7 @@ def _lease(store: Store) -> Iterator[None]:
                 raise
             time.sleep(0.5)
     try:
-        yield
+        yield held
     finally:
         store.release(held)
 

@@ -120,6 +120,17 @@ def test_support_and_billing_find_the_crm_customer_by_the_id_they_share(world: A
     }
 
 
+def test_a_customer_deleted_in_billing_stays_linked_one_deleted_in_the_crm_does_not(world: Any, make: Any) -> None:
+    world.land(world.CRM, "Account", [make.account(), make.account("001000000000002AAA", IsDeleted=True)])
+    gone = {"id": "cus_1", "object": "customer", "created": 1767225600, "deleted": True,
+            "metadata": {"crm_account_id": "001000000000001AAA"}}  # fmt: skip
+    other = make.customer("cus_2", metadata={"crm_account_id": "001000000000002AAA"})
+    world.land(world.BILLING, "customers", [gone, other])
+    world.conform()
+    found = {r["source_id"]: r["canonical_id"] for r in world.rows("crosswalk") if r["source"] == "stripe_us"}
+    assert found == {"cus_1": "crm:001000000000001AAA", "cus_2": None}
+
+
 def test_an_explicit_mapping_decides_before_everything_else(world: Any, make: Any) -> None:
     (world.settings.config / "mappings" / "customers.csv").write_text(
         "source,source_id,canonical_id,valid_from,valid_to\nstripe_us,cus_1,crm:001000000000009AAA,,\n"

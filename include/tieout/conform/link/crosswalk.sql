@@ -2,16 +2,20 @@
 -- Order: the master's own records, an explicit mapping, the master's id carried by the record, a rule. Two candidates
 -- of one step leave the record undecided.
 WITH customers AS (
-  SELECT 'customer' AS entity, source, source_id, external_ref, lower(trim(name)) AS name, source IN (SELECT source FROM master_sources) AS is_master
-  FROM merged_customer WHERE NOT is_deleted
+  SELECT 'customer' AS entity, source, source_id, external_ref, lower(trim(name)) AS name, is_deleted,
+    source IN (SELECT source FROM master_sources) AS is_master
+  FROM merged_customer
 ), master AS (
-  SELECT source_id, left(source_id, 15) AS short_id, $prefix || source_id AS canonical_id, name FROM customers WHERE is_master
+  SELECT source_id, left(source_id, 15) AS short_id, $prefix || source_id AS canonical_id, name
+  FROM customers WHERE is_master AND NOT is_deleted
 ), mapped AS (
   SELECT source, source_id, max(canonical_id) AS canonical_id, max(valid_from) AS valid_from, max(valid_to) AS valid_to
   FROM customer_mapping WHERE valid_to = DATE '9999-12-31' GROUP BY ALL
 ), shared AS (
   SELECT c.source, c.source_id, min(m.canonical_id) AS canonical_id, count(DISTINCT m.canonical_id) AS candidates
-  FROM customers c JOIN master m ON c.external_ref = m.source_id OR (length(c.external_ref) = 15 AND c.external_ref = m.short_id)
+  FROM customers c
+  -- the CRM writes its ids with 18 characters, of which the last three only check the case of the others
+  JOIN master m ON left(c.external_ref, 15) = m.short_id AND c.external_ref IN (m.source_id, m.short_id)
   WHERE NOT c.is_master
   GROUP BY ALL
 ), named AS (
