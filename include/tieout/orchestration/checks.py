@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from tieout.entities import load_entities
 from tieout.errors import ConfigError
-from tieout.settings import Settings, load_yaml
-
-if TYPE_CHECKING:
-    from tieout.sources.config import SourceConfig
+from tieout.orchestration.work import Work
+from tieout.settings import Settings
 
 
 def check_configuration(settings: Settings) -> list[ConfigError]:
     """Everything that keeps the configuration from being used, file by file; empty if it can be."""
     problems = []
-    for check in _checks(settings):
+    for check in _checks(Work(settings)):
         try:
             check()
         except ConfigError as problem:
@@ -26,50 +21,41 @@ def check_configuration(settings: Settings) -> list[ConfigError]:
     return problems
 
 
-def _checks(settings: Settings) -> Iterator[Callable[[], object]]:
-    from tieout.conform.links import load_rules
-    from tieout.conform.references import mapped_ids
-    from tieout.conform.verify import verify_mappings
+def _checks(work: Work) -> Iterator[Callable[[], object]]:
+    from tieout.breaks.inputs import definition_path, side_queries
+    from tieout.conform.mapping import load_mappings
+    from tieout.ledger import load_rules
     from tieout.quality.rules import load_suites
-    from tieout.sources.config import load_sources
+    from tieout.reconcile import load_definition
 
-    yield lambda: load_entities(settings.config_file("entities.yaml"))
-    yield lambda: _sources_belong_to_entities(settings)
-    yield lambda: load_sources(settings.config_file("sources.yaml"))
-    yield lambda: load_suites(settings)
-    yield lambda: load_rules(settings)
-    for kind in sorted({source.kind for source in _sources(settings)}):
-        yield partial(verify_mappings, settings, kind)
-    for name in ("products", "customers"):
-        yield partial(mapped_ids, settings, name)
-    for path in _yaml_files(settings):
-        yield partial(load_yaml, path)
+    def definition(name: str) -> None:
+        side_queries(work.settings, load_definition(definition_path(work.settings, name)))
 
-
-def _yaml_files(settings: Settings) -> list[Path]:
-    folders = ("", "quality", "reconciliations", "conform", "erp")
-    return [path for folder in folders for path in settings.config_files(folder, ".yaml")]
+    yield lambda: work.entities
+    yield lambda: _sources_belong_to_entities(work)
+    yield lambda: [load_mappings(work.settings, kind) for kind in sorted({s.kind for s in work.sources.values()})]
+    yield lambda: load_rules(work.settings)
+    yield lambda: load_suites(work.settings)
+    yield from (partial(definition, name) for name in work.definitions)
+    yield lambda: _erp_fits(work)
 
 
-def _sources(settings: Settings) -> tuple[SourceConfig, ...]:
-    """The configured sources; none where their file is wrong, which a check of its own tells."""
-    from tieout.sources.config import load_sources
-
-    try:
-        return load_sources(settings.config_file("sources.yaml"))
-    except ConfigError:
-        return ()
-
-
-def _sources_belong_to_entities(settings: Settings) -> None:
-    from tieout.sources.config import load_sources
-
-    known = {entity.id for entity in load_entities(settings.config_file("entities.yaml")).entities}
-    for source in load_sources(settings.config_file("sources.yaml")):
-        if source.legal_entity is not None and source.legal_entity not in known:
+def _sources_belong_to_entities(work: Work) -> None:
+    known = [entity.id for entity in work.entities.entities]
+    for source in work.sources.values():
+        if source.legal_entity not in (None, *known):
             raise ConfigError(
                 "a source belongs to a legal entity that is not configured",
                 record=f"sources.yaml: {source.name}",
                 got=source.legal_entity,
-                expected=sorted(known),
+                expected=known,
             )
+
+
+def _erp_fits(work: Work) -> None:
+    from tieout.erp import check
+
+    kind, config = work.erp_config
+    problems = check(kind, config, work.entities.entities)
+    if problems:
+        raise ConfigError("the ERP's configuration does not fit the entities", record=f"erp/{kind}.yaml", got=problems)

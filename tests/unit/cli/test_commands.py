@@ -89,3 +89,26 @@ def test_help_loads_no_engine():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_sandbox_configuration_can_be_used(home, monkeypatch):
+    from tieout_sandbox import demo
+
+    monkeypatch.setenv("TIEOUT_CONFIG", str(demo.CONFIG))
+    result = runner.invoke(app, ["config", "check"])
+    assert result.exit_code == 0, result.output
+
+
+def test_a_source_of_an_unknown_entity_is_told(home, tmp_path, monkeypatch):
+    from tieout_sandbox import demo
+
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "entities.yaml").write_text((demo.CONFIG / "entities.yaml").read_text())
+    (config / "sources.yaml").write_text(
+        "sources:\n- {name: helpdesk, kind: zendesk, connection: c, legal_entity: XX}\n"
+    )
+    monkeypatch.setenv("TIEOUT_CONFIG", str(config))
+    result = runner.invoke(app, ["config", "check"])
+    assert result.exit_code == 1
+    assert "XX" in result.output
