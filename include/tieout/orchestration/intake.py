@@ -42,11 +42,12 @@ def conform(work: Work, run_id: str) -> Facts:
 
 def freshness(work: Work, run_id: str) -> Facts:
     """Until when each source is complete: the earliest end among its objects' last windows, as text."""
+    from tieout.sources import read_until
+
     with work.kept(run_id, "freshness") as facts:
         for name, source in work.sources.items():
-            marks = [work.store.watermark(f"source/{name}/{object}") for object in source.objects]
-            ends = [str(mark.value["hi"]) for mark in marks if mark and mark.value.get("hi")]
-            facts[name] = min(ends, default="")
+            end = read_until(source, work.store)
+            facts[name] = end.isoformat() if end else ""
     work.store.finish_run(run_id, "success")
     return facts
 
