@@ -63,8 +63,10 @@ def aggregate(
     counts from the subscription's anchor by the interval of its metered price. An event counts once, by its source
     and event id; the first received delivery counts. A correction replaces the quantity of the event it names, a void
     removes it, both on the day the event happened. Events of an unknown subscription or meter, in another unit than
-    the meter's, negative, or received before they happened, are returned apart. Raises DataError if the counts do
-    not add up.
+    the meter's, negative, or received before they happened, are returned apart. Of the canonical columns only ids,
+    meter, quantity and instants are needed; an event without `kind` is usage, one without `received_at` was received
+    when it happened. Raises DataError for a column that is needed and missing, for quantities in a float column, and
+    if the counts do not add up.
     """
     if session is None:
         with engine() as own:
@@ -72,11 +74,7 @@ def aggregate(
     given = {"usage_event": events, "subscription": subscriptions, "subscription_item": subscription_items,
              "product": products}  # fmt: skip
     for name, data in given.items():
-        view = "events" if name == "usage_event" else f"given_{name}"
-        if isinstance(data, pa.Table):
-            session.bind(view, data, schema.table(name).arrow)
-        else:
-            session.bind(view, [data] if isinstance(data, str | Path) else list(data), schema.table(name).arrow)
+        _bind(session, name, data)
     zones = [{"id": e.id, "zone": e.zone} for e in entities.entities]
     session.bind("legal_entities", pa.Table.from_pylist(zones, pa.schema([("id", pa.string()), ("zone", pa.string())])))
     session.execute(_REFERENCES)
@@ -85,7 +83,41 @@ def aggregate(
     return _checked(rows, session)
 
 
+_NEEDED = {
+    "usage_event": ("event_id", "subscription_source_id", "meter", "quantity", "occurred_at"),
+    "subscription": ("source_id",),
+    "subscription_item": ("subscription_source_id",),
+    "product": (),
+}
+
+
+def _bind(session: Engine, name: str, data: Events) -> None:
+    """Make the view `given_<name>` with the columns of the data model; those the data lacks are null.
+
+    Raises DataError for a missing column the sums need, and for quantities in a float column.
+    """
+    shape = pa.schema([field.with_nullable(True) for field in schema.table(name).arrow])
+    if not isinstance(data, pa.Table):
+        session.bind(f"given_{name}", [data] if isinstance(data, str | Path) else list(data), shape)
+        return
+    missing = [c for c in _NEEDED[name] if c not in data.column_names]
+    if missing:
+        raise DataError("columns are missing", record=name, got=data.column_names, expected=missing)
+    if "quantity" in data.column_names and pa.types.is_floating(data.schema.field("quantity").type):
+        raise DataError("a quantity in a float column is not exact", record=name, remedy="use a decimal column")
+    columns = [
+        data[f.name].cast(f.type) if f.name in data.column_names else pa.nulls(data.num_rows, f.type) for f in shape
+    ]
+    session.bind(f"given_{name}", pa.table(columns, schema=shape))
+
+
 _REFERENCES = """
+CREATE OR REPLACE TEMP VIEW events AS
+  SELECT * REPLACE (
+    coalesce(source, '') AS source, coalesce(source_id, event_id) AS source_id, coalesce(raw_ref, '') AS raw_ref,
+    coalesce(kind, 'usage') AS kind, coalesce(received_at, occurred_at) AS received_at
+  )
+  FROM given_usage_event;
 CREATE OR REPLACE TEMP TABLE subscriptions AS
   SELECT s.source_id, s.legal_entity_id, s.customer_id,
     coalesce(s.billing_anchor, s.start_date, s.accounting_date) AS anchor,
@@ -95,7 +127,7 @@ CREATE OR REPLACE TEMP TABLE subscriptions AS
     SELECT source, subscription_source_id, max(interval_months) AS months,
       max(interval_months) FILTER (usage_type = 'metered') AS metered
     FROM given_subscription_item GROUP BY ALL
-  ) i ON i.source = s.source AND i.subscription_source_id = s.source_id
+  ) i ON i.source IS NOT DISTINCT FROM s.source AND i.subscription_source_id = s.source_id
   -- an id that two accounts use would make the event's owner a guess
   QUALIFY count(*) OVER (PARTITION BY s.source_id) = 1;
 CREATE OR REPLACE TEMP TABLE meters AS

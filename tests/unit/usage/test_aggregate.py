@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tieout import schema
 from tieout.entities import Entities, LegalEntity
+from tieout.errors import DataError
 from tieout.lake.hashing import result_hash
 from tieout.usage import Usage, aggregate
 
@@ -160,6 +161,28 @@ def test_events_that_cannot_be_counted_are_returned_apart(changes: dict[str, Any
     assert (row["event_id"], row["reason_code"]) == ("bad", code)
     assert word in row["reason"]
     assert usage.counted == 1
+
+
+def test_a_caller_of_its_own_needs_only_the_columns_that_count() -> None:
+    events = pa.table({
+        "event_id": ["e1", "e2", "e1"], "subscription_source_id": ["sub_1"] * 3, "meter": ["api"] * 3,
+        "quantity": pa.array([1, 2, 1], pa.int64()), "occurred_at": pa.array([NOON] * 3, pa.timestamp("us", tz="UTC")),
+    })  # fmt: skip
+    subscriptions = pa.table({"source_id": ["sub_1"], "billing_anchor": [date(2026, 1, 10)], "legal_entity_id": ["US"]})
+    items = pa.table({"subscription_source_id": ["sub_1"], "meter": ["api"], "interval_months": [1]})
+    usage = aggregate(events, subscriptions, items, table("product"), entities=ENTITIES)
+    assert periods(usage) == [(date(2026, 3, 10), date(2026, 4, 10), Decimal(3))]
+    assert usage.repeated == 1
+
+
+def test_floats_and_missing_columns_are_refused() -> None:
+    events = table("usage_event", event("e1"))
+    inexact = events.set_column(events.column_names.index("quantity"), "quantity", pa.array([0.1]))
+    with pytest.raises(DataError, match="float"):
+        aggregate(inexact, table("subscription"), table("subscription_item"), table("product"), entities=ENTITIES)
+    with pytest.raises(DataError, match="missing"):
+        aggregate(events.drop_columns(["meter"]), table("subscription"), table("subscription_item"), table("product"),
+                  entities=ENTITIES)  # fmt: skip
 
 
 drawn = st.builds(
