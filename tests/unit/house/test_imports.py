@@ -11,7 +11,7 @@ import importlib, pkgutil, sys
 for name in ("airflow", "tieout_sandbox"):
     sys.modules[name] = None
 import tieout
-AIRFLOW = ("tieout.web", "tieout.orchestration.tasks", "tieout.orchestration.assets", 
+AIRFLOW = ("tieout.web", "tieout.orchestration.tasks", "tieout.orchestration.assets",
            "tieout.orchestration.connections", "tieout.orchestration.defaults")
 for module in pkgutil.walk_packages(tieout.__path__, "tieout."):
     bound = module.name.startswith(AIRFLOW) or ".migrations" in module.name or module.name.endswith("__main__")
