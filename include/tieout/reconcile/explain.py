@@ -54,22 +54,31 @@ _TOKEN = re.compile(r"\[([^\[\]]*)\]|\{([a-z_]+)\}|([^\[\]{}]+)")
 _IDS_SHOWN = 50
 
 
-def explain(session: Session, definition: Definition) -> None:
-    """Make `breaks` and `matches` from the groups, with everything people and data teams read."""
+def explain(session: Session, definition: Definition, *, identical: bool) -> None:
+    """Make `breaks` and `matches` from the groups, with everything people and data teams read.
+
+    Matches whose compared fields are all equal are listed only if `identical`.
+    """
+    listed = "true" if identical else "g.break_type IS NOT NULL OR g.tolerated IS NOT NULL"
     for side in SIDES:
-        session.make(f"{side}_members", _members(side))
+        session.make(f"{side}_members", _members(side, listed))
     session.make("priced", _priced(definition))
     session.make("worded", _worded(definition))
     session.make("breaks", _breaks(definition))
     session.make("matches", _matches(definition))
 
 
-def _members(side: str) -> str:
-    """The ids of each group's rows; a very large group shows the first ones and how many more there are."""
+def _members(side: str, listed: str) -> str:
+    """The ids of each group's rows; a very large group shows the first ones and how many more there are.
+
+    Most groups have one row, which needs no list: lists of millions of groups would not fit into memory.
+    """
+    members = f"{side}_links JOIN {side}_rows USING (row_no) JOIN groups g USING (group_id)"
     return (
-        f"SELECT group_id, array_to_string(min(id, {_IDS_SHOWN}), '; ') || CASE WHEN count(*) > {_IDS_SHOWN}"
-        f" THEN '; and ' || (count(*) - {_IDS_SHOWN}) || ' more' ELSE '' END AS ids\n"
-        f"FROM {side}_links JOIN {side}_rows USING (row_no) GROUP BY group_id"
+        f"SELECT group_id, id AS ids FROM {members} WHERE g.{side}_rows = 1 AND ({listed})\n"
+        f"UNION ALL\nSELECT group_id, array_to_string(min(id, {_IDS_SHOWN}), '; ') || CASE WHEN count(*) > {_IDS_SHOWN}"
+        f" THEN '; and ' || (count(*) - {_IDS_SHOWN}) || ' more' ELSE '' END\n"
+        f"FROM {members} WHERE g.{side}_rows > 1 AND ({listed}) GROUP BY group_id"
     )
 
 

@@ -33,7 +33,11 @@ def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPa
 def _side_groups(definition: Definition, side: SideName, index: int, keys: list[str]) -> str:
     """One row per key of a side: how many rows, their sums, and the least and greatest of every other value."""
     columns = ["entity", *keys, "count(*) AS rows", "min(currency) AS currency"]
-    columns += ["count(DISTINCT currency) > 1 AS mixed_currency", "sum(amount) AS amount", "min(day) AS day"]
+    columns += [
+        "min(currency) <> max(currency) OR count(currency) NOT IN (0, count(*)) AS mixed_currency",
+        "sum(amount) AS amount",
+        "min(day) AS day",
+    ]
     columns += ["min(period) AS period", "max(period) AS last_period", "min(label) AS label"]
     columns += ["min(proof_type) AS proof_type", "min(proof_reason) AS proof_reason"]
     for c in definition.compare:
@@ -50,7 +54,7 @@ def _side_groups(definition: Definition, side: SideName, index: int, keys: list[
 def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, keys: list[str]) -> str:
     """Both sides of every common key, with the type and field of what differs first (null: they agree)."""
     shared = ", ".join(("entity", *keys))
-    columns = [f"(SELECT count(*) FROM groups) + row_number() OVER (ORDER BY {shared}) AS group_id", shared]
+    columns = ["(SELECT count(*) FROM groups) + row_number() OVER () AS group_id", shared]
     sides = [
         "rows",
         "currency",

@@ -89,12 +89,10 @@ def reconcile(
     if matches not in ("all", "differing"):
         raise DefinitionError("unknown choice of matches", got=matches, expected="all or differing")
     with open_session(engine) as session:
-        _run(session, rules, left, right, as_of)
+        _run(session, rules, left, right, as_of, identical=matches == "all")
         summary = _summary(session, rules, as_of)
         queries = {
-            "matches": "SELECT * FROM matches"
-            + (" WHERE tolerated IS NOT NULL" if matches == "differing" else "")
-            + " ORDER BY legal_entity_id, pass_name, match_key, ordinal",
+            "matches": "SELECT * FROM matches ORDER BY legal_entity_id, pass_name, match_key, ordinal",
             "breaks": "SELECT * FROM breaks ORDER BY legal_entity_id, break_key, ordinal",
             "totals": "SELECT * FROM totals ORDER BY legal_entity_id, currency, period, outcome, detail",
         }
@@ -110,7 +108,7 @@ def reconcile(
     return Reconciliation(out / "matches.parquet", out / "breaks.parquet", out / "totals.parquet", summary)
 
 
-def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: date | None) -> None:
+def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: date | None, *, identical: bool) -> None:
     session.make("groups", empty_groups())
     for side, rows in zip(SIDES, (left, right), strict=True):
         check_columns(rules, side, session.bind(f"{side}_input", rows))
@@ -122,7 +120,7 @@ def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: da
         else:
             run_search_pass(session, rules, match_pass, index)
     settle_leftovers(session, rules, as_of or _latest_day(session))
-    explain_groups(session, rules)
+    explain_groups(session, rules, identical=identical)
     count_totals(session, rules)
 
 
@@ -141,7 +139,7 @@ def _summary(session: Session, rules: Definition, as_of: date | None) -> Summary
         definition_id=rules.id,
         definition_hash=rules.content_hash,
         as_of=as_of,
-        matched=session.rows("SELECT count(*) FROM matches")[0][0],
+        matched=session.rows("SELECT count(*) FROM groups WHERE break_type IS NULL")[0][0],
         breaks=sum(counts.values()),
         breaks_by_type={t: counts[t] for t in BREAK_TYPES if t in counts},
         left_rows={o: outcomes.get(o, (0, 0))[0] for o in OUTCOMES},
