@@ -73,6 +73,20 @@ def test_a_late_invoice_of_an_open_month_adds_a_version_to_the_release(books: An
     assert books.balances() == {DEFERRED: Decimal("9"), SEATS: Decimal("-9")}
 
 
+def test_what_builds_on_an_invoice_that_waits_waits_with_it(books: Any) -> None:
+    ahead = {"amount": "30", "start": GO_LIVE, "end": date(2026, 4, 28)}
+    books.invoice("A", GO_LIVE, ahead, {"amount": "5", "family": None})
+    books.credit("C", date(2026, 3, 30), "A", 1, "10")
+    assert books.plan(END).batches == ()
+    assert month_end(books).batches == ()
+    books.rows["invoice_line"]["A.2"]["product_family"] = "usage"
+    books.post(books.plan(END))
+    month_end(books)
+    assert books.balances() == {
+        "11000": Decimal("25"), DEFERRED: Decimal("-17"), SEATS: Decimal("-3"), USAGE: Decimal("-5"),
+    }  # fmt: skip
+
+
 def test_proration_in_a_91_day_quarter() -> None:
     # Lago, upgrade proration specification: 910.00 per quarter, 32 days used
     start = date(2026, 1, 1)

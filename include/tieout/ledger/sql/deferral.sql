@@ -49,7 +49,12 @@ SELECT
   *,
   -- what the document's total has beyond its lines: rounding on the total instead of by line, shown on its last line
   CASE WHEN is_last THEN total - lines_total ELSE 0 END AS rounding,
-  abs(units(total - lines_total)) > line_count * (SELECT quantum FROM run) AS is_contradictory
+  abs(units(total - lines_total)) > line_count * (SELECT quantum FROM run) AS is_contradictory,
+  -- the invoice itself is not posted: nothing that builds on it may be either
+  invoice_date >= (SELECT go_live FROM run) AND (
+    bool_or(product_family IS NULL) OVER (PARTITION BY document_id)
+    OR abs(units(total - lines_total)) > line_count * (SELECT quantum FROM run)
+  ) AS is_waiting
 FROM line;
 
 CREATE OR REPLACE TEMP TABLE reduction AS

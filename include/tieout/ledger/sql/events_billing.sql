@@ -59,6 +59,7 @@ WITH invoiced AS (
     coalesce(c.tax_code, l.tax_code) AS tax_code,
     coalesce(c.product_family, l.product_family) AS product_family,
     coalesce(u.unwound, 0) AS unwound,
+    coalesce(l.is_waiting, false) AS is_waiting,
     c.correlation_id,
     c.raw_ref,
     sum(c.amount + c.tax) OVER document AS up_to_here,
@@ -101,6 +102,7 @@ WITH invoiced AS (
     CASE
       WHEN abs(units(total - lines_total)) > line_count * run.quantum THEN 'the lines do not add up to the document''s total'
       WHEN product_family IS NULL THEN 'the credited product is not mapped to a family'
+      WHEN is_waiting THEN 'the invoice it credits waits'
     END AS held_reason,
     source, source_id, correlation_id, raw_ref
   FROM credited_gross, run

@@ -40,7 +40,9 @@ SELECT
   document_id, number AS document_number, upto AS event_date, currency, product_family, NULL AS tax_code,
   0 AS net, 0 AS tax, CAST(released_now - released_before AS DECIMAL(18, 4)) AS gross,
   0 AS deferred, 0 AS recognised, 0 AS to_receivable, 0 AS to_credit, 0 AS rounding,
-  CASE WHEN product_family IS NULL THEN 'product ' || coalesce(product_source_id, '(none)') || ' is not mapped to a family'
+  CASE
+    WHEN product_family IS NULL THEN 'product ' || coalesce(product_source_id, '(none)') || ' is not mapped to a family'
+    WHEN is_waiting THEN 'its invoice waits'
   END AS held_reason,
   source, line_id AS source_id, correlation_id, raw_ref
 FROM released
