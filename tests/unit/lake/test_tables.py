@@ -97,3 +97,14 @@ def test_a_table_outside_the_data_model_keeps_the_shape_of_its_data(tmp_path: Pa
     lake = Lake(tmp_path)
     lake.write("scratch", pa.table({"on": pa.array([date(2026, 3, 31)])}))
     assert lake.read("scratch").to_pylist() == [{"on": date(2026, 3, 31)}]
+
+
+def test_a_table_made_before_a_column_existed_is_widened_and_its_old_versions_stay_readable(tmp_path: Path) -> None:
+    from deltalake import write_deltalake
+
+    full = invoices(("a", "1", "10"))
+    write_deltalake(str(tmp_path / "invoice"), full.drop_columns(["mapping_gap", "credited_before_payment"]))
+    lake = Lake(tmp_path)
+    new = lake.write("invoice", invoices(("a", "1", "10"), ("a", "2", "11")))
+    assert lake.read("invoice", new).column_names == list(schema.table("invoice").names)
+    assert lake.read("invoice", 0)["mapping_gap"].to_pylist() == [None]
