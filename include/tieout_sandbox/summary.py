@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from tieout.money import round_money
 from tieout.settings import Settings
 from tieout.store import Store
 from tieout_sandbox.company.model import Company
@@ -74,7 +75,7 @@ def _value(breaks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     for one in breaks:
         if one["currency"] and one["value"] is not None:
             sums[one["currency"]] = sums.get(one["currency"], Decimal(0)) + abs(one["value"])
-    return {currency: format(total, "f") for currency, total in sorted(sums.items())}
+    return {currency: format(round_money(total, currency), "f") for currency, total in sorted(sums.items())}
 
 
 def summarise(nights: Sequence[Observed], month: Observed, again: Sequence[Observed]) -> dict[str, Any]:
@@ -131,6 +132,7 @@ def show(summary: Mapping[str, Any], nights: Sequence[Observed], month: Observed
     flow = Table("", *(r["business_date"] for r in runs), title="Rows", title_justify="left")
     for source in sorted({s for r in runs for s in r["extracted_by_source"]}):
         flow.add_row(f"extracted from {source}", *(f"{r['extracted_by_source'].get(source, 0):,}" for r in runs))
+    flow.add_row("kept raw only", *(f"{r['kept_raw']:,}" for r in runs))
     flow.add_row("conformed", *(f"{r['conformed']:,}" for r in runs))
     flow.add_row("quarantined", *(f"{r['quarantined']:,}" for r in runs))
     flow.add_row(
@@ -166,7 +168,8 @@ def show(summary: Mapping[str, Any], nights: Sequence[Observed], month: Observed
     for one in (*nights, month):
         for name, path in sorted(one.facts.get("report", {}).items()):
             if name != "milliseconds":
-                console.print(f"{name}: {path}", markup=False, highlight=False, soft_wrap=True)
+                label = one.business_date or one.facts.get("period")
+                console.print(f"{label} {name}: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _proven(one: Observed) -> str:
