@@ -138,7 +138,7 @@ def plan_batches(
             period_open=period_open,
             line_limit=line_limit,
         )
-        versions = _write(lake, entity, wanted, journals, rules)
+        versions = _write(lake, entity, wanted, first, until, journals, rules)
         ids = _store(store, entity, journals, rules, run_id, versions, tuple(dimensions), actor)
     return Plan(tuple(ids), _held(journals.held), versions, journals)
 
@@ -213,8 +213,6 @@ def _carried(
     session.bind("counting", pa.table({"run_key": pa.array(counting, pa.string())}))
     of_streams = [name for name, stream in rules.streams().items() if stream in streams]
     session.bind("in_scope", pa.table({"event_type": pa.array(of_streams, pa.string())}))
-    # an accrual's reversal lies on the day after the period
-    last = until + timedelta(days=1) if "accrual" in streams else until
     columns = ", ".join(CARRIED.names)
     found = session.sql(
         f"""
@@ -234,15 +232,29 @@ def _carried(
           GROUP BY ALL
         ) WHERE signed <> 0
         """,
-        {"since": since, "last": last},
+        {"since": since, "last": _last(streams, until)},
     )
     return found.cast(CARRIED)
 
 
+def _last(streams: tuple[str, ...], until: date) -> date:
+    """The last event date of a plan: an accrual's reversal lies on the day after the period."""
+    return until + timedelta(days=1) if "accrual" in streams else until
+
+
 def _write(
-    lake: Lake, entity: LegalEntity, streams: tuple[str, ...], journals: Journals, rules: Rules
+    lake: Lake,
+    entity: LegalEntity,
+    streams: tuple[str, ...],
+    since: date,
+    until: date,
+    journals: Journals,
+    rules: Rules,
 ) -> dict[str, int]:
-    """Write the journal tables; a slot's version that a dead process left behind unstored is written over."""
+    """Write the journal tables; a slot's version that a dead process left behind unstored is written over.
+
+    Held events are replaced inside the span that was planned only: a run of an earlier date keeps later ones.
+    """
     versions: dict[str, int] = {}
     keys = [row["run_key"] for row in journals.headers.select(["run_key"]).to_pylist()]
     if keys:
@@ -254,7 +266,10 @@ def _write(
         }
         versions |= {name: lake.write(name, rows, where=where) for name, rows in tables.items()}
     types = ", ".join(f"'{name}'" for name, stream in rules.streams().items() if stream in streams)
-    where = f"legal_entity_id = '{entity.id}' AND event_type IN ({types})"
+    where = (
+        f"legal_entity_id = '{entity.id}' AND event_type IN ({types})"
+        f" AND event_date >= '{since}' AND event_date <= '{_last(streams, until)}'"
+    )
     if journals.held.num_rows or lake.version("journal_held") is not None:
         versions["journal_held"] = lake.write("journal_held", journals.held, where=where)
     return versions

@@ -10,6 +10,7 @@ import pytest
 
 from tieout.ledger import MONTH_END
 from tieout.ledger.schedule import by_months, earned
+from tieout.money import round_money
 
 GO_LIVE, END, NEXT = date(2026, 3, 29), date(2026, 3, 31), date(2026, 4, 1)
 DEFERRED, SEATS, USAGE, UNBILLED = "21000", "40100", "40300", "11100"
@@ -91,6 +92,13 @@ def test_proration_in_a_91_day_quarter() -> None:
     # Lago, upgrade proration specification: 910.00 per quarter, 32 days used
     start = date(2026, 1, 1)
     assert earned(Decimal("910.00"), start, start + timedelta(91), start + timedelta(31), "EUR") == Decimal("320.00")
+
+
+def test_a_credit_note_of_a_month_ended_on_its_first_day() -> None:
+    # Lago, credit note rounding specification: 200.00 + 25 % tax, 29 of 30 days credited
+    start = date(2026, 4, 1)
+    net = Decimal(200) - earned(Decimal(200), start, start + timedelta(30), start, "EUR")
+    assert (net, net + round_money(net * Decimal("0.25"), "EUR")) == (Decimal("193.33"), Decimal("241.66"))
 
 
 def test_the_engines_release_equals_the_plain_schedule(make_books: Any) -> None:

@@ -124,6 +124,17 @@ def test_a_preview_plans_nothing(books: Any) -> None:
         assert batches.select_batches(session) == []
 
 
+def test_planning_an_earlier_date_again_keeps_what_is_held_of_later_ones(books: Any) -> None:
+    books.invoice("A", D29, {"amount": "1", "family": None})
+    books.invoice("B", D31, {"amount": "2", "family": None})
+    for day in (D31, D29):
+        books.plan(day)
+        assert sorted(books.lake.read("journal_held")["document_number"].to_pylist()) == ["A", "B"]
+    books.rows["invoice_line"]["A.1"]["product_family"] = "seats"
+    books.plan(D30)
+    assert books.lake.read("journal_held")["document_number"].to_pylist() == ["B"]
+
+
 def test_a_stream_that_is_only_verified_posts_nothing(make_books: Any) -> None:
     books = make_books(streams={"billing": "verify"})
     books.invoice("A", D29, {"amount": "100"})

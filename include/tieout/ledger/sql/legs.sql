@@ -43,6 +43,9 @@ SELECT
   min(account) AS account, count(DISTINCT account) AS choices
 FROM best GROUP BY ALL;
 
+CREATE OR REPLACE TEMP TABLE unbalanced AS
+SELECT event_id, event_date FROM raw_leg GROUP BY event_id, event_date HAVING sum(signed) <> 0;
+
 CREATE OR REPLACE TEMP TABLE mapped_leg AS
 SELECT
   l.*,
@@ -57,9 +60,10 @@ SELECT
         || CASE WHEN l.tax_code <> '' THEN ', tax code ' || l.tax_code ELSE '' END
       WHEN c.choices > 1 THEN 'more than one account fits role ' || l.role
     END,
-    CASE WHEN sum(l.signed) OVER (PARTITION BY l.event_id, l.event_date) <> 0 THEN 'the event does not balance' END
+    CASE WHEN u.event_id IS NOT NULL THEN 'the event does not balance' END
   ) AS reason
 FROM raw_leg AS l
+LEFT JOIN unbalanced AS u ON u.event_id = l.event_id AND u.event_date = l.event_date
 LEFT JOIN account_choice AS c
   ON c.legal_entity_id = l.legal_entity_id AND c.role = l.role AND c.product_family = l.product_family
   AND c.tax_code = l.tax_code AND c.currency = l.currency AND c.event_date = l.event_date;
