@@ -89,7 +89,7 @@ def summarise(nights: Sequence[Observed], month: Observed, again: Sequence[Obser
             "close_backlog": month.facts.get("close_backlog", {}).get("items", 0),
             "seconds": month.seconds,
         },
-        "second_runs": [_night(one) for one in again],
+        "second_runs": [_again(one) for one in again],
         "posted_on_second_run": sum(one.posted for one in again),
     }
 
@@ -111,6 +111,16 @@ def _night(one: Observed) -> dict[str, Any]:
         "precision": one.score.precision,
         "recall": one.score.recall,
         "value_at_risk": dict(one.value_at_risk or {}),
+        "journals": one.journals,
+        "trial_balance_ties": _ties(one),
+        "seconds": one.seconds,
+    }
+
+
+def _again(one: Observed) -> dict[str, Any]:
+    """A night run again after later ones: it sees what is known now, so its evening's key is no measure."""
+    return {
+        "business_date": str(one.business_date),
         "journals": one.journals,
         "trial_balance_ties": _ties(one),
         "seconds": one.seconds,

@@ -9,6 +9,8 @@ from tieout.orchestration.catalog import LEDGER_KIND
 from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
 
+AS_KNOWN_NOW = "Computed again after later dates: this shows what is known now, not what was known that night."
+
 
 def open_run(work: Work, run_id: str, kind: str, business_date: str) -> dict[str, str]:
     """Record that a run starts; an empty business date means everything visible now.
@@ -17,7 +19,13 @@ def open_run(work: Work, run_id: str, kind: str, business_date: str) -> dict[str
     """
     day = date.fromisoformat(business_date) if business_date else None
     work.store.start_run(run_id, kind, day)
+    if day is not None and _later_dates_are_done(work, day):
+        work.unproven(run_id, AS_KNOWN_NOW)
     return {"run_id": run_id, "business_date": business_date, "kind": kind}
+
+
+def _later_dates_are_done(work: Work, day: date) -> bool:
+    return any(run.business_date and run.business_date > day and run.finished_at for run in work.store.runs("nightly"))
 
 
 def open_month(work: Work, run_id: str, first: str) -> dict[str, str]:
