@@ -97,7 +97,7 @@ def test_no_credential_is_in_any_log_report_or_file_of_the_data_root(demo):
     assert not any(secret.decode() in demo.output for secret in secrets.values())
 
 
-def test_no_credential_and_no_amount_travels_through_xcom(demo):
+def test_no_credential_travels_through_xcom_which_holds_references_only(demo):
     with sqlite3.connect(f"file:{demo.run / 'airflow' / 'airflow.db'}?mode=ro", uri=True) as metadata:
         values = [str(row[0]) for row in metadata.execute("SELECT value FROM xcom")]
         rendered = [
