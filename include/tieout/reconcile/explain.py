@@ -38,7 +38,7 @@ ACTIONS: dict[str, str] = {
     "missing_left": "Find out why {left_name} has no such record; record it there, or void it in {right_name}.",
     "missing_right": "Find out why it never reached {right_name}; record it there, or void it in {left_name}.",
     "duplicate": "Keep one record and reverse or delete the surplus one.",
-    "amount": "Compare both records and correct the wrong one; post the difference if both are closed.",
+    "amount": "Compare both records and correct the wrong one.",
     "currency": "Correct the currency in the system that has it wrong; the amounts cannot be compared before.",
     "timing": "Wait: it should clear by itself. It becomes a missing record if it does not.",
     "cut_off": "Decide which period it belongs to and post a correction; this does not clear by itself.",
@@ -92,10 +92,12 @@ def _priced(definition: Definition) -> str:
     partial = "break_type = 'amount' AND coalesce(is_partial, false)"
     rounding = f"break_type = 'amount' AND NOT coalesce(is_partial, false) AND abs({rest}) <= {limit}"
     zero = f"CASE WHEN difference IS NOT NULL THEN 0::{AMOUNT} END"
-    value = (
-        "coalesce(nullif(abs(difference), 0), greatest(abs(left_amount), abs(right_amount)), abs(left_amount), "
-        "abs(right_amount))"
+    larger = "greatest(abs(left_amount), abs(right_amount)), abs(left_amount), abs(right_amount)"
+    # rivals are listed, not at stake: only one of them will be the counterpart
+    claim = (
+        "CASE WHEN break_type = 'ambiguous' THEN abs(CASE named WHEN 'left' THEN left_amount ELSE right_amount END) END"
     )
+    value = f"coalesce({claim}, nullif(abs(difference), 0), {larger})"
     parts = dict.fromkeys(PARTS, zero) | {
         "tax": f"CASE WHEN difference IS NOT NULL THEN {tax} END",
         "timing": f"CASE WHEN {is_timing} THEN difference ELSE {zero} END",
