@@ -319,11 +319,12 @@ class _Work:
     def _merge_main(self, source: str, mapping: ObjectMapping, replayed: bool) -> str:
         """Merge the records themselves: of the versions of one record the newest stays (or the first received)."""
         name = mapping.main
+        # of two readings with one version the later extract is the newer: extract ids ascend
         order = "DESC" if mapping.entities[name].keep == "newest" else "ASC"
         merged = self.session.spool(
             f"""
             SELECT * FROM ({self._candidates(source, name, replayed)})
-            QUALIFY row_number() OVER (PARTITION BY source_id ORDER BY source_version {order}, raw_ref) = 1
+            QUALIFY row_number() OVER (PARTITION BY source_id ORDER BY source_version {order}, raw_ref {order}) = 1
             """
         )
         self._merged[name][source] = merged
