@@ -7,7 +7,7 @@ at all, another amount, another date. `FileLedger.lie` names the fault, `on_step
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -17,6 +17,7 @@ from typing import Literal
 
 from tieout.erp.port import Balance, ErpJournal, ErpLine, GlAccount, GlEntry, JournalRef, PeriodStatus
 from tieout.errors import ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
+from tieout_sandbox.company.model import MoveLine
 
 Lie = Literal[
     "down", "reject", "lose_request", "lose_answer", "store_nothing", "store_twice", "other_amount", "other_date",
@@ -143,6 +144,14 @@ class FileLedger:
         entry = tuple(ErpLine(a, Decimal(d), Decimal(c)) for a, d, c in lines)
         with closing(self._connect()) as db:
             self._store(db, ErpJournal(entity, "", "", on, currency, text, entry), None)
+            db.commit()
+
+    def history(self, moves: Iterable[tuple[str, date, str, str, Iterable[MoveLine]]]) -> None:
+        """Entries that were there before us: (entity, date, currency, text, lines), stored in one go."""
+        with closing(self._connect()) as db:
+            for entity, on, currency, text, lines in moves:
+                entry = tuple(ErpLine(line.account, line.debit, line.credit, line.text) for line in lines)
+                self._store(db, ErpJournal(entity, "", "", on, currency, text, entry), None)
             db.commit()
 
     def close_month(self, entity: str, month: str) -> None:
