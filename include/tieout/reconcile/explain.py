@@ -154,7 +154,7 @@ def _worded(definition: Definition) -> str:
         words |= {
             f"{side}_name": text(getattr(definition, side).name),
             f"{side}_record": text(getattr(definition, side).record),
-            f"{side}_rows": f"{side}_rows::VARCHAR",
+            f"{side}_rows": f"format('{{:,}}', {side}_rows)",
             f"{side}_amount": f"money({side}_amount, {side}_currency, {side}_digits)",
             f"{side}_value": f"coalesce({side}_value, CASE WHEN field IS NOT NULL THEN 'empty' END)",
             f"{side}_date": f"{side}_date::VARCHAR",

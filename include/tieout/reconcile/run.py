@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from tieout import schema
 from tieout.errors import DefinitionError
 from tieout.ids import canonical_json
+from tieout.reconcile.buckets import can_set_aside, keep_differing
 from tieout.reconcile.definition import BREAK_TYPES, Definition, KeyedPass
 from tieout.reconcile.definition_file import load_definition
 from tieout.reconcile.explain import explain as explain_groups
@@ -22,7 +23,7 @@ from tieout.reconcile.keyed import run_keyed_pass
 from tieout.reconcile.leftover import settle_leftovers
 from tieout.reconcile.search import run_search_pass
 from tieout.reconcile.session import Rows, Session, open_session
-from tieout.reconcile.sides import SIDES, check_columns, standard_rows
+from tieout.reconcile.sides import SIDES, check_columns, numbered_rows, standard_rows
 from tieout.reconcile.totals import count_totals
 
 if TYPE_CHECKING:
@@ -89,8 +90,8 @@ def reconcile(
     if matches not in ("all", "differing"):
         raise DefinitionError("unknown choice of matches", got=matches, expected="all or differing")
     with open_session(engine) as session:
-        _run(session, rules, left, right, as_of, identical=matches == "all")
-        summary = _summary(session, rules, as_of)
+        aside = _run(session, rules, left, right, as_of, identical=matches == "all")
+        summary = _summary(session, rules, as_of, aside)
         queries = {
             "matches": "SELECT * FROM matches ORDER BY legal_entity_id, pass_name, match_key, ordinal",
             "breaks": "SELECT * FROM breaks ORDER BY legal_entity_id, break_key, ordinal",
@@ -108,30 +109,38 @@ def reconcile(
     return Reconciliation(out / "matches.parquet", out / "breaks.parquet", out / "totals.parquet", summary)
 
 
-def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: date | None, *, identical: bool) -> None:
+def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: date | None, *, identical: bool) -> int:
+    """Run every step; gives how many identical pairs were set aside and are in no group."""
     session.make("groups", empty_groups())
     for side, rows in zip(SIDES, (left, right), strict=True):
         check_columns(rules, side, session.bind(f"{side}_input", rows))
-        session.make(f"{side}_rows", standard_rows(rules, side))
+        session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard_rows(rules, side)}")
         session.make(f"{side}_links", "SELECT NULL::BIGINT AS row_no, NULL::BIGINT AS group_id WHERE false")
+    aside = 0
+    if not identical and can_set_aside(rules):
+        aside = keep_differing(session, rules)
+    else:
+        for side in SIDES:
+            session.make(f"{side}_rows", numbered_rows(rules, side))
     for index, match_pass in enumerate(rules.passes, 1):
         if isinstance(match_pass, KeyedPass):
             run_keyed_pass(session, rules, match_pass, index)
         else:
             run_search_pass(session, rules, match_pass, index)
-    settle_leftovers(session, rules, as_of or _latest_day(session))
+    settle_leftovers(session, rules, as_of or (_latest_day(session) if rules.lags else None))
     explain_groups(session, rules, identical=identical)
-    count_totals(session, rules)
+    count_totals(session, rules, aside=aside)
+    return aside
 
 
 def _latest_day(session: Session) -> date | None:
     found: date | None = session.rows(
-        "SELECT max(day) FROM (SELECT max(day) AS day FROM left_rows UNION ALL SELECT max(day) FROM right_rows)"
+        "SELECT max(day) FROM (SELECT max(day) AS day FROM left_standard UNION ALL SELECT max(day) FROM right_standard)"
     )[0][0]
     return found
 
 
-def _summary(session: Session, rules: Definition, as_of: date | None) -> Summary:
+def _summary(session: Session, rules: Definition, as_of: date | None, aside: int) -> Summary:
     counts = dict(session.rows("SELECT break_type, count(*) FROM breaks GROUP BY ALL"))
     rows = session.rows("SELECT outcome, sum(left_rows)::BIGINT, sum(right_rows)::BIGINT FROM totals GROUP BY outcome")
     outcomes = {outcome: (left, right) for outcome, left, right in rows}
@@ -139,7 +148,7 @@ def _summary(session: Session, rules: Definition, as_of: date | None) -> Summary
         definition_id=rules.id,
         definition_hash=rules.content_hash,
         as_of=as_of,
-        matched=session.rows("SELECT count(*) FROM groups WHERE break_type IS NULL")[0][0],
+        matched=aside + session.rows("SELECT count(*) FROM groups WHERE break_type IS NULL")[0][0],
         breaks=sum(counts.values()),
         breaks_by_type={t: counts[t] for t in BREAK_TYPES if t in counts},
         left_rows={o: outcomes.get(o, (0, 0))[0] for o in OUTCOMES},

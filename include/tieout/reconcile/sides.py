@@ -71,7 +71,7 @@ def _check_type(where: str, column: str, kind: str, found: str) -> None:
 
 
 def standard_rows(definition: Definition, side_name: SideName) -> str:
-    """The query that brings `<side>_input` into standard form."""
+    """The query that brings `<side>_input` into standard form, as `<side>_standard`."""
     side: Side = getattr(definition, side_name)
     day = name(side.date) if side.date else "NULL::DATE"
     period = f"{name(side.period)}::VARCHAR" if side.period else f"strftime({day}, '%Y-%m')"
@@ -104,12 +104,16 @@ def standard_rows(definition: Definition, side_name: SideName) -> str:
     for comparison in definition.compare:
         columns[f"is_{comparison.name}"] = _compared(comparison, side_name)
     selected = ",\n".join(f"    {expression} AS {alias}" for alias, expression in columns.items())
-    searched = any(isinstance(p, SearchPass) for p in definition.passes)
+    return f"SELECT\n{selected}\nFROM {side_name}_input"
+
+
+def numbered_rows(definition: Definition, side_name: SideName, condition: str = "true") -> str:
+    """The query that numbers the rows of `<side>_standard` for which a condition holds."""
     # a search breaks ties by row number, so there the numbering must not depend on the order of the input
-    numbering = f"ORDER BY {', '.join(('id', *(c for c in columns if c != 'id')))}" if searched else ""
-    return (
-        f"SELECT row_number() OVER ({numbering}) AS row_no, * FROM (\n  SELECT\n{selected}\n  FROM {side_name}_input\n)"
-    )
+    searched = any(isinstance(p, SearchPass) for p in definition.passes)
+    # … nor on which of two rows with one id came first: the whole row decides
+    numbering = "ORDER BY id, s::VARCHAR" if searched else ""
+    return f"SELECT row_number() OVER ({numbering}) AS row_no, s.* FROM {side_name}_standard s WHERE {condition}"
 
 
 def _identity(definition: Definition, side_name: SideName, row_id: str) -> str:

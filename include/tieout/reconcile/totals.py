@@ -9,19 +9,24 @@ from tieout.reconcile.sides import SIDES
 from tieout.reconcile.sql import text
 
 
-def count_totals(session: Session, definition: Definition) -> None:
-    """Make `totals`. Raises TieoutError if a row landed nowhere or twice, which would be a fault of this library."""
+def count_totals(session: Session, definition: Definition, *, aside: int) -> None:
+    """Make `totals`; rows set aside as identical (`aside` pairs) are those that are not among the kept ones.
+
+    Raises TieoutError if a row landed nowhere or twice, which would be a fault of this library.
+    """
     for side in SIDES:
         session.make(f"{side}_outcomes", _outcomes(side))
-    sums = " UNION ALL BY NAME\n".join(_sums(side) for side in SIDES)
+    sums = " UNION ALL BY NAME\n".join(_sums(side, bool(aside)) for side in SIDES)
     session.make(
         "totals",
         f"SELECT {text(definition.id)} AS definition_id, legal_entity_id, currency, period, outcome, detail,\n"
         "  coalesce(sum(left_rows), 0)::BIGINT AS left_rows, coalesce(sum(right_rows), 0)::BIGINT AS right_rows,\n"
-        "  sum(left_amount) AS left_amount, sum(right_amount) AS right_amount\n"
-        f"FROM (\n{sums}\n)\nGROUP BY ALL",
+        "  CASE WHEN sum(left_rows) <> 0 THEN sum(left_amount) END AS left_amount,\n"
+        "  CASE WHEN sum(right_rows) <> 0 THEN sum(right_amount) END AS right_amount\n"
+        f"FROM (\n{sums}\n)\nGROUP BY legal_entity_id, currency, period, outcome, detail\n"
+        "HAVING sum(coalesce(left_rows, 0)) <> 0 OR sum(coalesce(right_rows, 0)) <> 0",
     )
-    _prove(session, definition)
+    _prove(session, definition, aside)
 
 
 def _outcomes(side: str) -> str:
@@ -36,18 +41,22 @@ def _outcomes(side: str) -> str:
     )
 
 
-def _sums(side: str) -> str:
+def _sums(side: str, aside: bool) -> str:
     grouped = "coalesce(currency, '') AS currency, coalesce(period, '') AS period"
     sums = f"count(*) AS {side}_rows, sum(amount) AS {side}_amount"
-    return (
-        f"SELECT entity AS legal_entity_id, {grouped}, outcome, detail, {sums} FROM {side}_outcomes GROUP BY ALL\n"
-        "UNION ALL BY NAME\n"
-        f"SELECT entity AS legal_entity_id, {grouped}, 'all' AS outcome, '' AS detail, {sums} FROM {side}_rows "
-        "GROUP BY ALL"
-    )
+    by = f"SELECT entity AS legal_entity_id, {grouped}"
+    parts = [
+        f"{by}, outcome, detail, {sums} FROM {side}_outcomes GROUP BY ALL",
+        f"{by}, 'all' AS outcome, '' AS detail, {sums} FROM {side}_standard GROUP BY ALL",
+    ]
+    if aside:
+        parts.append(f"{by}, 'matched' AS outcome, '' AS detail, {sums} FROM {side}_standard GROUP BY ALL")
+        minus = f"-count(*) AS {side}_rows, -sum(amount) AS {side}_amount"
+        parts.append(f"{by}, 'matched' AS outcome, '' AS detail, {minus} FROM {side}_rows GROUP BY ALL")
+    return "\nUNION ALL BY NAME\n".join(parts)
 
 
-def _prove(session: Session, definition: Definition) -> None:
+def _prove(session: Session, definition: Definition, aside: int) -> None:
     columns = [
         f"sum(CASE WHEN outcome = 'all' THEN {c} ELSE -{c} END) <> 0"
         for s in SIDES
@@ -57,6 +66,10 @@ def _prove(session: Session, definition: Definition) -> None:
         "SELECT legal_entity_id, currency, period FROM totals GROUP BY ALL "
         f"HAVING {' OR '.join(columns)} OR bool_or(detail IS NULL) LIMIT 5"
     )
+    matched = session.rows("SELECT coalesce(sum(left_rows), 0)::BIGINT FROM totals WHERE outcome = 'matched'")[0][0]
+    grouped = session.rows("SELECT coalesce(sum(left_rows), 0)::BIGINT FROM groups WHERE break_type IS NULL")[0][0]
+    if matched != grouped + aside:
+        wrong.append((matched, grouped, aside))
     if wrong:
         raise TieoutError(
             "totals do not add up",

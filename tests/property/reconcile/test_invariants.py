@@ -240,6 +240,20 @@ def test_a_wider_tolerance_never_breaks_a_match(session, left, right, cardinalit
 
 
 @QUICK
+@given(left=ROWS, right=ROWS, definition=st.sampled_from([keyed("1:1"), keyed("1:1", 1)]), copied=st.booleans())
+def test_setting_identical_rows_aside_changes_no_break_and_no_total(session, left, right, definition, copied):
+    left, right = sides(left, left if copied else right)
+    everything = reconcile(definition, arrow(left), arrow(right), engine=session)
+    differing = reconcile(definition, arrow(left), arrow(right), engine=session, matches="differing")
+    assert differing.breaks.to_pylist() == everything.breaks.to_pylist()
+    assert differing.totals.to_pylist() == everything.totals.to_pylist()
+    assert differing.summary == everything.summary
+    assert {m["match_key"] for m in differing.matches.to_pylist()} == {
+        m["match_key"] for m in everything.matches.to_pylist() if m["tolerated"]
+    }
+
+
+@QUICK
 @given(left=ROWS, right=ROWS)
 def test_parts_of_a_difference_add_up(session, left, right):
     left, right = sides(left, right)
