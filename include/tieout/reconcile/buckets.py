@@ -1,10 +1,10 @@
 """Sets identical rows aside before matching: buckets of keys whose rows are the same on both sides need no join.
 
 A bucket holds the rows whose keys hash into it. It counts as equal only if both sides agree, per currency, on the
-number of rows, the exact sum of every compared amount and the sums of both halves of a 128-bit hash of all compared values,
-and if neither side repeats a key in it or carries evidence. Its rows then are matches without a difference and go into
-totals only; all others take the ordinary way. The residual risk: rows that differ but have equal 128-bit hash sums and
-equal sums of money. No difference in a total can hide.
+number of rows, the exact sum of every compared amount and the sums of both halves of a 128-bit hash of all compared
+values, and if neither side repeats a key in it or carries evidence. Its rows then are matches without a difference and
+go into totals only; all others take the ordinary way. The residual risk: rows that differ but have equal 128-bit hash
+sums and equal sums of money. No difference in a total can hide.
 """
 
 from __future__ import annotations
