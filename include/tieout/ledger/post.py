@@ -150,7 +150,7 @@ def recheck_mismatched(batch_id: str, ledger: Ledger, store: Store, *, actor: st
         return batch.state
     with store.lease(batch.chain, ttl=Protocol().ttl):
         for journal in batch.journals:
-            if journal.state == "mismatched" and not _differences(journal, batch, ledger):
+            if journal.state == "mismatched" and not _differences(journal, _all(ledger, journal, batch), ledger):
                 with store.transaction() as session:
                     batches.mark_journal(session, journal.run_key, "posted", actor=actor, now=store.now())
         batch = _load(store, batch_id)
@@ -340,16 +340,16 @@ def _recheck(ledger: Ledger, journal: BatchJournal, batch: Batch, rules: Protoco
 def _verify_journal(
     journal: BatchJournal, batch: Batch, ledger: Ledger, store: Store, lease: Lease, actor: str
 ) -> None:
-    found = _differences(journal, batch, ledger)
-    ref = _find(ledger, journal, batch)
+    refs = _all(ledger, journal, batch)
+    found, ref = _differences(journal, refs, ledger), refs[0] if refs else None
     if found:
         _mark(store, lease, journal, "mismatched", actor, ref=ref, note="; ".join(found)[:2000])
     else:
         _mark(store, lease, journal, "posted", actor, ref=ref)
 
 
-def _differences(journal: BatchJournal, batch: Batch, ledger: Ledger) -> list[str]:
-    refs = _all(ledger, journal, batch)
+def _differences(journal: BatchJournal, refs: list[JournalRef], ledger: Ledger) -> list[str]:
+    """What is wrong with how the ERP holds a journal, found there as `refs`."""
     if not refs:
         return ["the ERP holds no journal of this run key"]
     if len(refs) > 1:
