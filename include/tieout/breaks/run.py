@@ -28,8 +28,11 @@ def run(
     settings: Settings,
     run_id: str,
     sides_complete: bool = True,
+    as_was: str | None = None,
 ) -> Reconciliation:
     """Reconcile a business date on the tables that are published for the run, and publish what was found.
+
+    With `as_was` both sides are read as that earlier run saw them.
 
     Writes the date's part of `matches`, `breaks`, `breaks_gone` and `totals`. What is new, continuing, reopened or gone
     follows from the dates before, so running a date again gives the same tables. A break that is gone is `resolved`
@@ -46,7 +49,7 @@ def run(
             session,
             queries,
             lake=lake,
-            snapshot=snapshot,
+            snapshot=snapshot if as_was is None else store.published(as_was),
             store=store,
             settings=settings,
             business_date=business_date,

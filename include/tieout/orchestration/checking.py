@@ -62,9 +62,12 @@ def _reconcile(work: Work, run_id: str, business_date: str, definitions: Sequenc
     from tieout.breaks.run import run
 
     day, counts = date.fromisoformat(business_date), {}
+    as_was = work.store.facts(run_id).get("as_was")
     for name in definitions:
         with work.kept(run_id, f"reconcile/{name}") as facts:
-            result = run(name, day, lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
+            result = run(
+                name, day, lake=work.lake, store=work.store, settings=work.settings, run_id=run_id, as_was=as_was
+            )
             facts |= {"matches": result.summary.matched, "breaks": result.summary.breaks}
         counts[name] = facts["breaks"]
     return counts

@@ -12,18 +12,20 @@ from tieout.settings import Settings
 
 def check_configuration(settings: Settings) -> list[ConfigError]:
     """Everything that keeps the configuration from being used, file by file; empty if it can be."""
-    problems = []
+    problems: dict[str, ConfigError] = {}
     for check in _checks(Work(settings)):
         try:
             check()
         except ConfigError as problem:
-            problems.append(problem)
-    return problems
+            problems.setdefault(str(problem), problem)  # several checks read entities and sources
+    return list(problems.values())
 
 
 def _checks(work: Work) -> Iterator[Callable[[], object]]:
     from tieout.breaks.inputs import definition_path, side_queries
-    from tieout.conform.mapping import load_mappings
+    from tieout.conform.links import load_rules as load_crosswalk_rules
+    from tieout.conform.references import mapped_ids
+    from tieout.conform.verify import verify_mappings
     from tieout.ledger import load_rules
     from tieout.quality.rules import load_suites
     from tieout.reconcile import load_definition
@@ -33,7 +35,9 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
 
     yield lambda: work.entities
     yield lambda: _sources_belong_to_entities(work)
-    yield lambda: [load_mappings(work.settings, kind) for kind in sorted({s.kind for s in work.sources.values()})]
+    yield lambda: [verify_mappings(work.settings, kind) for kind in sorted({s.kind for s in work.sources.values()})]
+    yield lambda: load_crosswalk_rules(work.settings)
+    yield from (partial(mapped_ids, work.settings, name) for name in ("products", "customers"))
     yield lambda: load_rules(work.settings)
     yield lambda: load_suites(work.settings)
     yield from (partial(definition, name) for name in work.definitions)

@@ -52,6 +52,7 @@ def write_report(
             foreign=_rows(known.get("foreign_rows", ())),
             backlog=_rows(known.get("backlog_rows", ())),
             unproven=known.get("unproven", ()),
+            note=known.get("note", ""),
         )
         export(business_date, folder / "tables", engine=session, lake=work.lake, snapshot=snapshot)
     page, book = folder / "report.html", folder / "report.xlsx"

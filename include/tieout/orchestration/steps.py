@@ -9,19 +9,37 @@ from tieout.orchestration.catalog import LEDGER_KIND
 from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
 
+AS_WAS = "Run again after later dates: the reconciliations read the tables as they were that night."
 AS_KNOWN_NOW = "Computed again after later dates: this shows what is known now, not what was known that night."
 
 
 def open_run(work: Work, run_id: str, kind: str, business_date: str) -> dict[str, str]:
     """Record that a run starts; an empty business date means everything visible now.
 
-    `kind`: nightly, micro_batch, or report for a run that computes a past date again from the lake.
+    `kind`: nightly, micro_batch, or report for a run that computes a past date again from the lake. A night that is
+    run again after later dates reconciles the tables as they were, so that it finds what it found: billing and CRM show
+    only today's state of a record, and with it a past date would be full of differences that were none.
     """
     day = date.fromisoformat(business_date) if business_date else None
     work.store.start_run(run_id, kind, day)
     if day is not None and _later_dates_are_done(work, day):
-        work.unproven(run_id, AS_KNOWN_NOW)
+        first = _night_of(work, run_id, day) if kind == "nightly" else None
+        if first is None:
+            work.unproven(run_id, AS_KNOWN_NOW)
+            work.store.add_facts(run_id, {"as_known_now": True})
+        else:
+            work.store.add_facts(run_id, {"as_was": first, "note": AS_WAS})
     return {"run_id": run_id, "business_date": business_date, "kind": kind}
+
+
+def _night_of(work: Work, run_id: str, day: date) -> str | None:
+    """The last run of a date that saw it before later dates were done; None if there was none that ended."""
+    nights = [
+        run
+        for run in work.store.runs("nightly", day)
+        if run.run_id != run_id and run.finished_at and not {"as_was", "as_known_now"} & set(run.facts)
+    ]
+    return nights[-1].run_id if nights else None
 
 
 def _later_dates_are_done(work: Work, day: date) -> bool:

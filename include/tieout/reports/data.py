@@ -45,6 +45,8 @@ class ReportData:
     """Breaks of the business date before that are no longer there, with how they ended (`state`)."""
     unproven: tuple[str, ...] = ()
     """Sentences on what this report cannot vouch for: a source missing, a reconciliation that could not run."""
+    note: str = ""
+    """What a reader must know about how this report came to be; empty for a night's own."""
     definitions: Mapping[str, str] = field(default_factory=dict)
     """Definition id to the title finance knows it by."""
 

@@ -47,6 +47,7 @@ def gather(
     foreign: Sequence[Row] = (),
     backlog: Sequence[Row] = (),
     unproven: Sequence[str] = (),
+    note: str = "",
 ) -> ReportData:
     """The report's data for a business date.
 
@@ -90,6 +91,7 @@ def gather(
         backlog=tuple(backlog),
         unproven=tuple(unproven),
         definitions=dict(definitions),
+        note=note,
     )
 
 

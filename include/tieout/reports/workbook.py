@@ -247,7 +247,8 @@ class _Sheets:
         data, head = self.data, headline(self.data)
         sheet = self._sheet("Summary", widths=(34, 18, 18, 18, 18, 18, 18))
         sheet.write_string(0, 0, data.title, self.title)
-        sheet.write_string(1, 0, f"Business date {data.business_date}", self.quiet)
+        note = f" · {data.note}" if data.note else ""
+        sheet.write_string(1, 0, f"Business date {data.business_date}{note}", self.quiet)
         row = 3
         tie = {True: "ties to the cent", False: "DOES NOT TIE", None: "not proved"}[head.ties]
         facts: list[tuple[str, str | int, Any]] = [

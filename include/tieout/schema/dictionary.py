@@ -1,4 +1,4 @@
-"""The table dictionary in Markdown, generated from the schema: `python -m tieout.schema.dictionary > docs/tables.md`."""
+"""The table dictionary in Markdown, made from the schema: `python -m tieout.schema.dictionary > docs/tables.md`."""
 
 from __future__ import annotations
 

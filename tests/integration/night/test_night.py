@@ -122,3 +122,31 @@ def test_with_the_erp_down_everything_else_completes_and_batches_wait(work, firs
     assert "could not be read" in Path(paths["html"]).read_text(encoding="utf-8")
     assert work.store.run("down").state == "unproven"
     assert {run["conf"]["batch_id"] for run in posting.resume_posting(work, "down")} == set(due)
+
+
+def test_a_night_run_again_after_a_later_one_finds_what_it_found_that_night(work, first, clean_company):
+    """Billing and CRM show only today's state of a record: the tables are read as they were that night."""
+
+    def found(run_id):
+        version = work.store.published(run_id)
+        sides = [d for d in work.definitions if d not in checking.LEDGER_SIDE]
+        tables = {t: work.lake.read(t, version[t]).to_pylist() for t in ("matches", "totals", "breaks")}
+        return {
+            t: [r for r in rows if str(r["business_date"]) == DAY and r["definition_id"] in sides]
+            for t, rows in tables.items()
+        }
+
+    def in_order(results):
+        return {t: sorted(rows, key=str) for t, rows in results.items()}
+
+    control.set_clock(clean_company.home, demo.night_clock(date(2026, 3, 31)))
+    steps.open_run(work, "much_later", "nightly", DAY)
+    assert work.store.facts("much_later")["as_was"] in ("first", "again")
+    for source in work.sources.values():
+        if source.kind != "erp":
+            intake.extract(work, "much_later", source.name, DAY)
+    intake.conform(work, "much_later")
+    checking.reconcile_sources(work, "much_later", DAY)
+    assert in_order(found("much_later")) == in_order(found("first"))
+    paths = closing.report(work, "much_later", DAY)
+    assert steps.AS_WAS in Path(paths["html"]).read_text(encoding="utf-8")
