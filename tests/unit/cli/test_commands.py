@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tieout.cli.commands import app
-from tieout.settings import Settings
+from tieout.settings import SHIPPED_CONFIG, Settings
 from tieout.store import Store
 
 runner = CliRunner()
@@ -97,6 +97,38 @@ def test_the_sandbox_configuration_can_be_used(home, monkeypatch):
     monkeypatch.setenv("TIEOUT_CONFIG", str(demo.CONFIG))
     result = runner.invoke(app, ["config", "check"])
     assert result.exit_code == 0, result.output
+
+
+def test_the_shipped_configuration_can_be_used_as_it_is(home, monkeypatch):
+    monkeypatch.delenv("TIEOUT_CONFIG", raising=False)
+    result = runner.invoke(app, ["config", "check"])
+    assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("conform/crosswalk.yaml", "master: salesforce\ncolour: red\n", "colour"),
+        ("mappings/products.csv", "source,source_id\nstripe,prod_1\n", "canonical_id"),
+        ("mappings/customers.csv", "source,source_id,canonical_id,valid_from\nstripe,cus_1,crm:1,soon\n", "soon"),
+        ("erp/tryton.yaml", "companies: {US: US}\n", "DE: no company"),
+        (
+            "conform/stripe/refunds.yaml",
+            (SHIPPED_CONFIG / "conform" / "stripe" / "refunds.yaml").read_text()
+            + "    checks:\n      - {code: wrong, field: amount, fault_if: amuont < 0, expected: an amount}\n",
+            "amuont",
+        ),
+    ],
+)
+def test_a_mistake_in_any_file_is_told(home, tmp_path, monkeypatch, name, text, says):
+    path = tmp_path / "config" / name
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    monkeypatch.setenv("TIEOUT_CONFIG", str(tmp_path / "config"))
+    result = runner.invoke(app, ["config", "check"])
+    assert result.exit_code == 1
+    assert path.name in result.output
+    assert says in result.output
 
 
 def test_a_source_of_an_unknown_entity_is_told(home, tmp_path, monkeypatch):
