@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from tieout.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
+ENGINES = ("duckdb",)
 SHIPPED_CONFIG = Path(__file__).resolve().parents[1] / "config"
 
 
@@ -35,16 +36,20 @@ class Settings:
         """Read TIEOUT_HOME, _CONFIG, _LAKE, _STORE, _ENGINE, _MEMORY_LIMIT and _THREADS.
 
         TIEOUT_STORE falls back to the connection `tieout_store` in the environment, then to SQLite under home.
+        Raises ConfigError for an engine that is not there.
         """
         env = os.environ if env is None else env
         home = Path(env.get("TIEOUT_HOME", "var")).resolve()
+        engine = env.get("TIEOUT_ENGINE", "duckdb")
+        if engine not in ENGINES:
+            raise ConfigError("no such engine", record="TIEOUT_ENGINE", got=engine, expected=ENGINES)
         store = env.get("TIEOUT_STORE") or _store_connection(env) or f"sqlite:///{home / 'store.sqlite'}"
         return cls(
             home=home,
             config=Path(env.get("TIEOUT_CONFIG", str(SHIPPED_CONFIG))).resolve(),
             lake=env.get("TIEOUT_LAKE", str(home / "lake")),
             store=store,
-            engine=env.get("TIEOUT_ENGINE", "duckdb"),
+            engine=engine,
             memory_limit=env.get("TIEOUT_MEMORY_LIMIT", "2GB"),
             threads=int(env.get("TIEOUT_THREADS", "2")),
         )

@@ -33,9 +33,13 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     def definition(name: str) -> None:
         side_queries(work.settings, load_definition(definition_path(work.settings, name)))
 
+    def conform() -> None:
+        for kind in sorted({source.kind for source in work.sources.values()}):
+            verify_mappings(work.settings, kind)
+
     yield lambda: work.entities
     yield lambda: _sources_belong_to_entities(work)
-    yield lambda: [verify_mappings(work.settings, kind) for kind in sorted({s.kind for s in work.sources.values()})]
+    yield conform
     yield lambda: load_crosswalk_rules(work.settings)
     yield from (partial(mapped_ids, work.settings, name) for name in ("products", "customers"))
     yield lambda: load_rules(work.settings)

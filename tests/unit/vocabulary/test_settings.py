@@ -23,6 +23,13 @@ def test_the_store_defaults_to_sqlite_under_home_and_follows_its_connection(tmp_
     assert url == "postgresql+psycopg://t:p%40ss@db/tieout"
 
 
+def test_an_engine_that_is_not_there_is_refused():
+    assert Settings.from_env({"TIEOUT_ENGINE": "duckdb"}).engine == "duckdb"
+    for other in ("spark", ""):
+        with pytest.raises(ConfigError, match="TIEOUT_ENGINE"):
+            Settings.from_env({"TIEOUT_ENGINE": other})
+
+
 def test_broken_yaml_names_file_line_and_column(tmp_path):
     (tmp_path / "entities.yaml").write_text("entities: [\n  a: b: c\n")
     with pytest.raises(ConfigError, match=r"entities\.yaml:2:"):
