@@ -54,4 +54,4 @@ lock: ## compile requirements.in to the fully pinned requirements.txt
 check: lint test ## everything a change must pass
 
 clean: ## what can be made again
-	@rm -rf .venv .run var
+	@rm -rf .venv .run var build
