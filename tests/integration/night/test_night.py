@@ -139,7 +139,6 @@ def test_a_night_run_again_after_a_later_one_finds_what_it_found_that_night(work
     def in_order(results):
         return {t: sorted(rows, key=str) for t, rows in results.items()}
 
-    control.set_clock(clean_company.home, demo.night_clock(date(2026, 3, 31)))
     steps.open_run(work, "much_later", "nightly", DAY)
     assert work.store.facts("much_later")["as_was"] in ("first", "again")
     for source in work.sources.values():
