@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-_ROW, _LABEL, _BAR, _VALUE = 26, 130, 170, 330
+_ROW, _LABEL, _BAR, _VALUE = 26, 155, 165, 310
 
 
 def bars(rows: Sequence[tuple[str, int, str]], title: str, *, tone: str = "#2f6f8f") -> str:
