@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 from tieout.money import round_money
@@ -23,8 +24,10 @@ class Observed:
     seconds: float
     facts: Mapping[str, Any]
     score: Score | None = None
-    value_at_risk: Mapping[str, str] | None = None
+    open_break_value: Mapping[str, str] | None = None
     """Value behind open breaks by currency, for nights."""
+    value_at_risk: Mapping[str, str] | None = None
+    """What waits behind quarantined records and failed expectations by currency, for nights."""
 
     def part(self, prefix: str) -> dict[str, Any]:
         """Facts whose key is `prefix/<name>`, by name."""
@@ -36,6 +39,11 @@ class Observed:
         return {entity: dict(counts) for entity, counts in sorted(self.part("posting").items())}
 
     @property
+    def matches(self) -> int:
+        """Matches of all reconciliations together."""
+        return sum(counts["matches"] for counts in self.part("reconcile").values())
+
+    @property
     def posted(self) -> int:
         """Journals the ERP took in this run."""
         return sum(counts["posted"] for counts in self.journals.values())
@@ -45,8 +53,9 @@ def observe_night(settings: Settings, run_id: str, day: date, seconds: float, co
     """A night's facts, its breaks compared with the answer key at once, before a later run replaces them."""
     store = Store(settings.store)
     breaks = _breaks(settings, store, run_id, day)
-    found = score(breaks, company.labels, day)
-    return Observed(run_id, day, seconds, store.facts(run_id), found, _value(breaks))
+    found, facts = score(breaks, company.labels, day), store.facts(run_id)
+    behind = _sums((one["currency"], abs(one["value"])) for one in breaks if one["value"] is not None)
+    return Observed(run_id, day, seconds, facts, found, behind, value_at_risk(facts, store))
 
 
 def observe_month_end(settings: Settings, run_id: str, seconds: float) -> Observed:
@@ -68,13 +77,21 @@ def _breaks(settings: Settings, store: Store, run_id: str, day: date) -> list[di
     return list(found.to_pylist())
 
 
-def _value(breaks: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    from decimal import Decimal
+def value_at_risk(facts: Mapping[str, Any], store: Store) -> dict[str, str]:
+    """What waits by currency: behind records in quarantine now, and behind expectations that failed in this run."""
+    waiting = [(one.currency, abs(one.amount)) for one in store.quarantined() if one.amount is not None]
+    for row in facts.get("gate_rows", ()):
+        for text in filter(None, row["value_at_risk"].split(", ")):
+            amount, currency = text.rsplit(" ", 1)  # as people read it: "117,480 JPY"
+            waiting.append((currency, Decimal(amount.replace(",", ""))))
+    return _sums(waiting)
 
+
+def _sums(amounts: Iterable[tuple[str | None, Decimal]]) -> dict[str, str]:
     sums: dict[str, Decimal] = {}
-    for one in breaks:
-        if one["currency"] and one["value"] is not None:
-            sums[one["currency"]] = sums.get(one["currency"], Decimal(0)) + abs(one["value"])
+    for currency, amount in amounts:
+        if currency:
+            sums[currency] = sums.get(currency, Decimal(0)) + amount
     return {currency: format(round_money(total, currency), "f") for currency, total in sorted(sums.items())}
 
 
@@ -107,9 +124,11 @@ def _night(one: Observed) -> dict[str, Any]:
         "kept_raw": sum(facts["kept_raw"] for facts in vendors.values()),
         "conformed": conform.get("rows", 0) + conform.get("merged", 0),
         "quarantined": conform.get("quarantined", 0),
+        "matches": one.matches,
         "breaks": one.score.by_type(),
         "precision": one.score.precision,
         "recall": one.score.recall,
+        "open_break_value": dict(one.open_break_value or {}),
         "value_at_risk": dict(one.value_at_risk or {}),
         "journals": one.journals,
         "trial_balance_ties": _ties(one),
@@ -145,9 +164,9 @@ def show(summary: Mapping[str, Any], nights: Sequence[Observed], month: Observed
     flow.add_row("kept raw only", *(f"{r['kept_raw']:,}" for r in runs))
     flow.add_row("conformed", *(f"{r['conformed']:,}" for r in runs))
     flow.add_row("quarantined", *(f"{r['quarantined']:,}" for r in runs))
-    flow.add_row(
-        "value behind open breaks", *("\n".join(f"{v} {c}" for c, v in r["value_at_risk"].items()) for r in runs)
-    )
+    flow.add_row("matches", *(f"{r['matches']:,}" for r in runs))
+    flow.add_row("value behind open breaks", *(_amounts(r["open_break_value"]) for r in runs))
+    flow.add_row("value at risk: quarantine and failed checks", *(_amounts(r["value_at_risk"]) for r in runs))
     flow.add_row("control totals proven", *(_proven(one) for one in nights))
     console.print(flow)
 
@@ -185,6 +204,10 @@ def show(summary: Mapping[str, Any], nights: Sequence[Observed], month: Observed
 def _proven(one: Observed) -> str:
     parts = one.part("extract").values()
     return f"{sum(p.get('proven', 0) for p in parts)} of {sum(p.get('extracts', 0) for p in parts)}"
+
+
+def _amounts(values: Mapping[str, str]) -> str:
+    return "\n".join(f"{value} {currency}" for currency, value in values.items()) or "-"
 
 
 def _cell(counts: Mapping[str, int] | None) -> str:
