@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from tieout.erp.port import Balance, ErpJournal, ErpLine, GlAccount, GlEntry, JournalRef, PeriodStatus
-from tieout.errors import ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
+from tieout.errors import ErpUnavailable, Rejected, UnknownOutcome
 from tieout_sandbox.company.model import MoveLine
 
 Lie = Literal[
@@ -29,7 +29,6 @@ CREATE TABLE IF NOT EXISTS move (id INTEGER PRIMARY KEY, entity TEXT, run_key TE
   currency TEXT, narrative TEXT, state TEXT);
 CREATE TABLE IF NOT EXISTS line (move_id INTEGER, line_no INTEGER, account TEXT, debit TEXT, credit TEXT, text TEXT,
   dimensions TEXT);
-CREATE TABLE IF NOT EXISTS closed (entity TEXT, month TEXT);
 """
 
 
@@ -60,9 +59,6 @@ class FileLedger:
         if lie == "lose_request":
             raise UnknownOutcome("the connection was cut", record=journal.run_key)
         with closing(self._connect()) as db:
-            month = (journal.entity, f"{journal.date:%Y-%m}")
-            if db.execute("SELECT 1 FROM closed WHERE entity = ? AND month = ?", month).fetchone():
-                raise PeriodClosed("the period is closed", record=journal.run_key)
             known = db.execute("SELECT * FROM move WHERE run_key = ?", (journal.run_key,)).fetchone()
             if known is not None:
                 db.execute("UPDATE move SET state = 'posted' WHERE id = ?", (known["id"],))
@@ -109,9 +105,7 @@ class FileLedger:
         return self.post(replace(held, run_key=run_key, short_key=short_key, date=on, lines=lines))
 
     def period_status(self, entity: str, on: date) -> PeriodStatus:
-        with closing(self._connect()) as db:
-            row = db.execute("SELECT 1 FROM closed WHERE entity = ? AND month = ?", (entity, f"{on:%Y-%m}")).fetchone()
-        return PeriodStatus(entity, on, "closed" if row else "open")
+        return PeriodStatus(entity, on, "open")
 
     def trial_balance(self, entity: str, on: date, since: date | None = None) -> list[Balance]:
         totals: dict[tuple[str, str], list[Decimal]] = {}
@@ -152,12 +146,6 @@ class FileLedger:
             for entity, on, currency, text, lines in moves:
                 entry = tuple(ErpLine(line.account, line.debit, line.credit, line.text) for line in lines)
                 self._store(db, ErpJournal(entity, "", "", on, currency, text, entry), None)
-            db.commit()
-
-    def close_month(self, entity: str, month: str) -> None:
-        """No posting into that month from now on."""
-        with closing(self._connect()) as db:
-            db.execute("INSERT INTO closed VALUES (?, ?)", (entity, month))
             db.commit()
 
     def journals(self) -> list[ErpJournal]:

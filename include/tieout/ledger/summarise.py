@@ -16,7 +16,6 @@ from pathlib import Path
 import pyarrow as pa
 
 from tieout import schema
-from tieout.calendar import Period
 from tieout.errors import LedgerError
 from tieout.ids import content_hash, sha256_hex
 from tieout.lake.engine import Engine, engine
@@ -78,11 +77,6 @@ class Journals:
 def by_month(day: date) -> Placement:
     """The placement of a ledger `main` in calendar months whose periods are all open."""
     return Placement("main", f"{day:%Y-%m}", day)
-
-
-def by_period(ledger: str, period_of: Callable[[date], Period]) -> Callable[[date], Placement]:
-    """Placement on the event's own date in the fiscal period that `period_of` gives."""
-    return lambda day: Placement(ledger, period_of(day).name, day)
 
 
 def summarise(

@@ -30,11 +30,6 @@ def vendor_sources(*kinds: str) -> list[str]:
     return [s.name for s in _sources() if s.kind != LEDGER_KIND and (not kinds or s.kind in kinds)]
 
 
-def ledger_sources() -> list[str]:
-    """Names of the sources that read an ERP's general ledger back."""
-    return [s.name for s in _sources() if s.kind == LEDGER_KIND]
-
-
 @lru_cache(maxsize=1)
 def entity_ids() -> tuple[str, ...]:
     """Ids of the configured legal entities."""

@@ -82,8 +82,3 @@ class Table:
             "rate": pa.decimal128(18, 9),
         }
         return pa.schema([pa.field(c.name, types[c.kind], nullable=not c.required) for c in self.columns])
-
-    @property
-    def ddl(self) -> str:
-        """Columns with their DuckDB types, for `CREATE TABLE t (…)`."""
-        return ", ".join(f'"{c.name}" {DUCKDB_TYPES[c.kind]}' for c in self.columns)

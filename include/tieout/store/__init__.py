@@ -201,8 +201,3 @@ class Store:
         """Rows in quarantine."""
         with self.reading() as session:
             return _quarantine.items(session, source, state)
-
-    def quarantine_counts(self) -> dict[tuple[str, str], int]:
-        """Open rows by (source, reason code)."""
-        with self.reading() as session:
-            return _quarantine.counts(session)

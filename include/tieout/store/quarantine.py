@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from sqlalchemy import Integer, String, Text, func, select, update
+from sqlalchemy import Integer, String, Text, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from tieout.store.base import Amount, Base, Instant
@@ -101,14 +101,3 @@ def items(session: Session, source: str | None = None, state: str = "open") -> l
         )
         for r in session.scalars(query)
     ]
-
-
-def counts(session: Session) -> dict[tuple[str, str], int]:
-    """Open items by (source, reason code)."""
-    query = (
-        select(QuarantineRow.source, QuarantineRow.reason_code, func.count())
-        .where(QuarantineRow.state == "open")
-        .group_by(QuarantineRow.source, QuarantineRow.reason_code)
-        .order_by(QuarantineRow.source, QuarantineRow.reason_code)
-    )
-    return {(source, code): int(n) for source, code, n in session.execute(query)}
