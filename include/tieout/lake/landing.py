@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import fsspec
 import pyarrow as pa
@@ -24,6 +25,9 @@ from tieout.ids import sha256_hex
 
 COMMITTED = "_COMMITTED.json"
 LONGEST_FIELD = 1 << 20  # characters; a longer text is no business value and would only swell every later step
+DEEPEST = 200  # levels of a page that are kept where it has too many to be read
+_TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{}]', re.DOTALL)
+_LEFT_OUT = "-Infinity"  # a constant no vendor may send: it can stand for what is left out
 
 PAGE_SCHEMA = pa.schema(
     [
@@ -334,9 +338,50 @@ class ExtractWriter:
         return self._landing._folder(self.source, self.object, self.extract_id)
 
 
+class Shortened(dict[str, Any]):
+    """An object as parsed, without a part of it that is nested too deeply to be read; landing flags it."""
+
+
 def parse(body: str | bytes) -> Any:
-    """JSON as it is landed: numbers with a fraction become strings of their digits. Raises ValueError."""
-    return json.loads(body, parse_float=str, parse_constant=_no_constant)
+    """JSON as it is landed: numbers with a fraction become strings of their digits. Raises ValueError.
+
+    One record nested beyond all measure must not cost the page: what is deeper than DEEPEST is then left out, and the
+    objects around it are Shortened.
+    """
+    try:
+        return json.loads(body, parse_float=str, parse_constant=_no_constant)
+    except RecursionError:
+        text = body if isinstance(body, str) else body.decode("utf-8", "surrogateescape")
+    return json.loads(_shallow(text), parse_float=str, parse_constant=_left_out, object_hook=_marked)
+
+
+def _shallow(text: str) -> str:
+    """JSON text with each value deeper than DEEPEST replaced by the constant that stands for it."""
+    kept, depth, since = [], 0, 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in ("[", "{"):
+            depth += 1
+            if depth == DEEPEST + 1:
+                kept.append(text[since : token.start()])
+                since = len(text)
+        elif token[0] in ("]", "}"):
+            if depth == DEEPEST + 1:
+                kept.append(_LEFT_OUT)
+                since = token.end()
+            depth -= 1
+    return "".join([*kept, text[since:]])
+
+
+def _left_out(name: str) -> Shortened:
+    return Shortened() if name == _LEFT_OUT else _no_constant(name)
+
+
+def _marked(value: dict[str, Any]) -> dict[str, Any]:
+    return Shortened(value) if any(_is_shortened(part) for part in value.values()) else value
+
+
+def _is_shortened(value: Any) -> bool:
+    return isinstance(value, Shortened) or (isinstance(value, list) and any(map(_is_shortened, value)))
 
 
 def _texts(records: Iterable[Record]) -> tuple[list[str], list[str | None]]:
@@ -349,7 +394,10 @@ def _texts(records: Iterable[Record]) -> tuple[list[str], list[str | None]]:
             text = text.encode("utf-8", "backslashreplace").decode()
             fault = fault or _NO_UNICODE
         if fault is None and ("\\u" in text or len(text) > LONGEST_FIELD):
-            fault = next((why for why, holds in _UNUSABLE if _has_text(json.loads(text), holds)), None)
+            try:
+                fault = next((why for why, holds in _UNUSABLE if _has_text(json.loads(text), holds)), None)
+            except RecursionError:
+                fault = _TOO_DEEP
         texts.append(text)
         faults.append(fault)
     return texts, faults
@@ -367,14 +415,24 @@ def _text_of(record: Record) -> tuple[str, str | None]:
 
         try:
             value = json.loads(record, parse_float=digits, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
+        except RecursionError:
+            return record.replace("\0", "\\u0000"), _TOO_DEEP
+        except ValueError as error:
             return record.replace("\0", "\\u0000"), f"is no JSON: {error}"
         if not isinstance(value, dict):
             return record, "is no JSON object"
         if not fractions:
             return record, None
         record = value
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=_plain), None
+    fault = _TOO_DEEP if isinstance(record, Shortened) else None
+    try:
+        return _dumps(record), fault
+    except RecursionError:
+        return _dumps({k: v for k, v in record.items() if not isinstance(v, Mapping | list)}), _TOO_DEEP
+
+
+def _dumps(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=_plain)
 
 
 def _encodes(text: str) -> bool:
@@ -387,6 +445,7 @@ def _encodes(text: str) -> bool:
     return True
 
 
+_TOO_DEEP = "is nested too deeply to be read"
 _NO_UNICODE = "holds characters that are no valid Unicode"
 _UNUSABLE: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("holds a NUL character", lambda text: "\0" in text),
@@ -414,7 +473,7 @@ def _plain(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no place in a landed record")
 
 
-def _no_constant(name: str) -> None:
+def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number")
 
 

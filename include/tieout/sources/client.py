@@ -332,10 +332,9 @@ def _asked_wait(headers: Mapping[str, str], served_at: datetime) -> float | None
 def _reason(body: bytes) -> str:
     """What a vendor's error body says, in a few words."""
     try:
-        value = json.loads(body)
-    except ValueError:
+        return "; ".join(list(_said(json.loads(body)))[:3])[:300]
+    except (ValueError, RecursionError):
         return ""
-    return "; ".join(list(_said(value))[:3])[:300]
 
 
 def _said(value: Any) -> Iterator[str]:

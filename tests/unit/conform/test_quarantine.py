@@ -120,6 +120,16 @@ def test_bytes_that_are_no_text_are_set_aside_as_they_were_landed(world: Any, ma
     assert any("cannot be read" in r["reason"] and "0xe9" in r["reason"] for r in world.rows("quarantine"))
 
 
+def test_a_record_nested_too_deeply_is_set_aside(world: Any, make: Any) -> None:
+    deep = '{"event_id": "ev_bad", "x": ' + "[" * 50_000 + "]" * 50_000 + "}"
+    world.land(world.DROP, "usage", [deep, make.usage()])
+    result = world.conform()
+    assert (result.rows_out, result.rows_quarantined) == (1, 1)
+    row = world.one("quarantine")
+    assert (row["source_id"], row["reason_code"]) == ("ev_bad", "unreadable")
+    assert "nested too deeply" in row["reason"]
+
+
 def test_a_field_in_another_encoding_is_named(world: Any, make: Any) -> None:
     name = "caf\xe9".encode("latin-1").decode("utf-8", "surrogateescape")
     world.land(world.DROP, "usage", [make.usage("ev_bad", meter=name), make.usage("ev_good")])

@@ -111,6 +111,34 @@ def test_an_overlong_text_is_flagged_but_a_long_list_is_not(landing):
     assert long_list["fault"] is None
 
 
+NESTED = '{"id": "deep", "x": ' + "[" * 100_000 + "]" * 100_000 + "}"
+
+
+def test_a_page_with_a_record_nested_too_deeply_keeps_its_other_records(landing):
+    text = '{"data": [{"id": "a", "y": "]\\"["}, ' + NESTED + ', {"id": "b", "q": 1.10}]}'
+    records = parse(text)["data"]
+    assert (records[0], records[2]) == ({"id": "a", "y": ']"['}, {"id": "b", "q": "1.10"})
+    writer = opened(landing)
+    page(writer, records)
+    ref = writer.commit()
+    first, deep, last = landed(ref)
+    assert (first["fault"], deep["fault"], last["fault"]) == (None, "is nested too deeply to be read", None)
+    assert json.loads(deep["record"])["id"] == "deep"
+    with pytest.raises(ValueError, match="Expecting"):
+        parse("[" * 100_000)
+
+
+@pytest.mark.parametrize("depth", [300, 600, 900, 950, 100_000])
+def test_a_record_nested_too_deeply_is_flagged_and_the_others_go_through(landing, depth):
+    text = '{"id": "\\u00e9", "q": 1.5, "x": ' + "[" * depth + "]" * depth + "}"
+    writer = opened(landing)
+    page(writer, [text, parse(text), {"id": "good"}])
+    *deep, good = landed(writer.commit())
+    assert good["fault"] is None
+    if depth == 100_000:
+        assert [r["fault"] for r in deep] == ["is nested too deeply to be read"] * 2
+
+
 def test_a_page_carries_its_envelope_and_a_record_is_found_by_its_reference(landing):
     writer = opened(landing)
     page(writer, [{"id": "a"}, {"id": "b"}])

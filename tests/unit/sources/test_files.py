@@ -129,6 +129,9 @@ def test_a_csv_with_byte_order_mark_and_carriage_returns_and_newlines_in_fields(
     [
         pytest.param("a.jsonl", b'{"event_id": "\xff\xfe"}\n', "no valid Unicode", id="wrong encoding in JSON"),
         pytest.param("a.jsonl", b'{"event_id": \n', "is no JSON", id="half a line"),
+        pytest.param(
+            "a.jsonl", b'{"a": ' + b"[" * 9999 + b"]" * 9999 + b"}\n", "nested too deeply", id="nested too deeply"
+        ),
         pytest.param("a.jsonl", b'{"event_id": "a\\u0000"}\n', "NUL", id="NUL in JSON"),
         pytest.param("a.jsonl", b'{"event_id": "a\x00"}\n', "is no JSON", id="raw NUL in JSON"),
         pytest.param("a.csv", b"\xff,x,s,m,1\n", "no valid Unicode", id="wrong encoding in CSV"),
