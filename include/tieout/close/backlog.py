@@ -14,10 +14,16 @@ from sqlalchemy import select
 from tieout import schema
 from tieout.calendar import Period
 from tieout.entities import LegalEntity
+from tieout.lake.engine import engine
 from tieout.lake.tables import Lake
 from tieout.ledger import TrialBalanceProof
 from tieout.store import Store, batches, runs
 from tieout.store.breaks import CLOSED, BreakRow
+from tieout.store.quarantine import QuarantineRow
+from tieout.store.runs import RunRow
+
+_INTEGRATION, _LEDGER, _CONTROLLER = "integration engineering", "general ledger", "controller"
+"""Owners, named as the reconciliations name theirs."""
 
 _JOURNAL_ACTIONS = {
     "planned": "validate it: the planning run did not finish",
@@ -51,20 +57,31 @@ def backlog(
     snapshot: Mapping[str, int],
     proof: TrialBalanceProof | None = None,
     stale: Iterable[StaleSource] = (),
+    shared: bool = True,
 ) -> pa.Table:
     """The entity's backlog of a period as the result table `close_backlog`, the largest items of a kind first.
 
-    `snapshot` says which version of `journal_held` to read; `proof` adds the accounts that do not tie out, and its
-    absence is an item of its own: an unproven ledger is not a proven one.
+    `snapshot` says which versions of `journal_held` and `breaks` to read; `proof` adds the accounts that do not tie
+    out, and its absence is an item of its own: an unproven ledger is not a proven one. Only with `shared` it lists what
+    belongs to no entity; who asks for several entities sets it for one of them.
     """
+    own = (entity.id, "", None) if shared else (entity.id,)
     items = [
         *_journals(entity, period, store),
         *_held(entity, period, lake, snapshot),
-        *_breaks(entity, period, store),
-        *_quarantine(entity, store, period),
+        *_breaks(own, period, store, _next_actions(lake, snapshot, today)),
+        *_quarantine(own, period, store, today),
         *_proof(entity, period, proof),
         *(
-            _item("source", s.source, "stale", "integration", s.until or period.start, "find out why it is behind")
+            _item(
+                "source",
+                s.source,
+                "stale",
+                _INTEGRATION,
+                s.until or period.start,
+                "it was never read" if s.until is None else f"it is read up to {s.until}",
+                "find out why it is behind",
+            )
             for s in stale
         ),
     ]
@@ -91,6 +108,7 @@ def _item(
     state: str,
     owner: str,
     since: date,
+    what: str | None,
     action: str,
     amount: Decimal | None = None,
     currency: str | None = None,
@@ -101,6 +119,7 @@ def _item(
         "state": state,
         "owner": owner,
         "since": since,
+        "what": what,
         "next_action": action,
         "amount": amount,
         "currency": currency,
@@ -119,10 +138,11 @@ def _journals(entity: LegalEntity, period: Period, store: Store) -> list[dict[st
         if batch.state in batches.FINISHED or superseded:
             continue
         for currency, gross in sorted(batch.gross.items()):
-            action = _JOURNAL_ACTIONS[batch.state] + (f" ({batch.reason})" if batch.reason else "")
-            owner = batch.owner or ("controller" if batch.state == "awaiting_approval" else "finance")
+            action = _JOURNAL_ACTIONS[batch.state]
+            owner = batch.owner or (_CONTROLLER if batch.state == "awaiting_approval" else _LEDGER)
             name = batch.batch_id if len(batch.gross) == 1 else f"{batch.batch_id} {currency}"
-            items.append(_item("journal", name, batch.state, owner, batch.accounting_date, action, gross, currency))
+            since, reason = batch.accounting_date, batch.reason or None
+            items.append(_item("journal", name, batch.state, owner, since, reason, action, gross, currency))
     return items
 
 
@@ -143,18 +163,34 @@ def _held(entity: LegalEntity, period: Period, lake: Lake, snapshot: Mapping[str
             "held event",
             f"{name} {row['event_type'].replace('_', ' ')}",
             "held",
-            "integration",
+            _INTEGRATION,
             row["event_date"],
-            f"{row['reason']}: complete the mapping or correct the source",
+            row["reason"],
+            "complete the mapping or correct the source; the next run posts it",
             abs(row["amount"]),
             row["currency"],
         )
     return list(grouped.values())
 
 
-def _breaks(entity: LegalEntity, period: Period, store: Store) -> list[dict[str, Any]]:
+def _next_actions(lake: Lake, snapshot: Mapping[str, int], today: date) -> dict[tuple[Any, ...], str]:
+    """The next action of every break as it was last found, by definition, entity, key and ordinal."""
+    with engine() as session:
+        lake.bind(session, snapshot, ["breaks"])
+        found = session.rows(
+            "SELECT definition_id, legal_entity_id, break_key, ordinal, arg_max(next_action, business_date) "
+            "FROM breaks WHERE business_date <= $today GROUP BY ALL",
+            {"today": today},
+        )
+    return {(definition, entity, key, ordinal): action for definition, entity, key, ordinal, action in found}
+
+
+def _breaks(
+    own: tuple[str | None, ...], period: Period, store: Store, actions: Mapping[tuple[Any, ...], str]
+) -> list[dict[str, Any]]:
+    entities = [e for e in own if e is not None]
     query = select(BreakRow).where(
-        BreakRow.legal_entity_id.in_((entity.id, "")), BreakRow.state.not_in((*CLOSED, "known_difference"))
+        BreakRow.legal_entity_id.in_(entities), BreakRow.state.not_in((*CLOSED, "known_difference"))
     )
     with store.reading() as session:
         found = list(session.scalars(query.order_by(BreakRow.break_id)))
@@ -166,6 +202,7 @@ def _breaks(entity: LegalEntity, period: Period, store: Store) -> list[dict[str,
             b.owner,
             b.economic_date or b.first_seen,
             b.sentence,
+            actions.get((b.definition_id, b.legal_entity_id, b.break_key, b.ordinal), "look at both records"),
             b.value,
             b.currency,
         )
@@ -174,35 +211,46 @@ def _breaks(entity: LegalEntity, period: Period, store: Store) -> list[dict[str,
     ]
 
 
-def _quarantine(entity: LegalEntity, store: Store, period: Period) -> list[dict[str, Any]]:
+def _quarantine(own: tuple[str | None, ...], period: Period, store: Store, today: date) -> list[dict[str, Any]]:
+    """Records set aside up to today, aged from the business date of the run that set them aside."""
+    query = (
+        select(QuarantineRow, RunRow.business_date)
+        .outerjoin(RunRow, RunRow.run_id == QuarantineRow.first_run)
+        .where(QuarantineRow.state == "open")
+        .order_by(QuarantineRow.raw_ref)
+    )
+    with store.reading() as session:
+        found = [(row, day or period.end) for row, day in session.execute(query)]
     return [
         _item(
             "quarantine",
-            q.raw_ref,
+            row.raw_ref,
             "open",
-            "integration",
-            period.start,
-            f"{q.reason}: correct it at the source, or map it, then replay",
-            None if q.amount is None else abs(q.amount),
-            q.currency,
+            _INTEGRATION,
+            day,
+            row.reason,
+            "correct it at the source, or map it, then replay",
+            None if row.amount is None else abs(row.amount),
+            row.currency,
         )
-        for q in store.quarantined()
-        if q.legal_entity_id in (entity.id, None)
+        for row, day in found
+        if row.legal_entity_id in own and day <= today
     ]
 
 
 def _proof(entity: LegalEntity, period: Period, proof: TrialBalanceProof | None) -> list[dict[str, Any]]:
     if proof is None:
-        action = "read the ERP's trial balance and prove the ledger"
-        return [_item("proof", "trial balance", "unproven", "finance", period.end, action)]
+        what, action = "no proof of this period", "read the ERP's trial balance and prove the ledger"
+        return [_item("proof", "trial balance", "unproven", _LEDGER, period.end, what, action)]
     return [
         _item(
             "proof",
             f"account {line.account}",
             "does not tie out",
-            "finance",
+            _LEDGER,
             proof.on,
-            f"the ERP holds {line.ledger}, opening + ours + foreign entries make {line.expected}",
+            f"the ERP holds {line.ledger}, opening + ours + entries by others make {line.expected}",
+            "find the entries of the account that neither side lists",
             abs(line.difference),
             line.currency,
         )

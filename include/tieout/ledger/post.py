@@ -414,5 +414,5 @@ def _settle_batch(store: Store, batch_id: str, actor: str) -> str:
 
 def _move(store: Store, batch_id: str, to: str, actor: str, reason: str | None = None) -> str:
     with store.transaction() as session:
-        owner = "finance" if to in ("rejected", "mismatched", "partially_posted") else None
+        owner = "general ledger" if to in ("rejected", "mismatched", "partially_posted") else None
         return batches.transition(session, batch_id, to, actor=actor, now=store.now(), reason=reason, owner=owner).state

@@ -145,12 +145,13 @@ QUARANTINE = (
 )
 BACKLOG = (
     _f("legal_entity_id", "Entity", "code"),
-    _f("kind", "What"),
+    _f("kind", "Kind"),
     _f("item", "Item", "key"),
     _f("owner", "Owner"),
     _f("amount", "Value", "money"),
     _f("currency", "Currency", "code"),
     _f("age_days", "Days", "count"),
+    _f("what", "What is different", "wide"),
     _f("next_action", "Next action", "wide"),
 )
 

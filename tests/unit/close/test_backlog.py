@@ -18,6 +18,7 @@ from tieout.entities import LegalEntity
 from tieout.ids import Slot
 from tieout.lake.tables import Lake
 from tieout.store import QuarantineItem, Store, batches
+from tieout.store.breaks import Sighting, record
 
 END, TODAY = date(2026, 3, 31), date(2026, 4, 2)
 
@@ -74,7 +75,8 @@ def test_an_unfinished_journal_is_listed_and_a_posted_or_replaced_one_is_not(
     (item,) = [r for r in rows(entity, parts) if r["kind"] == "journal"]
     assert item["item"] == "TIEOUT/US/main/2026-03/billing/2026-03-30/v2"
     assert (item["state"], item["amount"], item["currency"], item["age_days"]) == ("rejected", 100, "USD", 3)
-    assert "because" in item["next_action"]
+    assert item["what"] == "because"
+    assert item["next_action"].startswith("remove the ERP's reason")
 
 
 def test_held_events_quarantine_stale_sources_and_a_missing_proof_are_listed(
@@ -96,6 +98,48 @@ def test_held_events_quarantine_stale_sources_and_a_missing_proof_are_listed(
         ("source", "stripe_us", "stale"),
     ]
     assert found[0]["amount"] == Decimal("12")
+
+
+def test_a_break_carries_what_is_different_and_its_own_next_action(
+    entity: LegalEntity, parts: tuple[Store, Lake]
+) -> None:
+    store, lake = parts
+    found = {
+        "business_date": END, "definition_id": "d", "legal_entity_id": "US", "break_key": "k", "ordinal": 1,
+        "break_type": "amount", "left_rows": 1, "right_rows": 1, "is_material": True, "left_ids": "", "right_ids": "",
+        "owner": "treasury", "sentence": "It differs.", "next_action": "Correct it.",
+    }  # fmt: skip
+    shape = schema.table("breaks").arrow
+    earlier = found | {"business_date": date(2026, 3, 30), "next_action": "Wait."}
+    table = pa.Table.from_pylist([found, earlier], schema=shape)
+    store.publish("r", {"breaks": lake.write("breaks", table)})
+    sighting = Sighting("d", "US", "k", 1, "amount", "open", "treasury", None, None, None, END, "It differs.")
+    with store.transaction() as session:
+        record(session, "d", END, "r", [sighting], [], store.now())
+    (item,) = [r for r in rows(entity, parts) if r["kind"] == "break"]
+    assert (item["what"], item["next_action"], item["owner"]) == ("It differs.", "Correct it.", "treasury")
+
+
+def test_what_belongs_to_no_entity_is_listed_once(entity: LegalEntity, parts: tuple[Store, Lake]) -> None:
+    store, _ = parts
+    store.start_run("night", "nightly", date(2026, 3, 30))
+    store.quarantine("night", [QuarantineItem("raw#1", "usage", "events", "not_a_number", "text")])
+    sighting = Sighting("d", "", "k", 1, "orphan", "open", "treasury", None, None, None, END, "It has no entity.")
+    with store.transaction() as session:
+        record(session, "d", END, "r", [sighting], [], store.now())
+    found = [r for r in rows(entity, parts) if r["kind"] != "proof"]
+    assert [(r["kind"], r["since"], r["age_days"], r["owner"]) for r in found] == [
+        ("break", END, 2, "treasury"),
+        ("quarantine", date(2026, 3, 30), 3, "integration engineering"),
+    ]
+    assert [r["kind"] for r in rows(entity, parts, shared=False)] == ["proof"]
+
+
+def test_records_set_aside_by_later_dates_are_not_listed(entity: LegalEntity, parts: tuple[Store, Lake]) -> None:
+    store, _ = parts
+    store.start_run("later", "nightly", date(2026, 4, 3))
+    store.quarantine("later", [QuarantineItem("raw#1", "usage", "events", "not_a_number", "text")])
+    assert [r["kind"] for r in rows(entity, parts)] == ["proof"]
 
 
 def test_the_backlog_of_a_period_replaces_the_one_before(entity: LegalEntity, parts: tuple[Store, Lake]) -> None:

@@ -100,7 +100,7 @@ def test_a_refusal_names_its_reason_and_an_owner(books: Any, batch_id: str, inst
     assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "rejected"
     batch = books.batch(SLOT)
     assert "says no" in (batch.reason or "")
-    assert (batch.owner, batch.counts) == ("finance", False)
+    assert (batch.owner, batch.counts) == ("general ledger", False)
 
 
 @pytest.mark.parametrize(
