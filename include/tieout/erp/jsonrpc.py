@@ -1,7 +1,8 @@
 """Tryton's JSON-RPC: exact values both ways, and every answer or its absence as one typed outcome.
 
 Reads are tried again. A write is sent once: without an answer its outcome is unknown, and only what provably did
-not happen (connection refused, session refused, lock not obtained) is reported as not happened.
+not happen (connection refused, session refused, lock not obtained) is reported as not happened. An error in an
+answer is a refusal only if it is one of Tryton's for users; any other is the ERP's own failure.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ log = logging.getLogger("tieout.erp")
 
 _READ_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LOCKED = "could not obtain lock"
+_REFUSALS = frozenset({"UserError", "UserWarning", "AccessError", "ValidationError"})
+"""Tryton sends every access and validation error as `UserError`; the last two are for servers that name them."""
 
 
 class LockNotObtained(ErpUnavailable):
@@ -37,11 +40,19 @@ class LockNotObtained(ErpUnavailable):
 
 
 class RpcError(Rejected):
-    """The ERP answered with an error; `kind` is its class (`UserError`, `UserWarning`, …), `text` its message."""
+    """The ERP refused what was asked; `kind` is its class (`UserError`, `UserWarning`, …), `text` its message."""
 
     def __init__(self, kind: str, text: str, method: str) -> None:
         self.kind, self.text = kind, text
         super().__init__(f"the ERP refused: {text}", record=method)
+
+
+class _Failed(ErpUnavailable):
+    """The ERP failed inside while it read; `text` is the first line of what it says about it."""
+
+    def __init__(self, text: str, method: str) -> None:
+        self.text = text
+        super().__init__("the ERP failed while it read", record=method, got=text)
 
 
 def encode(value: Any) -> dict[str, Any]:
@@ -126,7 +137,7 @@ class JsonRpc:
         self._auth = None
         try:
             result = self._again("common.db.login", params)
-        except RpcError as error:
+        except (RpcError, _Failed) as error:
             # a database the server was not started with answers every login with an internal error
             raise ErpUnavailable(
                 "the ERP does not let us in",
@@ -227,7 +238,7 @@ class JsonRpc:
                     return value["result"]
             except (ValueError, TypeError, KeyError):
                 return self._unreadable(method, answer, write=write)
-            raise _rpc_error(method, value["error"])
+            raise _rpc_error(method, value["error"], write=write)
         if status == 401:
             raise _SessionEnded(
                 "the ERP refuses our session", record=self.connection.conn_id, remedy="check login and password"
@@ -259,16 +270,34 @@ class _SessionEnded(Rejected):
     """HTTP 401: nothing was carried out."""
 
 
-def _rpc_error(method: str, error: Any) -> ErpError:
-    """Tryton's `[class, arguments]` as a typed error; a concurrency error rolled back and may be tried again."""
+def _rpc_error(method: str, error: Any, *, write: bool) -> ErpError:
+    """Tryton's `[class, arguments]` as a typed error; a concurrency error rolled back and may be tried again.
+
+    Anything but a refusal comes as `[message, traceback]`: the ERP failed, before or after it committed.
+    """
     kind = str(error[0]) if isinstance(error, list) and error else "unknown"
     detail = error[1] if isinstance(error, list) and len(error) > 1 else error
-    if kind == "UserWarning" and isinstance(detail, list) and len(detail) > 1:
-        text = str(detail[1])
-    elif isinstance(detail, list) and detail:
-        text = str(detail[0])
-    else:
-        text = str(detail) or kind
     if kind == "ConcurrencyException":
-        return ErpUnavailable("records changed in the ERP meanwhile", record=method, got=text)
-    return RpcError(kind, redact(text), method)
+        return ErpUnavailable("records changed in the ERP meanwhile", record=method, got=_first_line(str(detail)))
+    if kind in _REFUSALS:
+        if kind == "UserWarning" and isinstance(detail, list) and len(detail) > 1:
+            text = str(detail[1])
+        elif isinstance(detail, list) and detail:
+            text = str(detail[0])
+        else:
+            text = str(detail) or kind
+        return RpcError(kind, redact(text), method)
+    text = _first_line(kind) or "an error without words"
+    if write:
+        return UnknownOutcome(
+            "the ERP failed while it carried out a write",
+            record=method,
+            got=text,
+            remedy="look it up by its run key before anything else",
+        )
+    return _Failed(text, method)
+
+
+def _first_line(text: str) -> str:
+    """The first line of a message of the ERP's insides, without credentials; the others may show records."""
+    return redact(next(iter(text.strip().splitlines()), ""))[:300]

@@ -1,7 +1,8 @@
 """Tryton 8.2 as a ledger: moves of one journal, found again by the run key in their description.
 
 Tryton has no idempotency of its own. A journal is therefore looked up first, created as a draft, looked up again
-(the oldest draft wins, our others go), posted, and read back. Posted moves are never touched.
+(the oldest draft wins, our others go), posted, and read back. Posted moves are never touched. Once something was
+written, a question the ERP does not answer leaves the outcome unknown.
 
 The user needs: read, write, create and delete on `account.move` (with its lines) and, where dimensions are used,
 on `analytic_account.line`; read and create on `account.journal.period`; read on the chart, periods, journals and
@@ -14,6 +15,7 @@ import logging
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -234,24 +236,36 @@ class TrytonLedger:
         present = self.find_by_run_key(journal.run_key, entity=journal.entity)
         posted = self._posted(present, journal)
         if posted:
+            self._delete([ref for ref in present if ref.state == "draft" and ref.run_key == journal.run_key], company)
             return posted
         if not any(self._is_whole(draft, journal) for draft in present):
             status = self.period_status(journal.entity, journal.date)
             if not status.is_open:
                 raise _closed(journal, status)
             self._create_draft(journal, company)
-        present = self.find_by_run_key(journal.run_key, entity=journal.entity)
+        with _written(journal):
+            present = self.find_by_run_key(journal.run_key, entity=journal.entity)
+            whole = [draft for draft in present if draft.state == "draft" and self._is_whole(draft, journal)]
         posted = self._posted(present, journal)
-        whole = [draft for draft in present if draft.state == "draft" and self._is_whole(draft, journal)]
         if not posted and not whole:
             raise UnknownOutcome(
                 "the draft just created is not to be found", record=journal.run_key, remedy="look it up again"
             )
         keep = posted or whole[0]
-        self._delete([d for d in present if d.state == "draft" and d.erp_id != keep.erp_id], company)
+        others = [d for d in present if d.run_key == journal.run_key and d.state == "draft" and d.erp_id != keep.erp_id]
+        left = self._delete(others, company)
         if not posted:
+            if left:
+                # it may be there because it was posted meanwhile; ours would be the second
+                raise UnknownOutcome(
+                    "another draft of the journal cannot be deleted",
+                    record=journal.run_key,
+                    got=[f"move {draft.erp_id}" for draft in left],
+                    remedy="the next try looks it up again; if it stays, delete it by hand in the ERP",
+                )
             self._post_draft(keep, journal, company)
-        return self._read_ref(keep, company)
+        with _written(journal):
+            return self._read_ref(keep, company)
 
     def reverse(self, ref: JournalRef, on: date, run_key: str, short_key: str) -> JournalRef:
         """Post our own mirror of a posted journal, dated `on` (Tryton's cancel would date itself)."""
@@ -344,11 +358,13 @@ class TrytonLedger:
     def _post_draft(self, draft: JournalRef, journal: ErpJournal, company: _Company) -> None:
         try:
             self._write("model.account.move.post", [int(draft.erp_id)], company)
-        except RpcError as error:
-            if self._read_ref(draft, company).state == "posted":
+        except Rejected as error:
+            with _written(journal):
+                state = self._read_ref(draft, company).state
+            if state == "posted":
                 return  # somebody finished what an earlier attempt of ours began
             self._delete([draft], company)
-            raise _refused(journal, error) from None
+            raise (_refused(journal, error) if isinstance(error, RpcError) else error) from None
 
     def _write(self, method: str, records: list[Any], company: _Company) -> None:
         """Write; where another writer held a lock everything was rolled back, so the same call is made again."""
@@ -361,13 +377,16 @@ class TrytonLedger:
                     raise
                 time.sleep(self.config.pause_ms / 1000 * attempt)
 
-    def _delete(self, drafts: Iterable[JournalRef], company: _Company) -> None:
-        """Delete drafts of ours; one that stays does no harm and is deleted next time."""
+    def _delete(self, drafts: Iterable[JournalRef], company: _Company) -> list[JournalRef]:
+        """Delete drafts of ours; gives those of which it is not certain that they are gone."""
+        left = []
         for draft in drafts:
             try:
                 self._write("model.account.move.delete", [int(draft.erp_id)], company)
             except ErpError as error:
                 log.warning("draft %s of %s was not deleted: %s", draft.erp_id, draft.run_key, error.message)
+                left.append(draft)
+        return left
 
     def _is_whole(self, draft: JournalRef, journal: ErpJournal) -> bool:
         return draft.state == "draft" and same_content(self.read_back(draft), journal)
@@ -534,6 +553,22 @@ class TrytonLedger:
             codes={row["id"]: row["code"] or f"#{row['id']}" for row in accounts},
             analytic={row["code"]: row["id"] for row in analytic if row["code"]},
         )
+
+
+@contextmanager
+def _written(journal: ErpJournal) -> Iterator[None]:
+    """Reads after something was written: their errors are no answer about the journal, so its outcome is unknown."""
+    try:
+        yield
+    except UnknownOutcome:
+        raise
+    except ErpError as error:
+        raise UnknownOutcome(
+            "the ERP does not say what became of the journal",
+            record=journal.run_key,
+            got=str(error),
+            remedy="look it up by its run key before anything else",
+        ) from error
 
 
 def mirrored(journal: ErpJournal, on: date, run_key: str, short_key: str) -> ErpJournal:

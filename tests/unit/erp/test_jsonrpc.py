@@ -90,7 +90,11 @@ def test_a_number_with_a_fraction_is_read_as_decimal(rpc: JsonRpc, http: respons
         ({"json": {"id": 2, "error": ["UserError", ["must balance", "", None]]}}, RpcError),
         ({"json": {"id": 2, "error": ["UserWarning", ["key", "are you sure", ""]]}}, RpcError),
         ({"json": {"id": 2, "error": ["ConcurrencyException", "Records were modified"]}}, ErpUnavailable),
-        ({"json": {"id": 2, "error": ["'foo'", ""]}}, RpcError),
+        ({"json": {"id": 2, "error": ["'foo'", ""]}}, UnknownOutcome),
+        ({"json": {"id": 2, "error": ["connection already closed", "Traceback"]}}, UnknownOutcome),
+        ({"json": {"id": 2, "error": ["", "MemoryError"]}}, UnknownOutcome),
+        ({"json": {"id": 2, "error": []}}, UnknownOutcome),
+        ({"json": {"id": 2, "error": {"code": 1}}}, UnknownOutcome),
     ],
     ids=str,
 )
@@ -152,3 +156,35 @@ def test_no_error_shows_a_password_or_a_session(rpc: JsonRpc, http: responses.Re
         rpc.write("model.x.y", context=CONTEXT)
     assert "hunter2secret" not in str(caught.value)
     assert "hunter2secret" not in repr(rpc.connection)
+
+
+@pytest.mark.parametrize("call", ["read", "write"])
+def test_of_a_failure_inside_the_erp_only_the_first_line_is_kept(
+    rpc: JsonRpc, http: responses.RequestsMock, call: str
+) -> None:
+    login(http)
+    error = ["\nserver closed the connection, password: hunter2secret\nDETAIL: row (1, 2)", "Traceback: secret rows"]
+    http.add(responses.POST, URL, json={"id": 2, "error": error})
+    with pytest.raises((ErpUnavailable, UnknownOutcome)) as caught:
+        getattr(rpc, call)("model.x.y", context=CONTEXT)
+    assert "server closed the connection" in str(caught.value)
+    for hidden in ("hunter2secret", "DETAIL", "Traceback"):
+        assert hidden not in str(caught.value)
+
+
+def test_a_read_the_erp_cannot_carry_out_is_unavailable_after_the_allowed_tries(
+    rpc: JsonRpc, http: responses.RequestsMock
+) -> None:
+    login(http)
+    http.add(responses.POST, URL, json={"id": 2, "error": ["'foo'", ""]})
+    with pytest.raises(ErpUnavailable, match="'foo'"):
+        rpc.read("model.x.search_read", context=CONTEXT)
+    assert len(http.calls) == 1 + 3
+
+
+def test_a_read_that_is_refused_is_not_tried_again(rpc: JsonRpc, http: responses.RequestsMock) -> None:
+    login(http)
+    http.add(responses.POST, URL, json={"id": 2, "error": ["UserError", ["not allowed", "", None]]})
+    with pytest.raises(RpcError, match="not allowed"):
+        rpc.read("model.x.search_read", context=CONTEXT)
+    assert len(http.calls) == 1 + 1

@@ -43,6 +43,10 @@ class FakeTryton:
         self.journal_period_closed = False
         self.before: dict[str, Callable[[], Any]] = {}
         self.after: dict[str, Callable[[], Any]] = {}
+        self.instead: dict[str, dict[str, Any] | int] = {}
+        """Always answered in place of the method: an error, or an HTTP status."""
+        self.reads_fail_after: tuple[str, dict[str, Any] | int] | None = None
+        """Once this method was called, every search is answered like that."""
 
     def __call__(self, request: Any) -> tuple[int, dict[str, str], str]:
         body = json.loads(request.body, object_hook=decode)
@@ -51,7 +55,12 @@ class FakeTryton:
         self.calls.append(name)
         if spoil := self.before.pop(name, None):
             return 503, {}, spoil()
-        result = self.answer(name, params)
+        result = self.instead.get(name)
+        if self.reads_fail_after and self.reads_fail_after[0] in self.calls and name.endswith("search_read"):
+            result = self.reads_fail_after[1]
+        if isinstance(result, int):
+            return result, {}, ""
+        result = result or self.answer(name, params)
         if spoil := self.after.pop(name, None):
             raise spoil()
         return 200, {}, json.dumps({"id": body["id"], **result}, default=encode)
@@ -65,6 +74,8 @@ class FakeTryton:
             return {"result": [self.next_id - 1]}
         if name == "account.move.delete":
             for number in params[0]:
+                if self.moves[number]["state"] == "posted":
+                    return {"error": ["UserError", ["posted moves cannot be deleted", "", None]]}
                 del self.moves[number]
             return {"result": None}
         if name == "account.move.post":
@@ -205,6 +216,71 @@ def test_a_lost_answer_is_unknown_and_the_next_call_completes_it_once(
     assert ref.state == "posted"
     assert [m["state"] for m in tryton.moves.values()] == ["posted"]
     assert tryton.calls.count("account.move.create") == 1
+
+
+@pytest.mark.parametrize("write", ["account.move.create", "account.move.post"])
+@pytest.mark.parametrize(
+    "answer",
+    [400, 401, 403, 404, 413, 302, 503,
+     {"error": ["UserError", ["not allowed to read", "", None]]}, {"error": ["'foo'", ""]}],
+    ids=str,
+)  # fmt: skip
+def test_once_something_was_written_a_failing_read_is_never_a_refusal(
+    ledger: TrytonLedger, tryton: FakeTryton, write: str, answer: Any
+) -> None:
+    tryton.reads_fail_after = (write, answer)
+    with pytest.raises(UnknownOutcome):
+        ledger.post(journal())
+    tryton.reads_fail_after = None
+    assert ledger.post(journal()).state == "posted"
+    assert [m["state"] for m in tryton.moves.values()] == ["posted"]
+
+
+def test_a_refused_posting_whose_outcome_cannot_be_read_is_unknown(ledger: TrytonLedger, tryton: FakeTryton) -> None:
+    tryton.reads_fail_after = ("account.move.post", 403)
+    with pytest.raises(UnknownOutcome):
+        ledger.post(journal(lines=journal().lines[:1]))
+
+
+def test_a_posting_request_that_is_turned_away_leaves_no_draft_behind(ledger: TrytonLedger, tryton: FakeTryton) -> None:
+    tryton.instead["account.move.post"] = 403
+    with pytest.raises(Rejected, match="403"):
+        ledger.post(journal())
+    assert tryton.moves == {}
+
+
+def test_a_failure_inside_the_erp_while_it_posts_is_unknown(ledger: TrytonLedger, tryton: FakeTryton) -> None:
+    tryton.instead["account.move.post"] = {"error": ["connection already closed", "Traceback"]}
+    with pytest.raises(UnknownOutcome):
+        ledger.post(journal())
+    assert len(tryton.moves) == 1
+
+
+@pytest.mark.parametrize("answer", [403, 503, {"error": ["UserError", ["posted moves cannot be deleted", "", None]]}])
+def test_while_another_draft_of_the_key_cannot_be_deleted_nothing_is_posted(
+    ledger: TrytonLedger, tryton: FakeTryton, answer: Any
+) -> None:
+    for amount in ("99.00", "10.00"):
+        tryton.add(description(journal()), as_stored(journal(amount=amount)), SLOT.business_date)
+    tryton.instead["account.move.delete"] = answer
+    with pytest.raises(UnknownOutcome, match="draft"):
+        ledger.post(journal())
+    assert "account.move.post" not in tryton.calls
+    tryton.instead.clear()
+    assert ledger.post(journal()).state == "posted"
+    assert len(tryton.moves) == 1
+
+
+@pytest.mark.parametrize("deletable", [True, False])
+def test_a_draft_beside_the_posted_journal_is_deleted_where_possible(
+    ledger: TrytonLedger, tryton: FakeTryton, deletable: bool
+) -> None:
+    left = tryton.add(description(journal()), as_stored(journal()), SLOT.business_date)
+    posted = tryton.add(description(journal()), as_stored(journal()), SLOT.business_date, state="posted")
+    if not deletable:
+        tryton.instead["account.move.delete"] = 403
+    assert ledger.post(journal()).erp_id == str(posted)
+    assert (left in tryton.moves) is not deletable
 
 
 @pytest.mark.parametrize("step", ["create", "post"])
