@@ -29,8 +29,9 @@ CREATE OR REPLACE TEMP MACRO share_of(amount, parts) AS CAST(
 """`times(a, b)` is an exact product to twelve places; `share_of(amount, parts)` one of equal parts, to four places,
 half away from zero."""
 
-# A record the landing could not read is told by its words; the field is looked for only in those few records. Bytes in
-# another encoding were landed as escapes such as \udce9, by which the field is found.
+# A record the landing could not read is told by its words; the field is looked for only in those few records, by the
+# place of its value: a key of the vendor's may hold anything and is never put into a path. Bytes in another encoding
+# were landed as escapes such as \udce9, by which the field is found.
 RAW = r"""
 WITH landed AS (
   SELECT
@@ -51,10 +52,10 @@ SELECT raw_ref, fetched_at, record,
     'field': CASE
       WHEN odd.field <> '' THEN odd.field
       WHEN NOT json_valid(record) THEN ''
-      WHEN contains(fault, 'NUL character') THEN coalesce(
-        list_filter(json_keys(record), lambda k: contains(record ->> ('$."' || k || '"'), chr(0)))[1], '')
-      WHEN contains(fault, 'text of more than') THEN coalesce(
-        list_filter(json_keys(record), lambda k: length(record ->> ('$."' || k || '"')) > 1048576)[1], '')
+      WHEN contains(fault, 'NUL character') THEN coalesce(json_keys(record)[list_position(
+        list_transform(json_extract_string(record, '$.*'), lambda v: contains(v, chr(0))), true)], '')
+      WHEN contains(fault, 'text of more than') THEN coalesce(json_keys(record)[list_position(
+        list_transform(json_extract_string(record, '$.*'), lambda v: length(v) > 1048576), true)], '')
       ELSE '' END,
     'value': CASE
       WHEN odd.field <> '' THEN odd.value

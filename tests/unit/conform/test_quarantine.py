@@ -120,6 +120,17 @@ def test_bytes_that_are_no_text_are_set_aside_as_they_were_landed(world: Any, ma
     assert any("cannot be read" in r["reason"] and "0xe9" in r["reason"] for r in world.rows("quarantine"))
 
 
+@pytest.mark.parametrize("key", ['a"b', "a\\b", "a'b", "", "*", "a.b[0]", "$"])
+@pytest.mark.parametrize(("value", "code"), [("x\0y", "nul_character"), ("x" * 1_100_000, "too_long")])
+def test_a_field_of_any_name_is_named(world: Any, make: Any, key: str, value: str, code: str) -> None:
+    bad = {key + "1": "x", key: value, **make.usage("ev_bad"), "list": [None]}
+    world.land(world.DROP, "usage", [bad, {key: "good", **make.usage("ev_good")}])
+    result = world.conform()
+    assert (result.rows_out, result.rows_quarantined) == (1, 1)
+    row = world.one("quarantine")
+    assert (row["source_id"], row["reason_code"], row["field"] or "") == ("ev_bad", code, key)
+
+
 def test_a_record_nested_too_deeply_is_set_aside(world: Any, make: Any) -> None:
     deep = '{"event_id": "ev_bad", "x": ' + "[" * 50_000 + "]" * 50_000 + "}"
     world.land(world.DROP, "usage", [deep, make.usage()])
