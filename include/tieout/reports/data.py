@@ -9,6 +9,8 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from tieout.money import minor_digits, round_money
+
 Row = Mapping[str, Any]
 
 AGE_BUCKETS: tuple[tuple[str, int], ...] = (("0–1 day", 1), ("2–7 days", 7), ("8–30 days", 30), ("over 30 days", 10**6))
@@ -20,8 +22,8 @@ class ReportData:
 
     `sources`: source, object, complete_until (instant or None), records, conformed, quarantined, control (proven,
     unproven or failed). `gate`: entity, expectations, failed, blocking, rows_failing, value_at_risk (text). `breaks`,
-    `totals`, `journals`, `journal_lines`, `drilldown`, `quarantine`, `backlog` follow their tables; journals carry
-    `state` and `erp_number` as well.
+    `totals`, `journals`, `journal_lines`, `drilldown`, `quarantine`, `backlog` follow their tables, `held` follows
+    journal_held; journals carry `state` and `erp_number` as well.
     `proof`: legal_entity_id, account, name, currency, opening, posted, foreign, expected, trial_balance, difference.
     `foreign`: legal_entity_id, account, accounting_date, narrative, debit, credit, currency.
     """
@@ -41,6 +43,8 @@ class ReportData:
     foreign: tuple[Row, ...] = ()
     quarantine: tuple[Row, ...] = ()
     backlog: tuple[Row, ...] = ()
+    held: tuple[Row, ...] = ()
+    """Accounting events up to the business date that wait instead of being posted."""
     gone: tuple[Row, ...] = ()
     """Breaks of the business date before that are no longer there, with how they ended (`state`)."""
     unproven: tuple[str, ...] = ()
@@ -116,7 +120,7 @@ class Headline:
     """The four answers at the top of the report."""
 
     ties: bool | None
-    """Whether opening + posted + foreign equals the ERP's trial balance everywhere; None if it was not proved."""
+    """Whether opening + posted + entries by others equals the ERP's trial balance; None if it was not proved."""
     open_breaks: int
     new_breaks: int
     gone_breaks: int
@@ -138,6 +142,18 @@ def headline(data: ReportData) -> Headline:
         blockers.append(f"{len(off)} accounts do not tie to the ERP's trial balance.")
     for state, rows in _by_state(unposted).items():
         blockers.append(f"{_journals(len(rows))} {_STATES.get(state, state.replace('_', ' '))}.")
+    if data.held:
+        noun = "accounting event is" if len(data.held) == 1 else "accounting events are"
+        blockers.append(f"{len(data.held)} {noun} held and not posted{_amounts(data.held, 'amount')}.")
+    unaccepted = [b for b in waiting if b.get("state") != "known_difference"]
+    cut_off = [b for b in unaccepted if b["break_type"] == "cut_off"]
+    if cut_off:
+        noun = "cut-off break stands" if len(cut_off) == 1 else "cut-off breaks stand"
+        blockers.append(f"{len(cut_off)} {noun} in different periods on the two sides{_amounts(cut_off, 'value')}.")
+    others = [b for b in unaccepted if (b["definition_id"], b["break_type"]) == _BY_OTHERS]
+    if others:
+        noun = "entry by others is" if len(others) == 1 else "entries by others are"
+        blockers.append(f"{len(others)} {noun} on controlled accounts{_amounts(others, 'value')}.")
     failing = [g for g in data.gate if g.get("blocking") and g["failed"]]
     if failing:
         blockers.append("The quality gate fails for " + ", ".join(str(g["entity"]) for g in failing) + ".")
@@ -156,6 +172,9 @@ def headline(data: ReportData) -> Headline:
     )
 
 
+_BY_OTHERS = ("journal_to_ledger", "missing_left")
+"""The breaks that are entries on controlled accounts which Tieout did not post."""
+
 _STATES = {
     "validated": "not yet posted",
     "awaiting_approval": "waiting for approval",
@@ -167,6 +186,13 @@ _STATES = {
     "mismatched": "stored by the ERP with other content",
     "planned": "planned, not yet validated",
 }
+
+
+def _amounts(rows: Iterable[Row], column: str) -> str:
+    """`: 1,190.00 EUR · 500 JPY`, or nothing where no row has an amount."""
+    sums = money_by((r for r in rows if r.get("currency")), column, "currency")
+    shown = (f"{round_money(v, c):,.{minor_digits(c)}f} {c}" for (c,), v in sums.items())
+    return ": " + " · ".join(shown) if sums else ""
 
 
 def _journals(count: int) -> str:

@@ -22,6 +22,7 @@ _TABLES = (
     "journals",
     "journal_lines",
     "journal_drilldown",
+    "journal_held",
     "quarantine",
     "conformed_extracts",
 )
@@ -88,6 +89,9 @@ def gather(
         proof=tuple(proof),
         foreign=tuple(foreign),
         quarantine=_rows(engine, "SELECT * FROM quarantine WHERE NOT superseded ORDER BY source, object, raw_ref", {}),
+        held=_rows(
+            engine, "SELECT * FROM journal_held WHERE event_date <= $day ORDER BY event_id, event_date", on_date
+        ),
         backlog=tuple(backlog),
         unproven=tuple(unproven),
         definitions=dict(definitions),

@@ -33,6 +33,10 @@ def home(tmp_path_factory):
         ],
         "journal_lines": data.journal_lines,
         "journal_drilldown": data.drilldown,
+        "journal_held": [
+            {"event_id": "invoice:1", "event_date": DAY, "currency": "EUR"},
+            {"event_id": "release:1", "event_date": date(2026, 3, 31), "currency": "EUR"},
+        ],
     }
     snapshot = {}
     for table, values in rows.items():
@@ -70,6 +74,7 @@ def test_a_report_shows_its_own_date_and_earlier_journals_that_are_not_done(home
     assert {b["break_key"] for b in data.breaks} == {b["break_key"] for b in sample().breaks}
     assert [(j["business_date"].day, j["state"]) for j in data.journals] == [(28, "planned"), (29, "planned")]
     assert len(data.journal_lines) == 2
+    assert [h["event_id"] for h in data.held] == ["invoice:1"]
     assert data.entities == {"US": "USD", "DE": "EUR", "JP": "JPY"}
 
 

@@ -1,9 +1,11 @@
 import re
+from decimal import Decimal
 from html.parser import HTMLParser
 
 import pytest
-from sample import sample
+from sample import DAY, broken, row, sample
 
+from tieout.reports.data import headline
 from tieout.reports.html import money, render
 
 
@@ -44,6 +46,23 @@ def test_it_says_first_whether_the_ledger_ties_and_what_blocks():
     assert "1 journal sent without an answer" in render(sample(journals=(waiting,)))
 
 
+def test_it_names_held_events_cut_off_breaks_and_entries_by_others_among_the_blockers():
+    cut_off = broken("DE-1", "cut_off", "361.17")
+    foreign = broken("MANUAL|11000", "missing_left", "5", definition_id="journal_to_ledger", state="open")
+    accepted = {**foreign, "break_key": "MANUAL|12000", "state": "known_difference"}
+    held = [
+        row("journal_held", event_id=f"invoice:{n}", event_date=DAY, amount=Decimal(amount), currency=currency)
+        for n, amount, currency in ((1, "46200", "JPY"), (2, "300.00", "USD"), (3, "46.40", "USD"))
+    ]
+    blockers = headline(sample(held=tuple(held), breaks=(cut_off, foreign, accepted))).blockers
+    assert blockers[:3] == (
+        "3 accounting events are held and not posted: 46,200 JPY · 346.40 USD.",
+        "1 cut-off break stands in different periods on the two sides: 361.17 EUR.",
+        "1 entry by others is on controlled accounts: 5.00 EUR.",
+    )
+    assert "opening + posted + entries by others = ERP trial balance" in render(sample())
+
+
 def test_periods_are_summed_in_the_totals_and_all_comes_last():
     html = render(sample())
     rows = re.findall(r"<tr[^>]*><td>DE</td><td>EUR</td><td>(.*?)</td><td class=\"num\">(\d+)</td>", html)
@@ -55,8 +74,6 @@ def test_periods_are_summed_in_the_totals_and_all_comes_last():
     [("1234.5000", "EUR", "1,234.50"), ("1000.0000", "JPY", "1,000"), ("-0.5", "KWD", "-0.500")],
 )
 def test_amounts_show_the_currencys_own_digits(amount, currency, shown):
-    from decimal import Decimal
-
     assert money(Decimal(amount), currency) == shown
     assert money(None, currency) == ""
 
