@@ -33,8 +33,8 @@ down: env ## stop what `make up` started
 test: env ## the whole suite, servers included
 	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
-bench: env ## the figures in docs/, with the command that makes them
-	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest tests/bench -q -s
+bench: env ## what two nights of the company cost, step by step: seconds, records, memory
+	@$(RUN) -m tieout_sandbox.measure --scale 1
 
 lint: env ## ruff, mypy (strict on the library), the house's layers
 	@$(BIN)/ruff check .
