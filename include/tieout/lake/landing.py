@@ -429,10 +429,12 @@ def _text_of(record: Record) -> tuple[str, str | None]:
         return _dumps(record), fault
     except RecursionError:
         return _dumps({k: v for k, v in record.items() if not isinstance(v, Mapping | list)}), _TOO_DEEP
+    except ValueError:
+        return _dumps(record, allow_nan=True), "holds a number that is no JSON number"
 
 
-def _dumps(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=_plain)
+def _dumps(record: Mapping[str, Any], allow_nan: bool = False) -> str:
+    return json.dumps(record, ensure_ascii=False, separators=(",", ":"), default=_plain, allow_nan=allow_nan)
 
 
 def _encodes(text: str) -> bool:

@@ -286,6 +286,16 @@ class _File:
 
 _UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowInvalid, csv.Error)
 
+_NOT_OURS = (
+    ValueError,
+    TypeError,
+    LookupError,
+    OverflowError,
+    pa.ArrowNotImplementedError,
+    pa.ArrowSerializationError,
+    pa.ArrowCapacityError,
+)  # what pyarrow raises for a codec, a type or a value it or Python cannot read
+
 
 def _records(raw: IO[bytes], path: str, drift: Drift, request: str) -> Iterator[Record]:
     """The records of one file by the ending of its name. Raises Poisoned for a format it does not know."""
@@ -340,11 +350,28 @@ def _csv_rows(stream: IO[bytes], drift: Drift, request: str) -> Iterator[Record]
 
 def _parquet_rows(stream: IO[bytes], drift: Drift, request: str) -> Iterator[Record]:
     """Rows as JSON would have them: numbers with a fraction, dates and times as text."""
-    file = pq.ParquetFile(pa.BufferReader(stream.read()) if not stream.seekable() else stream)
-    drift.see_columns(file.schema_arrow.names, request)
-    for batch in file.iter_batches(batch_size=10_000):
-        columns = [_as_json(column) for column in batch.columns]
-        yield from pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+    try:
+        file = pq.ParquetFile(pa.BufferReader(stream.read()) if not stream.seekable() else stream)
+        for column in file.schema_arrow:
+            if not _has_json(column.type):
+                raise Poisoned(f"cannot be read: column {column.name} holds {column.type}")
+        drift.see_columns(file.schema_arrow.names, request)
+        for batch in file.iter_batches(batch_size=10_000):
+            columns = [_as_json(column) for column in batch.columns]
+            yield from pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
+    except _NOT_OURS as error:  # a fault of whoever takes the rows does not come by here
+        raise Poisoned(f"cannot be read: {type(error).__name__}: {error}") from None
+
+
+def _has_json(kind: pa.DataType, inside: bool = False) -> bool:
+    """Whether values of a type can be landed as JSON; dates and times only as columns of their own."""
+    if isinstance(kind, pa.DictionaryType):
+        return _has_json(kind.value_type, inside)
+    if pa.types.is_nested(kind):
+        return all(_has_json(kind.field(n).type, inside=True) for n in range(kind.num_fields))
+    if pa.types.is_temporal(kind) and not pa.types.is_timestamp(kind):
+        return not inside
+    return not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
 def _as_json(column: pa.Array) -> pa.Array:

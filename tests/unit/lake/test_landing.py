@@ -83,6 +83,7 @@ def test_an_extract_that_misses_its_control_total_stays_invisible(landing):
         pytest.param('{"q": 1.10}', '{"q":"1.10"}', None, id="a fraction becomes a string"),
         pytest.param('{"q": 1e3}', '{"q":"1e3"}', None, id="an exponent too"),
         pytest.param('{"q": NaN}', '{"q": NaN}', "is no JSON: NaN is no JSON number", id="NaN"),
+        pytest.param({"q": [float("nan")]}, '{"q":[NaN]}', "holds a number that is no JSON number", id="not a number"),
         pytest.param("[1]", "[1]", "is no JSON object", id="a list"),
         pytest.param("{", "{", "is no JSON: ", id="cut"),
         pytest.param({"a": "x\0y"}, '{"a":"x\\u0000y"}', "holds a NUL character", id="NUL"),

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import json
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -189,6 +190,24 @@ def test_half_written_and_unlisted_files_are_left_alone_until_they_are_whole(dro
     assert [r["event_id"] for r, _ in drop.records(ref)] == ["e2"]
 
 
+def parquet(column: pa.Array) -> bytes:
+    out = io.BytesIO()
+    same = {n: ["e1"] for n in EVENT}
+    pq.write_table(pa.table({**same, "odd": column}), out, compression={"odd": "snappy"} | dict.fromkeys(EVENT, "none"))
+    return out.getvalue()
+
+
+BYTES = pa.array([b"\xff\xfe"])
+NO_PARQUET_OF_OURS = {
+    "a codec that is not known": parquet(pa.array([1])).replace(b"\x19\x18\x03odd\x15\x02", b"\x19\x18\x03odd\x15\x06"),
+    "bytes": parquet(BYTES),
+    "bytes in a list": parquet(pa.array([[b"x"]])),
+    "text that is no UTF-8": parquet(pa.Array.from_buffers(pa.string(), 1, BYTES.buffers())),
+    "dates in a struct": parquet(pa.array([{"on": date(2026, 3, 1)}])),
+    "an instant beyond the calendar": parquet(pa.array([[9 * 10**14]], pa.list_(pa.timestamp("s")))),
+}
+
+
 @pytest.mark.parametrize(
     ("content", "entry", "reason"),
     [
@@ -196,6 +215,7 @@ def test_half_written_and_unlisted_files_are_left_alone_until_they_are_whole(dro
         pytest.param(lines(EVENT), {"rows": 7}, "row count differs from the manifest: 1 instead of 7", id="wrong rows"),
         pytest.param(gzip.compress(lines(EVENT) * 99)[:-20], {"name": "x.jsonl.gz"}, "cannot be read", id="cut gzip"),
         pytest.param(b"PAR1 no parquet PAR1", {"name": "x.parquet"}, "cannot be read", id="no Parquet"),
+        *[pytest.param(c, {"name": "x.parquet"}, "cannot be read", id=why) for why, c in NO_PARQUET_OF_OURS.items()],
         pytest.param(b"<xml/>", {"name": "x.xml"}, "no reader for .xml", id="unknown format"),
     ],
 )
