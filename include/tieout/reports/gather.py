@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from sqlalchemy import select
+
 from tieout.entities import Entities
 from tieout.lake.engine import Engine
 from tieout.lake.landing import Landing
@@ -14,6 +16,7 @@ from tieout.reports.data import ReportData, Row
 from tieout.sources.extract import read_end
 from tieout.store import Store
 from tieout.store.batches import select_batches
+from tieout.store.runs import RunRow
 
 _TABLES = (
     "breaks",
@@ -52,8 +55,9 @@ def gather(
 ) -> ReportData:
     """The report's data for a business date.
 
-    Journals are those of the date's own slots and every earlier one that is not yet done with. `sources` names the
-    configured sources; `gate`, `proof`, `foreign`, `backlog` and `unproven` are as in `ReportData`.
+    Journals are those of the date's own slots and every earlier one that is not yet done with; the quarantine is what
+    runs up to the date have set aside. `sources` names the configured sources; `gate`, `proof`, `foreign`, `backlog`
+    and `unproven` are as in `ReportData`.
     """
     lake.bind(engine, snapshot, _TABLES)
     on_date = {"day": business_date}
@@ -88,7 +92,12 @@ def gather(
         ),
         proof=tuple(proof),
         foreign=tuple(foreign),
-        quarantine=_rows(engine, "SELECT * FROM quarantine WHERE NOT superseded ORDER BY source, object, raw_ref", {}),
+        quarantine=_rows(
+            engine,
+            "SELECT * FROM quarantine WHERE NOT superseded "
+            "AND first_seen_run NOT IN (SELECT unnest($later::VARCHAR[])) ORDER BY source, object, raw_ref",
+            {"later": _later_runs(store, business_date)},
+        ),
         held=_rows(
             engine, "SELECT * FROM journal_held WHERE event_date <= $day ORDER BY event_id, event_date", on_date
         ),
@@ -101,6 +110,12 @@ def gather(
 
 def _rows(engine: Engine, query: str, params: Mapping[str, Any]) -> tuple[Row, ...]:
     return tuple(engine.sql(query, params).to_pylist())
+
+
+def _later_runs(store: Store, business_date: date) -> list[str]:
+    """Runs of later business dates: what only they set aside was not in quarantine yet."""
+    with store.reading() as session:
+        return list(session.scalars(select(RunRow.run_id).where(RunRow.business_date > business_date)))
 
 
 def _inputs(engine: Engine, landing: Landing, sources: Sequence[str], store: Store) -> tuple[Row, ...]:

@@ -1,5 +1,5 @@
 import csv
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,6 +37,10 @@ def home(tmp_path_factory):
             {"event_id": "invoice:1", "event_date": DAY, "currency": "EUR"},
             {"event_id": "release:1", "event_date": date(2026, 3, 31), "currency": "EUR"},
         ],
+        "quarantine": [
+            {**data.quarantine[0], "record_digest": run, "raw_ref": run, "first_seen_run": run}
+            for run in ("night 28", "night 29", "night 30", "by hand")
+        ],
     }
     snapshot = {}
     for table, values in rows.items():
@@ -45,9 +49,12 @@ def home(tmp_path_factory):
     return root, lake, snapshot
 
 
+NOON = datetime(2026, 3, 29, 12, tzinfo=UTC)
+
+
 def _full(table, row):
     """A row of the table's schema, with something in every required column the sample leaves out."""
-    zero = {"int": 1, "text": "", "bool": False, "date": DAY, "money": 0, "sum": 0}
+    zero = {"int": 1, "text": "", "bool": False, "date": DAY, "money": 0, "sum": 0, "instant": NOON}
     return {
         c.name: row.get(c.name) if row.get(c.name) is not None or not c.required else zero[c.kind]
         for c in schema.table(table).columns
@@ -58,6 +65,8 @@ def test_a_report_shows_its_own_date_and_earlier_journals_that_are_not_done(home
     root, lake, snapshot = home
     store = Store(f"sqlite:///{root}/store.sqlite")
     store.upgrade()
+    for day in (28, 29, 30):
+        store.start_run(f"night {day}", "nightly", date(2026, 3, day))
     with engine() as session:
         data = gather(
             DAY,
@@ -75,6 +84,7 @@ def test_a_report_shows_its_own_date_and_earlier_journals_that_are_not_done(home
     assert [(j["business_date"].day, j["state"]) for j in data.journals] == [(28, "planned"), (29, "planned")]
     assert len(data.journal_lines) == 2
     assert [h["event_id"] for h in data.held] == ["invoice:1"]
+    assert [q["raw_ref"] for q in data.quarantine] == ["by hand", "night 28", "night 29"]
     assert data.entities == {"US": "USD", "DE": "EUR", "JP": "JPY"}
 
 
