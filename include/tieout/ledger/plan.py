@@ -133,7 +133,7 @@ def plan_batches(
             lake=lake,
             store=store,
             rules=rules,
-            snapshot=store.published(run_id) if snapshot is None else snapshot,
+            snapshot=_known(store, entity, run_id) if snapshot is None else snapshot,
             settings=settings,
             period_open=period_open,
             line_limit=line_limit,
@@ -141,6 +141,22 @@ def plan_batches(
         versions = _write(lake, entity, wanted, first, until, journals, rules)
         ids = _store(store, entity, journals, rules, run_id, versions, tuple(dimensions), actor)
     return Plan(tuple(ids), _held(journals.held), versions, journals)
+
+
+def _known(store: Store, entity: LegalEntity, run_id: str) -> dict[str, int]:
+    """The tables as the run sees them, but never older than what a plan made meanwhile has seen.
+
+    Planned from older tables, a newer plan's events would look as if they had gone, and be taken back.
+    """
+    seen = store.published(run_id)
+    for other in store.published_since(run_id, _published_as(entity)):
+        for table, version in store.published(other).items():
+            seen[table] = max(version, seen.get(table, version))
+    return seen
+
+
+def _published_as(entity: LegalEntity) -> dict[str, str]:
+    return {"step": "plan", "entity": entity.id}
 
 
 @contextmanager
@@ -317,7 +333,7 @@ def _store(
                     batches.transition(session, batch.batch_id, "awaiting_approval", actor=actor, now=store.now())
             ids.append(batch.batch_id)
         if versions:
-            runs.publish(session, run_id, versions, {"step": "plan", "entity": entity.id}, store.now())
+            runs.publish(session, run_id, versions, _published_as(entity), store.now())
     return ids
 
 

@@ -114,6 +114,11 @@ class Store:
         with self.reading() as session:
             return _runs.published(session, run_id)
 
+    def published_since(self, run_id: str, meta: Mapping[str, Any]) -> list[str]:
+        """Other runs that published something with these facts after a run began."""
+        with self.reading() as session:
+            return _runs.published_since(session, run_id, meta)
+
     # --- watermarks and leases ----------------------------------------------------------------------
 
     def watermark(self, name: str) -> Watermark | None:

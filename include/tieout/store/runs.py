@@ -165,6 +165,15 @@ def published(session: Session, run_id: str | None = None) -> dict[str, int]:
     return dict(sorted((seen | {t: int(v) for t, v in session.execute(own)}).items()))
 
 
+def published_since(session: Session, run_id: str, meta: Mapping[str, Any]) -> list[str]:
+    """Other runs that published something with these facts after a run began, in the order of their names."""
+    row = session.get(RunRow, run_id)
+    if row is None:
+        return []
+    later = select(PublicationRow).where(PublicationRow.sequence > row.base, PublicationRow.run_id != run_id)
+    return sorted({p.run_id for p in session.scalars(later) if meta.items() <= p.meta.items()})
+
+
 def watermark(session: Session, name: str) -> Watermark | None:
     """A watermark by name; None before its first value."""
     row = session.get(WatermarkRow, name)

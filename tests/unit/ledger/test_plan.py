@@ -10,7 +10,7 @@ import pytest
 
 from tieout.errors import LedgerError
 from tieout.ids import Slot
-from tieout.ledger import EVENTS, check_approval, load_rules, preview, summarise
+from tieout.ledger import EVENTS, check_approval, load_rules, plan_batches, preview, summarise
 from tieout.settings import Settings
 from tieout.store import batches, golive
 
@@ -199,3 +199,20 @@ def test_a_journal_over_the_erps_line_limit_is_split_into_balanced_parts(books: 
 def test_summarise_alone_takes_events_and_rules_only() -> None:
     empty = summarise(EVENTS.empty_table(), load_rules(Settings.from_env({})))
     assert (empty.headers.num_rows, empty.lines.num_rows, empty.drilldown.num_rows, empty.held.num_rows) == (0, 0, 0, 0)
+
+
+def test_a_run_that_began_before_a_newer_one_planned_takes_nothing_back(books: Any) -> None:
+    books.invoice("A", D29, {"amount": "100"})
+    books.store.publish("earlier", books.snapshot())
+    books.store.start_run("slow backfill", "backfill", D30)
+    books.store.start_run("night", "nightly", D30)
+    books.invoice("B", D30, {"amount": "50"})
+    books.store.publish("night", books.snapshot())
+    rules, planned = load_rules(Settings.from_env({})), []
+    for run_id in ("night", "slow backfill"):
+        plan = plan_batches(books.entity, D30, lake=books.lake, store=books.store, rules=rules, run_id=run_id)
+        planned.append(plan.batches)
+    assert planned == [
+        ("TIEOUT/US/main/2026-03/billing/2026-03-29/v1", "TIEOUT/US/main/2026-03/billing/2026-03-30/v1"),
+        (),
+    ]
