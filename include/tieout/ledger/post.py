@@ -287,8 +287,16 @@ def _submit_journal(
             _mark(store, lease, journal, "unknown", actor, note=error.message)
             return
     except Rejected as error:
-        _mark(store, lease, journal, "rejected", actor, note=str(error))
-        return
+        # rejected content is posted again under the next version: only what is not there may be called so
+        try:
+            ref = _find(ledger, journal, batch)
+        except ErpError as silent:
+            note = f"{error}; it could not be looked up afterwards: {silent.message}"
+            _mark(store, lease, journal, "unknown", actor, note=note)
+            return
+        if ref is None or ref.state != "posted":
+            _mark(store, lease, journal, "rejected", actor, note=str(error))
+            return
     except ErpUnavailable:
         _mark(store, lease, journal, "pending", actor, note="the ERP could not be reached")
         raise
@@ -297,8 +305,12 @@ def _submit_journal(
 
 def _find(ledger: Ledger, journal: BatchJournal, batch: Batch) -> JournalRef | None:
     """The journal in the ERP, a posted one before a draft, the oldest first. Raises ErpError if it cannot be asked."""
-    found = _all(ledger, journal, batch)
-    return next((r for r in found if r.state == "posted"), found[0] if found else None)
+    return _held(_all(ledger, journal, batch))
+
+
+def _held(refs: list[JournalRef]) -> JournalRef | None:
+    """The one that counts: a posted one before a draft, the oldest first."""
+    return next((r for r in refs if r.state == "posted"), refs[0] if refs else None)
 
 
 def _all(ledger: Ledger, journal: BatchJournal, batch: Batch) -> list[JournalRef]:
@@ -311,9 +323,13 @@ def _all(ledger: Ledger, journal: BatchJournal, batch: Batch) -> list[JournalRef
 def _wait_until_settled(
     journal: BatchJournal, batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol
 ) -> JournalRef | None:
-    """Look again until a request that was sent last time would certainly have ended."""
-    assert journal.submitted_at is not None  # noqa: S101  set when it was submitted
-    left = min(rules.settle, journal.submitted_at + rules.settle - store.now()).total_seconds()
+    """Look again until a request that was sent last time would certainly have ended.
+
+    That takes its time from when the outcome became unknown; where a process died over it, from now.
+    """
+    now = store.now()
+    since = batch.changed_at if batch.state == journal.state == "unknown" else now
+    left = min(rules.settle, since + rules.settle - now).total_seconds()
     while left > 0:
         rules.sleep(min(left, 2.0))
         left -= 2.0
@@ -341,7 +357,7 @@ def _verify_journal(
     journal: BatchJournal, batch: Batch, ledger: Ledger, store: Store, lease: Lease, actor: str
 ) -> None:
     refs = _all(ledger, journal, batch)
-    found, ref = _differences(journal, refs, ledger), refs[0] if refs else None
+    found, ref = _differences(journal, refs, ledger), _held(refs)
     if found:
         _mark(store, lease, journal, "mismatched", actor, ref=ref, note="; ".join(found)[:2000])
     else:
@@ -349,13 +365,15 @@ def _verify_journal(
 
 
 def _differences(journal: BatchJournal, refs: list[JournalRef], ledger: Ledger) -> list[str]:
-    """What is wrong with how the ERP holds a journal, found there as `refs`."""
-    if not refs:
+    """What is wrong with how the ERP holds a journal, found there as `refs`; a draft beside a posted one is nothing."""
+    ref = _held(refs)
+    if ref is None:
         return ["the ERP holds no journal of this run key"]
-    if len(refs) > 1:
-        return [f"the ERP holds it {len(refs)} times: {', '.join(r.number or r.erp_id for r in refs)}"]
+    posted = [r for r in refs if r.state == "posted"]
+    if len(posted) > 1:
+        return [f"the ERP holds it {len(posted)} times: {', '.join(r.number or r.erp_id for r in posted)}"]
     try:
-        held = ledger.read_back(refs[0])
+        held = ledger.read_back(ref)
     except Rejected as error:
         return [f"the ERP cannot show it: {error.message}"]
     return differences(as_erp_journal(journal), held)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tieout.errors import ErpUnavailable, IllegalTransition, LeaseHeld, LedgerError
+from tieout.erp import ErpJournal, JournalRef
+from tieout.errors import (
+    ErpError,
+    ErpUnavailable,
+    IllegalTransition,
+    LeaseHeld,
+    LedgerError,
+    Rejected,
+    UnknownOutcome,
+)
 from tieout.ids import Slot
 from tieout.ledger import (
     Protocol,
@@ -87,6 +98,100 @@ def test_an_absent_journal_is_sent_again_only_when_a_request_would_have_ended(bo
     assert len(slept) == 3
 
 
+def test_the_wait_is_measured_from_when_the_outcome_became_unknown(books: Any, batch_id: str) -> None:
+    clock = [datetime(2026, 3, 30, tzinfo=UTC)]
+    books.store.now = lambda: clock[0]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += timedelta(seconds=seconds)
+
+    def slow(journal: ErpJournal) -> JournalRef:
+        clock[0] += timedelta(seconds=120)  # the read timeout
+        raise UnknownOutcome("no answer", record=journal.run_key)
+
+    patient = Protocol(settle=timedelta(seconds=60), checks=(), sleep=sleep)
+    slept: list[float] = []
+    post, books.erp.post = books.erp.post, slow
+    assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "unknown"
+    books.erp.post = post
+    clock[0] += timedelta(seconds=20)
+    assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "posted"
+    assert sum(slept) == 40
+
+
+def test_after_a_process_died_the_whole_wait_is_kept(books: Any, batch_id: str) -> None:
+    class Died(BaseException):
+        pass
+
+    def die(journal: ErpJournal) -> JournalRef:
+        raise Died
+
+    slept: list[float] = []
+    patient = Protocol(settle=timedelta(seconds=60), checks=(), sleep=slept.append)
+    post, books.erp.post = books.erp.post, die
+    with pytest.raises(Died):
+        post_batch(batch_id, books.erp, books.store, protocol=patient)
+    books.erp.post = post
+    later = books.store.now() + timedelta(minutes=5)
+    books.store.now = lambda: later
+    assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "posted"
+    assert sum(slept) == 60
+
+
+def test_a_refusal_of_a_journal_that_is_there_all_the_same_is_no_refusal(
+    books: Any, batch_id: str, instant: Protocol
+) -> None:
+    post = books.erp.post
+
+    def lie(journal: ErpJournal) -> JournalRef:
+        post(journal)
+        raise Rejected("HTTP 403", record=journal.run_key)
+
+    books.erp.post = lie
+    assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "posted"
+    assert len(books.erp.journals()) == 1
+
+
+@pytest.mark.parametrize("error", [ErpUnavailable("down"), Rejected("HTTP 403")], ids=["down", "refused"])
+def test_a_refusal_that_cannot_be_looked_up_is_unknown(
+    books: Any, batch_id: str, instant: Protocol, error: ErpError
+) -> None:
+    find, post = books.erp.find_by_run_key, books.erp.post
+
+    def fail(*args: Any, **options: Any) -> list[JournalRef]:
+        raise error
+
+    def lie(journal: ErpJournal) -> JournalRef:
+        post(journal)
+        books.erp.find_by_run_key = fail
+        raise Rejected("HTTP 403", record=journal.run_key)
+
+    books.erp.post = lie
+    assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "unknown"
+    assert "HTTP 403" in (books.batch(SLOT).reason or "")
+    books.erp.find_by_run_key, books.erp.post = find, post
+    assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "posted"
+    assert len(books.erp.journals()) == 1
+
+
+def test_a_draft_beside_the_posted_journal_is_no_second_journal(books: Any, batch_id: str, instant: Protocol) -> None:
+    with books.store.reading() as session:
+        journal = as_erp_journal(batches.get(session, batch_id).journals[0])
+    books.erp.lies = ["leave_draft"]
+    draft = books.erp.post(journal)
+    with closing(sqlite3.connect(books.erp.path)) as db:
+        db.execute("UPDATE move SET run_key = 'aside' WHERE id = ?", (draft.erp_id,))
+        db.commit()
+    assert submit(batch_id, books.erp, books.store, protocol=instant) == "confirmed"
+    with closing(sqlite3.connect(books.erp.path)) as db:
+        db.execute("UPDATE move SET run_key = ? WHERE id = ?", (journal.run_key, draft.erp_id))
+        db.commit()
+    assert [r.state for r in books.erp.find_by_run_key(journal.run_key)] == ["draft", "posted"]
+    assert read_back(batch_id, books.erp, books.store, protocol=instant) == "posted"
+    assert books.batch(SLOT).journals[0].erp_id != draft.erp_id
+
+
 def test_while_the_erp_is_down_the_batch_waits(books: Any, batch_id: str, instant: Protocol) -> None:
     books.erp.lies = ["down"]
     with pytest.raises(ErpUnavailable):
@@ -132,8 +237,6 @@ def test_reading_back_catches_a_lying_erp_and_halts_the_stream(
 
 
 def test_a_mismatch_that_somebody_corrected_is_read_back_again(books: Any, batch_id: str, instant: Protocol) -> None:
-    import sqlite3
-
     books.erp.lies = ["other_amount"]
     post_batch(batch_id, books.erp, books.store, protocol=instant)
     assert recheck_mismatched(batch_id, books.erp, books.store, actor="controller") == "mismatched"
