@@ -283,6 +283,15 @@ class _Work:
             f"SELECT raw_ref, {n} AS rank, '{name}' AS entity, fault FROM \"typed_{name}\" WHERE fault IS NOT NULL"
             for n, name in enumerate(mapping.entities)
         )
+        # of two elements of one record with one id only one could stay: told after all other faults
+        parts += "".join(
+            f" UNION ALL SELECT raw_ref, {n + len(mapping.entities)}, '{name}', "
+            f"{{'code': 'repeated_id', 'field': '{entity.columns['source_id'].path or 'source_id'}', "
+            "'value': source_id, 'expected': 'an id of one line only'} "
+            f'FROM "typed_{name}" WHERE fault IS NULL GROUP BY raw_ref, source_id HAVING count(*) > 1'
+            for n, (name, entity) in enumerate(mapping.entities.items())
+            if entity.is_list
+        )
         self.session.execute(
             f"CREATE OR REPLACE TEMP TABLE faulty AS SELECT raw_ref, entity, fault FROM ({parts}) "
             "QUALIFY row_number() OVER (PARTITION BY raw_ref ORDER BY rank, fault.field, fault.code, fault.value) = 1"

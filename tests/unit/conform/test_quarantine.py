@@ -77,6 +77,18 @@ def test_a_bad_line_sets_its_whole_invoice_aside(world: Any, make: Any) -> None:
     assert (row["amount"], row["currency"]) == (Decimal("108.25"), "USD")
 
 
+def test_two_lines_with_one_id_set_their_invoice_aside(world: Any, make: Any) -> None:
+    twice = {"data": [make.line("il_1"), make.line("il_2"), make.line("il_1", amount=1)]}
+    world.land(world.BILLING, "invoices", [make.invoice("in_bad", lines=twice), make.invoice("in_good")])
+    result = world.conform()
+    assert (result.rows_out, result.rows_quarantined) == (1, 1)
+    assert [r["source_id"] for r in world.rows("invoice")] == ["in_good"]
+    assert [r["invoice_source_id"] for r in world.rows("invoice_line")] == ["in_good"]
+    row = world.one("quarantine")
+    assert (row["source_id"], row["entity"], row["reason_code"]) == ("in_bad", "invoice_line", "repeated_id")
+    assert (row["field"], row["reason"]) == ("id", "id holds 'il_1' where an id of one line only is expected")
+
+
 def test_money_behind_the_quarantine_is_summed_by_currency(world: Any, make: Any) -> None:
     bad = [make.invoice(f"in_{n}", customer=None, currency=c) for n, c in enumerate(("usd", "usd", "jpy"))]
     world.land(world.BILLING, "invoices", bad)
