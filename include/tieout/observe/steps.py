@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 
 log = logging.getLogger("tieout")
 
-_SECRET = re.compile(
-    r"(?i)(authorization|password|passwd|secret|token|api[-_]?key|apiaccesskeyid|session)(\"?\s*[:=]\s*\"?)([^\s\",;&]+(?:\s+[^\s\",;&]+)?)"
-)
+_NAMES = "authorization|password|passwd|secret|token|api[-_]?key|apiaccesskeyid|session"
+_QUOTED = re.compile(rf"""(?i)((?:{_NAMES})["']?\s*[:=]\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
+_SECRET = re.compile(rf"(?i)({_NAMES})(\"?\s*[:=]\s*\"?)([^\s\",;&]+(?:\s+[^\s\",;&]+)?)")
+_BEARER = re.compile(r"(?i)\b(bearer\s+)(?=[^\s\"',;]*[0-9._~+/=-])[A-Za-z0-9._~+/=-]{6,}")
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/?#:@\"']*:)[^\s/?#\"']+@")
+_SALESFORCE = re.compile(r"\b00D[A-Za-z0-9]{9,15}!\S+?(?=[\s\"',;&<]|$)")
 _KEYS = re.compile(r"\b(sk|rk|whsec)_[A-Za-z0-9_]{6,}")
 
 
@@ -47,4 +50,7 @@ def step(name: str) -> Iterator[Step]:
 
 def redact(text: str) -> str:
     """`text` with anything that looks like a credential replaced by `***`."""
-    return _KEYS.sub("***", _SECRET.sub(r"\1\2***", text))
+    text = _SALESFORCE.sub("***", _ADDRESS.sub(r"\1***@", text))
+    text = _QUOTED.sub(lambda found: f"{found[1]}{found[0][-1]}***{found[0][-1]}", text)
+    text = _SECRET.sub(lambda found: found[0] if found[3].strip("'\"") == "***" else f"{found[1]}{found[2]}***", text)
+    return _KEYS.sub("***", _BEARER.sub(r"\1***", text))

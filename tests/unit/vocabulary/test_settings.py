@@ -79,12 +79,26 @@ def test_a_connection_never_shows_its_secrets():
         'body {"client_secret": "hush123"}',
         "key sk_test_51Habcdef",
         "password=hush123&x=1",
+        "curl -H 'Bearer abc.def-_~+/='",
+        "postgresql+psycopg://tieout:hush123@db/tieout",
+        "https://tieout:p@hush123@db:5432/x",
+        "sid 00D5g000004XyZ1!AQ8AQKabc.def_51Habcdef",
+        'body {"password": "two words hush123, and; more abc.def"}',
+        "{'token': 'two words and hush123'}",
+        'body {"secret": "a \\" hush123"}',
     ],
 )
 def test_credentials_are_cut_out_of_text(text):
     assert "***" in redact(text)
     for secret in ("abc.def", "hush123", "51Habcdef"):
         assert secret not in redact(text)
+
+
+def test_what_is_no_credential_stays():
+    for text in ("GET https://api.example.com:443/v1/x?at=a@b", "no bearer of news", '{"id": "00D5g000004XyZ1"}'):
+        assert redact(text) == text
+    assert redact('{"password": "a b", "id": "c"}') == '{"password": "***", "id": "c"}'
+    assert redact("postgresql://tieout:hush@db/x") == "postgresql://tieout:***@db/x"
 
 
 def test_errors_say_what_where_and_what_to_do():
