@@ -193,7 +193,8 @@ def _empty_data_root(data: Path) -> None:
                 remedy="move them away, or set TIEOUT_HOME to another folder",
             )
         shutil.rmtree(data)
-    data.mkdir(parents=True, exist_ok=True)
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    data.chmod(0o700)
     (data / OWNED).touch()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -35,7 +36,11 @@ class Work:
 
     @classmethod
     def from_env(cls, connect: Connect = Connection.from_env) -> Work:
-        """Over this process's settings. Raises ConfigError if the store was never upgraded."""
+        """Over this process's settings; what the process writes from here on only its own user may read.
+
+        Raises ConfigError if the store was never upgraded.
+        """
+        os.umask(0o077)
         made = cls(Settings.from_env(), connect)
         if not made.store.ready():
             raise ConfigError("the store has no tables yet", remedy="run `tieout store upgrade`")

@@ -19,6 +19,7 @@ def test_a_data_root_an_earlier_demo_made_is_emptied(tmp_path):
     (data / "store.sqlite").touch()
     demo._empty_data_root(data)
     assert [path.name for path in data.iterdir()] == [demo.OWNED]
+    assert data.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_failed_start_prints_why_and_exits_with_1(tmp_path, monkeypatch, capsys):
