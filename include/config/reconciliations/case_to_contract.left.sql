@@ -9,7 +9,10 @@ SELECT
   a.name AS customer_name,
   s.opened_date,
   s.priority,
-  CASE WHEN s.customer_id IS NULL THEN 'organisation ' || coalesce(s.customer_source_id, '(none)') || ' is no customer of the CRM' END AS customer_gap,
+  CASE
+    WHEN s.customer_source_id IS NULL AND s.customer_id IS NULL THEN 'it has no organisation'
+    WHEN s.customer_id IS NULL THEN 'organisation ' || s.customer_source_id || ' is no customer of the CRM'
+  END AS customer_gap,
   (
     SELECT min(c.source_id) FROM contract AS c
     WHERE c.customer_id = s.customer_id AND NOT c.is_deleted AND c.status = 'Activated'

@@ -51,6 +51,8 @@ def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
                 store=work.store,
                 snapshot=snapshot,
                 proof=kept_proof(entity.id, day, known.get("proof_rows", ())),
+                # what belongs to no entity is listed once, with the first
+                shared=entity is work.entities.entities[0],
             )
             write(table, entity, period, lake=work.lake, store=work.store, run_id=run_id)
             rows += table.to_pylist()

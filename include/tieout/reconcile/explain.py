@@ -97,7 +97,11 @@ def _priced(definition: Definition) -> str:
     claim = (
         "CASE WHEN break_type = 'ambiguous' THEN abs(CASE named WHEN 'left' THEN left_amount ELSE right_amount END) END"
     )
-    value = f"coalesce({claim}, nullif(abs(difference), 0), {larger})"
+    # no single amount is at stake where the sides are in two currencies: the sentence shows both
+    value = (
+        f"CASE WHEN left_currency <> right_currency THEN NULL ELSE coalesce({claim}, nullif(abs(difference), 0), "
+        f"{larger}) END"
+    )
     parts = dict.fromkeys(PARTS, zero) | {
         "tax": f"CASE WHEN difference IS NOT NULL THEN {tax} END",
         "timing": f"CASE WHEN {is_timing} THEN difference ELSE {zero} END",
@@ -121,10 +125,12 @@ def _worded(definition: Definition) -> str:
     digits = "CASE WHEN left_currency IS NULL THEN right_digits ELSE left_digits END"
     named_parts = {p: p.replace("_", " ").replace("fx", "exchange rate") for p in PARTS}
     listed_parts = ", ".join(f"{{'name': {text(n)}, 'amount': part_{p}}}" for p, n in named_parts.items())
-    # one formatting expression for all parts: each copy of it costs the engine planning time
+    # signed as the difference is shown, so that the parts add up to it; one formatting expression for all parts: each
+    # copy of it costs the engine planning time
+    signed = "CASE WHEN difference < 0 THEN -p.amount ELSE p.amount END"
     shown_parts = (
         f"array_to_string(list_transform(list_filter([{listed_parts}], lambda p: p.amount <> 0), "
-        f"lambda p: p.name || ' ' || money(p.amount, currency, {digits})), ', ')"
+        f"lambda p: p.name || ' ' || money({signed}, currency, {digits})), ', ')"
     )
     named = "CASE WHEN named = 'left' THEN {} ELSE {} END"
     left, right = definition.left, definition.right
