@@ -66,6 +66,8 @@ class TrytonConfig(BaseModel):
     tries: int = Field(default=5, ge=1)
     pause_ms: int = 500
     """Before reading again; grows with each try."""
+    settle_seconds: int = Field(default=60, ge=1)
+    """How long a write whose sender died may still be under way in the ERP; see `tieout.ledger.post.Protocol`."""
 
     @classmethod
     def load(cls, value: Mapping[str, Any]) -> TrytonConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tieout.errors import ErpUnavailable, Rejected, UnknownOutcome
@@ -11,6 +11,7 @@ from tieout.orchestration.facts import Facts, foreign_row, proof_row
 from tieout.orchestration.work import Work
 
 if TYPE_CHECKING:
+    from tieout.ledger.post import Protocol
     from tieout.store.batches import Batch
 
 
@@ -70,10 +71,18 @@ def submit(work: Work, batch_id: str) -> str:
     from tieout.ledger import post
 
     with work.ledger() as ledger:
-        state = post.submit(batch_id, ledger, work.store)
+        state = post.submit(batch_id, ledger, work.store, protocol=protocol(work))
     if state == "unknown":
         raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next try looks it up first")
     return _not_refused(work, batch_id, state)
+
+
+def protocol(work: Work) -> Protocol:
+    """How patient posting is with the configured ERP."""
+    from tieout.ledger.post import Protocol
+
+    seconds = work.erp_config[1].get("settle_seconds")
+    return Protocol() if seconds is None else Protocol(settle=timedelta(seconds=seconds))
 
 
 def read_back(work: Work, batch_id: str) -> str:
