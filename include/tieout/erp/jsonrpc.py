@@ -26,11 +26,12 @@ from urllib3.exceptions import MaxRetryError, NewConnectionError
 from tieout.errors import ErpError, ErpRateLimited, ErpUnavailable, Rejected, UnknownOutcome
 from tieout.observe.steps import redact
 from tieout.settings import Connection
+from tieout.transport import TooLarge, checked_address, new_session, read_body
 
 log = logging.getLogger("tieout.erp")
 
 _READ_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-_LOCKED = "could not obtain lock"
+_LOCKED = b"could not obtain lock"
 _REFUSALS = frozenset({"UserError", "UserWarning", "AccessError", "ValidationError"})
 """Tryton sends every access and validation error as `UserError`; the last two are for servers that name them."""
 
@@ -122,9 +123,9 @@ class JsonRpc:
 
     def __init__(self, connection: Connection, *, timeout: tuple[float, float], tries: int, pause: float) -> None:
         self.connection, self.timeout, self.tries, self.pause = connection, timeout, tries, pause
-        self.url = f"{connection.host}/{connection.schema}/rpc/"
+        self.url = f"{checked_address(connection.host, connection.conn_id)}/{connection.schema}/rpc/"
         self._ids = count(1)
-        self._http = requests.Session()
+        self._http = new_session(self.url)
         # a redirect or a retry by the transport would send a write twice
         self._http.mount("http://", HTTPAdapter(max_retries=0))
         self._http.mount("https://", HTTPAdapter(max_retries=0))
@@ -207,10 +208,14 @@ class JsonRpc:
                 auth=self._auth or _SessionAuth(None),
                 timeout=self.timeout,
                 allow_redirects=False,
+                stream=True,
             )
+            content = read_body(answer)
+        except TooLarge as error:
+            raise self._unreadable(method, str(error), write=write) from None
         except requests.RequestException as error:
             raise self._no_answer(method, error, write=write) from None
-        return self._result(method, answer, write=write)
+        return self._result(method, answer.status_code, content, write=write)
 
     def _no_answer(self, method: str, error: requests.RequestException, *, write: bool) -> ErpError:
         never_sent = isinstance(error, requests.exceptions.ConnectTimeout) or (
@@ -229,16 +234,16 @@ class JsonRpc:
             "the ERP does not answer", record=method, got=type(error).__name__, remedy="start it, or try later"
         )
 
-    def _result(self, method: str, answer: requests.Response, *, write: bool) -> Any:
-        status = answer.status_code
+    def _result(self, method: str, status: int, content: bytes, *, write: bool) -> Any:
         if status == 200:
             try:
-                value = json.loads(answer.text, object_hook=decode, parse_float=Decimal)
+                value = json.loads(content, object_hook=decode, parse_float=Decimal)
                 if "error" not in value:
                     return value["result"]
-            except (ValueError, TypeError, KeyError):
-                return self._unreadable(method, answer, write=write)
-            raise _rpc_error(method, value["error"], write=write)
+                error = value["error"]
+            except (ValueError, TypeError, KeyError, RecursionError):
+                raise self._unreadable(method, f"{len(content)} bytes", write=write) from None
+            raise _rpc_error(method, error, write=write)
         if status == 401:
             raise _SessionEnded(
                 "the ERP refuses our session", record=self.connection.conn_id, remedy="check login and password"
@@ -247,7 +252,7 @@ class JsonRpc:
             raise Rejected("the ERP refuses the request", record=method, got=f"HTTP {status}")
         if status == 429:
             raise ErpRateLimited("the ERP asks us to slow down", record=method, got="HTTP 429")
-        if status == 503 and _LOCKED in answer.text:
+        if status == 503 and _LOCKED in content:
             raise LockNotObtained("another writer holds the ERP's lock", record=method, got="HTTP 503")
         if write:
             raise UnknownOutcome(
@@ -259,11 +264,9 @@ class JsonRpc:
         kind = ErpUnavailable if status in _READ_AGAIN else Rejected
         raise kind("the ERP cannot answer", record=method, got=f"HTTP {status}")
 
-    def _unreadable(self, method: str, answer: requests.Response, *, write: bool) -> Any:
-        message = "the ERP's answer cannot be read"
-        if write:
-            raise UnknownOutcome(message, record=method, got=f"{len(answer.content)} bytes")
-        raise ErpUnavailable(message, record=method, got=f"{len(answer.content)} bytes")
+    def _unreadable(self, method: str, got: str, *, write: bool) -> ErpError:
+        kind = UnknownOutcome if write else ErpUnavailable
+        return kind("the ERP's answer cannot be read", record=method, got=got)
 
 
 class _SessionEnded(Rejected):

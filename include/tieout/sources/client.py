@@ -23,10 +23,11 @@ from requests.auth import AuthBase
 from requests_ratelimiter import LimiterAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt
 
-from tieout.errors import ConfigError, RateLimited, Refused, SourceError, Unavailable
+from tieout.errors import RateLimited, Refused, SourceError, Unavailable
 from tieout.ids import sha256_hex
 from tieout.lake.landing import parse
 from tieout.observe import redact
+from tieout.transport import TooLarge, checked_address, new_session, read_body
 
 TIMEOUT = (10.0, 120.0)  # seconds to connect, and to wait for the next byte
 TRIES = 8
@@ -121,16 +122,12 @@ class HttpClient:
         clock: Clock | None = None,
         judge: Callable[[int, bytes], Verdict | None] = lambda status, body: None,
     ) -> None:
-        if urlsplit(base_url).scheme not in ("http", "https"):
-            raise ConfigError(
-                "connection needs a base URL", record=source, got=base_url, remedy="give the host as https://…"
-            )
-        self.source, self.base_url, self.window = source, base_url.rstrip("/"), ""
+        self.source, self.base_url, self.window = source, checked_address(base_url, source), ""
         self.clock = clock or Clock()
         self.requests = 0
         self.renew: Callable[[], object] | None = None
         self._judge = judge
-        self._session = requests.Session()
+        self._session = new_session(self.base_url)
         self._session.auth = auth
         self._session.headers.update({"Accept": "application/json", "User-Agent": "tieout", **(headers or {})})
         adapter = LimiterAdapter(limit_statuses=(), **_limits(rate)) if rate else HTTPAdapter()
@@ -178,7 +175,7 @@ class HttpClient:
         """Tidy up at the vendor's side; that it fails is no reason for the extract to fail."""
         with contextlib.suppress(requests.RequestException):
             self.requests += 1
-            self._session.delete(self._url(path), timeout=TIMEOUT, allow_redirects=False)
+            self._session.delete(self._url(path), timeout=TIMEOUT, allow_redirects=False, stream=True).close()
 
     def server_time(self, path: str) -> datetime:
         """The vendor's clock, from the `Date` of any answer to `path`, whatever its status."""
@@ -255,15 +252,18 @@ class HttpClient:
         self.requests += 1
         try:
             response = self._session.request(
-                method, self._url(path), params=params, timeout=TIMEOUT, allow_redirects=False, **body
+                method, self._url(path), params=params, timeout=TIMEOUT, allow_redirects=False, stream=True, **body
             )
+            content = read_body(response)
+        except TooLarge as error:
+            raise self.error(
+                Refused, str(error), request, remedy="no answer of the vendor's should; ask it why"
+            ) from None
         except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
             raise _Passing(type(error).__name__) from None
         except requests.RequestException as error:
             raise self.error(Refused, f"request could not be sent: {type(error).__name__}", request) from None
-        answer = Answer(
-            response.status_code, response.headers, response.content, request, self._served_at(response.headers)
-        )
+        answer = Answer(response.status_code, response.headers, content, request, self._served_at(response.headers))
         if answer.status in accept:
             if not json_body:
                 return answer

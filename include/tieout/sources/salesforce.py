@@ -20,11 +20,13 @@ from requests.auth import AuthBase
 
 from tieout.errors import Refused, Unavailable
 from tieout.lake.landing import ExtractRef
+from tieout.observe import redact
 from tieout.settings import Connection
 from tieout.sources.client import Answer, Bearer, Clock, HttpClient, Verdict
 from tieout.sources.control import Figures, compared, plain
 from tieout.sources.extract import Extraction, Filled, Pages, window_end, window_text
 from tieout.sources.pagers import BulkResults, Page, SoqlQuery, member
+from tieout.transport import same_origin
 
 log = logging.getLogger("tieout.sources")
 
@@ -72,12 +74,22 @@ def sign_in(client: HttpClient, connection: Connection) -> datetime:
         },
     )
     instance = str(member(client, answer, "instance_url", str)).rstrip("/")
-    asked, given = urlsplit(client.base_url), urlsplit(instance)
-    if given.scheme != "https" and given.netloc != asked.netloc:
-        raise client.error(Refused, "the sign-in answers with an instance that is not encrypted", got=instance)
+    if not _is_ours(client.base_url, instance):
+        raise client.error(
+            Refused, "the sign-in answers with an instance elsewhere, which gets no token", got=redact(instance),
+            remedy="give the org's own My Domain address as the connection's host",
+        )  # fmt: skip
     client.base_url = instance
     client.authenticate(Bearer(member(client, answer, "access_token", str)))
     return answer.served_at
+
+
+def _is_ours(asked: str, given: str) -> bool:
+    """Whether the instance is the server that was asked or, both encrypted, another one of Salesforce's own."""
+    parts = [urlsplit(url) for url in (asked, given)]
+    return same_origin(asked, given) or all(
+        p.scheme == "https" and "@" not in p.netloc and (p.hostname or "").endswith(".salesforce.com") for p in parts
+    )
 
 
 class _Object:

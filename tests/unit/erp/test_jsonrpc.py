@@ -16,13 +16,13 @@ from tieout.erp.jsonrpc import JsonRpc, LockNotObtained, RpcError, decode, encod
 from tieout.errors import ErpRateLimited, ErpUnavailable, Rejected, UnknownOutcome
 from tieout.settings import Connection
 
-URL = "http://erp.test/erp/rpc/"
+URL = "https://erp.test/erp/rpc/"
 CONTEXT: dict[str, Any] = {}
 
 
 @pytest.fixture
 def rpc() -> JsonRpc:
-    connection = Connection("tryton", "http://erp.test", "poster", "hunter2secret", "erp")
+    connection = Connection("tryton", "https://erp.test", "poster", "hunter2secret", "erp")
     return JsonRpc(connection, timeout=(1, 1), tries=3, pause=0.0)
 
 

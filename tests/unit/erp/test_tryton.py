@@ -132,13 +132,13 @@ class FakeTryton:
 def tryton() -> Iterator[FakeTryton]:
     fake = FakeTryton()
     with responses.RequestsMock() as mock:
-        mock.add_callback(responses.POST, "http://erp.test/erp/rpc/", callback=fake)
+        mock.add_callback(responses.POST, "https://erp.test/erp/rpc/", callback=fake)
         yield fake
 
 
 @pytest.fixture
 def ledger() -> TrytonLedger:
-    made = connect("tryton", Connection("tryton", "http://erp.test", "poster", "secret", "erp"), CONFIG)
+    made = connect("tryton", Connection("tryton", "https://erp.test", "poster", "secret", "erp"), CONFIG)
     assert isinstance(made, TrytonLedger)
     return made
 
@@ -368,7 +368,7 @@ def test_an_entity_without_a_company_says_what_to_configure(ledger: TrytonLedger
 
 def test_an_unknown_kind_of_erp_names_those_there_are() -> None:
     with pytest.raises(ConfigError, match="tryton"):
-        connect("abacus", Connection("x", "http://erp.test"), {})
+        connect("abacus", Connection("x", "https://erp.test"), {})
 
 
 def test_a_receivable_mode_the_adapter_cannot_do_is_refused_by_the_check() -> None:

@@ -14,6 +14,7 @@ from tieout.sources import catch_up
 from tieout.sources.client import Clock
 from tieout.sources.config import SourceConfig
 from tieout.sources.drift import load_contract
+from tieout.sources.salesforce import _is_ours
 from tieout.store import Store
 
 BASE = "https://org.my.salesforce.example"
@@ -141,8 +142,50 @@ def test_rows_that_appear_during_the_reading_do_not_fail_it(org, read):
     assert read().control.proven
 
 
-def test_an_instance_that_is_not_encrypted_gets_no_token(org, read):
-    body = {"access_token": "t", "instance_url": "http://elsewhere.example"}
+@pytest.mark.parametrize(
+    "instance",
+    [
+        "http://elsewhere.example",
+        "https://elsewhere.example",
+        BASE.replace("https", "http"),
+        f"{BASE}:444",
+        f"{BASE}@elsewhere.example",
+        "https://elsewhere.my.salesforce.com",
+        "",
+    ],
+)
+def test_an_instance_elsewhere_gets_no_token(org, read, instance):
+    body = {"access_token": "t", "instance_url": instance}
     org.sign_in = lambda _: (200, DATE, json.dumps(body))
-    with pytest.raises(Refused, match="not encrypted"):
+    with pytest.raises(Refused, match="elsewhere"):
         read()
+
+
+@pytest.mark.parametrize(
+    ("asked", "given", "ours"),
+    [
+        ("https://org.my.salesforce.com", "https://eu7.salesforce.com", True),
+        ("https://org.my.salesforce.com", "http://eu7.salesforce.com", False),
+        ("https://org.my.salesforce.com", "https://eu7.salesforce.com.example", False),
+        ("https://org.my.salesforce.com", "https://org.my.salesforce.com@x.salesforce.com", False),
+        ("http://127.0.0.1:7001/salesforce", "http://127.0.0.1:7001/salesforce", True),
+        ("http://127.0.0.1:7001/salesforce", "http://127.0.0.1:7002", False),
+    ],
+)
+def test_an_instance_is_the_server_asked_or_another_of_salesforces(asked, given, ours):
+    assert _is_ours(asked, given) is ours
+
+
+@pytest.mark.parametrize(
+    "following", ["https://elsewhere.example/services/data/v62.0/query/01gX-1", "//elsewhere.example/query/01gX-1"]
+)
+def test_an_address_in_an_answer_is_never_called(org, read, following):
+    real = org.answer
+    org.answer = lambda request: _with(real(request), "nextRecordsUrl", following)
+    assert read().records == 2  # a call of another host would not be answered
+
+
+def _with(answer, name, value):
+    status, headers, body = answer
+    page = json.loads(body)
+    return status, headers, json.dumps(page | {name: value} if name in page else page)
