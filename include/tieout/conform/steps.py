@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from tieout import schema
 from tieout.conform.links import LINKS, affected, load_rules, statement
-from tieout.conform.mapping import ObjectMapping, load_mappings
+from tieout.conform.mapping import EntityMapping, ObjectMapping, load_mappings
 from tieout.conform.references import account_role_table, currency_table, legal_entity_table, mapped_ids, mapping_table
 from tieout.conform.statements import MACROS, MINOR_UNIT, RAW, record_columns, typed_rows
 from tieout.entities import load_entities
@@ -257,14 +257,14 @@ class _Work:
             typed[name] = self.session.spool(query)
             self.session.bind(f"typed_{name}", typed[name])
         self._collect_faults(mapping)
-        if self.session.scalar("SELECT count(*) FROM faulty"):
-            self._quarantined[source.name, mapping.object] = self._quarantine(source, mapping)
         if replayed:
             self._replaced.add((source.name, mapping.object))
-        main = self._merge_main(source.name, mapping, replayed)
-        for name in list(mapping.entities)[1:]:
-            self._merge_list(source.name, name, main, replayed)
-        self._count(source.name, mapping, main, extracts)
+        self._merge(source.name, mapping, replayed)
+        while self._claimed_twice(source.name, mapping, replayed):
+            self._merge(source.name, mapping, replayed)
+        if self.session.scalar("SELECT count(*) FROM faulty"):
+            self._quarantined[source.name, mapping.object] = self._quarantine(source, mapping)
+        self._count(source.name, mapping, extracts)
 
     def _bind_raw(self, extracts: Sequence[ExtractRef]) -> None:
         """The view `raw`: one row per landed record, with its reference and why it is unreadable, if it is."""
@@ -286,8 +286,7 @@ class _Work:
         # of two elements of one record with one id only one could stay: told after all other faults
         parts += "".join(
             f" UNION ALL SELECT raw_ref, {n + len(mapping.entities)}, '{name}', "
-            f"{{'code': 'repeated_id', 'field': '{entity.columns['source_id'].path or 'source_id'}', "
-            "'value': source_id, 'expected': 'an id of one line only'} "
+            f"{_repeated_id(entity, 'source_id', 'an id of one line only')} "
             f'FROM "typed_{name}" WHERE fault IS NULL GROUP BY raw_ref, source_id HAVING count(*) > 1'
             for n, (name, entity) in enumerate(mapping.entities.items())
             if entity.is_list
@@ -325,7 +324,44 @@ class _Work:
 
     # --- merging ---------------------------------------------------------------------------------
 
-    def _merge_main(self, source: str, mapping: ObjectMapping, replayed: bool) -> str:
+    def _merge(self, source: str, mapping: ObjectMapping, replayed: bool) -> None:
+        """Merge the records without fault, then the rows made from their lists."""
+        self._merge_main(source, mapping, replayed)
+        for name in list(mapping.entities)[1:]:
+            self._merge_list(source, name, mapping.main, replayed)
+
+    def _claimed_twice(self, source: str, mapping: ObjectMapping, replayed: bool) -> int:
+        """Set aside what claims an id in a list that another record has; how many records of this call that were.
+
+        Of two records with one id in their lists only one could keep its row: the one received first does. Raises
+        DataError where rows of a list are lost without such a record.
+        """
+        found = 0
+        for name in list(mapping.entities)[1:]:
+            rows = f'SELECT c.* FROM ({self._candidates(source, name, replayed)}) c SEMI JOIN "now_{mapping.main}" m'
+            expected = self.session.scalar(f"SELECT count(*) FROM ({rows} ON m.raw_ref = c.raw_ref)")
+            kept = self.session.scalar(f'SELECT count(*) FROM "now_{name}"')
+            if expected == kept:
+                continue
+            before = self.session.scalar("SELECT count(*) FROM faulty")
+            fault = _repeated_id(mapping.entities[name], "c.source_id", "an id that no other record has")
+            self.session.execute(
+                f"""
+                INSERT INTO faulty
+                SELECT c.raw_ref, '{name}', {fault} FROM "typed_{name}" c
+                JOIN "now_{name}" k ON k.source_id = c.source_id AND k.raw_ref <> c.raw_ref
+                SEMI JOIN "now_{mapping.main}" m ON m.raw_ref = c.raw_ref
+                QUALIFY row_number() OVER (PARTITION BY c.raw_ref ORDER BY c.source_id) = 1
+                """
+            )
+            more = self.session.scalar("SELECT count(*) FROM faulty") - before
+            if not more:
+                raise DataError("rows of a list were lost", record=f"{source}/{mapping.object}/{name}",
+                                expected=expected, got=kept)  # fmt: skip
+            found += more
+        return found
+
+    def _merge_main(self, source: str, mapping: ObjectMapping, replayed: bool) -> None:
         """Merge the records themselves: of the versions of one record the newest stays (or the first received)."""
         name = mapping.main
         # of two readings with one version the later extract is the newer: extract ids ascend
@@ -338,7 +374,6 @@ class _Work:
         )
         self._merged[name][source] = merged
         self.session.bind(f"now_{name}", merged)
-        return name
 
     def _merge_list(self, source: str, name: str, main: str, replayed: bool) -> None:
         """Merge rows made from a list: those of the surviving version of each record, and no others."""
@@ -358,38 +393,48 @@ class _Work:
             return new
         return f"SELECT * FROM \"base_{name}\" WHERE source = '{source}' UNION ALL BY NAME {new}"
 
-    def _count(self, source: str, mapping: ObjectMapping, main: str, extracts: Sequence[ExtractRef]) -> None:
-        """Count per extract and prove that no record was lost or invented."""
+    def _count(self, source: str, mapping: ObjectMapping, extracts: Sequence[ExtractRef]) -> None:
+        """Count per extract and prove that no record was lost or invented: each is kept, merged or in quarantine.
+
+        Merged is counted by itself, not as what is left over: a record whose id another record of this or an earlier
+        extract has kept.
+        """
+        main = mapping.main
         rows = self.session.rows(
             f"""
-            WITH landed AS (SELECT extract_id, count(*) AS n FROM pages GROUP BY 1),
-            bad AS (SELECT split_part(raw_ref, '/', 3) AS extract_id, count(*) AS n FROM faulty GROUP BY 1),
-            typed AS (
-              SELECT split_part(raw_ref, '/', 3) AS extract_id, count(*) AS n FROM "typed_{main}" t
-              ANTI JOIN faulty f ON f.raw_ref = t.raw_ref GROUP BY 1
-            ),
-            kept AS (SELECT split_part(raw_ref, '/', 3) AS extract_id, count(*) AS n FROM "now_{main}" GROUP BY 1)
-            SELECT extract_id, landed.n, coalesce(typed.n, 0), coalesce(kept.n, 0), coalesce(bad.n, 0)
-            FROM landed
-            LEFT JOIN typed USING (extract_id) LEFT JOIN kept USING (extract_id) LEFT JOIN bad USING (extract_id)
+            WITH fate AS (
+              SELECT t.raw_ref, CASE WHEN k.raw_ref IS NOT NULL THEN 'kept' WHEN n.source_id IS NOT NULL THEN 'merged'
+                END AS fate
+              FROM "typed_{main}" t ANTI JOIN faulty f ON f.raw_ref = t.raw_ref
+              LEFT JOIN "now_{main}" k ON k.raw_ref = t.raw_ref
+              LEFT JOIN "now_{main}" n ON n.source_id = t.source_id AND n.raw_ref <> t.raw_ref
+              UNION ALL SELECT raw_ref, 'quarantined' FROM faulty
+            )
+            SELECT extract_id, landed.n, coalesce(kept, 0), coalesce(merged, 0), coalesce(quarantined, 0)
+            FROM (SELECT extract_id, count(*) AS n FROM pages GROUP BY 1) landed
+            LEFT JOIN (
+              SELECT split_part(raw_ref, '/', 3) AS extract_id, count(*) FILTER (fate = 'kept') AS kept,
+                count(*) FILTER (fate = 'merged') AS merged, count(*) FILTER (fate = 'quarantined') AS quarantined
+              FROM fate GROUP BY 1
+            ) counted USING (extract_id)
             """
         )
         found = {extract: counts for extract, *counts in rows}
         total = [0, 0, 0, 0]
         for extract in extracts:
-            records, typed, kept, bad = found.get(extract.extract_id, (0, 0, 0, 0))
+            records, kept, merged, bad = found.get(extract.extract_id, (0, 0, 0, 0))
             where = f"{source}/{mapping.object}/{extract.extract_id}"
             if records != extract.records:
                 raise DataError("pages do not hold the records their extract counted", record=where,
                                 expected=extract.records, got=records)  # fmt: skip
-            if records != typed + bad or kept > typed:
-                raise DataError("rows in are not rows out + quarantined", record=where, expected=records,
-                                got=f"{typed} typed, {kept} kept, {bad} quarantined")  # fmt: skip
+            if records != kept + merged + bad:
+                raise DataError("rows in are not rows out + merged + quarantined", record=where, expected=records,
+                                got=f"{kept} kept, {merged} merged, {bad} quarantined")  # fmt: skip
             self._read_log.append(
                 {"source": source, "object": mapping.object, "extract_id": extract.extract_id, "records": records,
-                 "rows": kept, "merged": typed - kept, "quarantined": bad, "run_id": self.run_id}
+                 "rows": kept, "merged": merged, "quarantined": bad, "run_id": self.run_id}
             )  # fmt: skip
-            total = [a + b for a, b in zip(total, (records, kept, typed - kept, bad), strict=True)]
+            total = [a + b for a, b in zip(total, (records, kept, merged, bad), strict=True)]
         unique, distinct = self.session.rows(f'SELECT count(*), count(DISTINCT source_id) FROM "now_{main}"')[0]
         if unique != distinct:
             raise DataError("a record has two current versions", record=f"{source}/{mapping.object}")
@@ -535,6 +580,12 @@ class _Work:
             ):
                 found[currency] = found.get(currency, Decimal(0)) + amount
         return found
+
+
+def _repeated_id(entity: EntityMapping, value: str, expected: str) -> str:
+    """SQL of the fault of an element whose id another one has."""
+    field = entity.columns["source_id"].path or "source_id"
+    return f"{{'code': 'repeated_id', 'field': '{field}', 'value': {value}, 'expected': '{expected}'}}"
 
 
 def _amount_at_risk(mapping: ObjectMapping) -> str:

@@ -160,7 +160,7 @@ def invoice(id: str = "in_1", **changes: Any) -> dict[str, Any]:
         "status_transitions": {"finalized_at": 1774857600, "paid_at": None, "voided_at": None,
                                "marked_uncollectible_at": None},
         "pre_payment_credit_notes_amount": 0, "paid_out_of_band": False,
-        "lines": {"object": "list", "has_more": False, "data": [line()]},
+        "lines": {"object": "list", "has_more": False, "data": [line(id.replace("in_", "il_"))]},
     } | changes  # fmt: skip
 
 

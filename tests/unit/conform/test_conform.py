@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+
+import pytest
+
+from tieout.conform import steps
+from tieout.errors import DataError
+
+START = datetime(2026, 3, 30, 9, tzinfo=UTC)
 
 
 def test_an_invoice_and_its_line_become_typed_rows(world: Any, make: Any) -> None:
@@ -59,6 +66,29 @@ def test_only_new_extracts_are_read_and_merged_into_what_was_there(world: Any, m
     nothing = world.conform()
     assert nothing.tables == {}
     assert nothing.rows_in == 0
+
+
+def test_repeated_and_older_records_count_as_merged(world: Any, make: Any) -> None:
+    world.land(world.BILLING, "customers", [make.customer(), make.customer(), make.customer("cus_2")])
+    first = world.conform()
+    assert (first.rows_in, first.rows_out, first.rows_merged, first.rows_quarantined) == (3, 2, 1, 0)
+    world.land(world.BILLING, "customers", [make.customer()], at=START - timedelta(days=1))
+    older = world.conform()
+    assert (older.rows_in, older.rows_out, older.rows_merged, older.rows_quarantined) == (1, 0, 1, 0)
+
+
+def test_a_record_lost_on_the_way_is_an_error(world: Any, make: Any, monkeypatch: Any) -> None:
+    merge = steps._Work._merge_main
+
+    def losing(self: Any, *args: Any) -> None:
+        merge(self, *args)
+        self.session.bind("now_customer", self.session.sql("SELECT * FROM now_customer WHERE source_id <> 'cus_2'"))
+
+    monkeypatch.setattr(steps._Work, "_merge_main", losing)
+    world.land(world.BILLING, "customers", [make.customer(), make.customer("cus_2")])
+    with pytest.raises(DataError, match=r"rows in are not rows out \+ merged \+ quarantined.*1 kept, 0 merged, 0 quar"):
+        world.conform()
+    assert world.rows("customer") == []
 
 
 def test_lines_of_an_older_version_go_with_it(world: Any, make: Any) -> None:

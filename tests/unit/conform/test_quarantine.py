@@ -89,6 +89,31 @@ def test_two_lines_with_one_id_set_their_invoice_aside(world: Any, make: Any) ->
     assert (row["field"], row["reason"]) == ("id", "id holds 'il_1' where an id of one line only is expected")
 
 
+def test_a_line_that_another_invoice_has_sets_the_later_invoice_aside(world: Any, make: Any) -> None:
+    line = {"data": [make.line("il_1")]}
+    world.land(world.BILLING, "invoices", [make.invoice("in_1", lines=line), make.invoice("in_2", lines=line)])
+    result = world.conform()
+    assert (result.rows_out, result.rows_merged, result.rows_quarantined) == (1, 0, 1)
+    world.land(world.BILLING, "invoices", [make.invoice("in_3", lines=line)])
+    assert world.conform().rows_quarantined == 1
+    assert [r["source_id"] for r in world.rows("invoice")] == ["in_1"]
+    assert [(r["source_id"], r["invoice_source_id"]) for r in world.rows("invoice_line")] == [("il_1", "in_1")]
+    assert [(r["source_id"], r["reason_code"]) for r in world.rows("quarantine")] == [
+        ("in_2", "repeated_id"),
+        ("in_3", "repeated_id"),
+    ]
+    assert world.rows("quarantine")[0]["reason"] == "id holds 'il_1' where an id that no other record has is expected"
+
+
+def test_a_line_moves_to_another_invoice_when_its_own_gives_it_up(world: Any, make: Any) -> None:
+    world.land(world.BILLING, "invoices", [make.invoice("in_1", lines={"data": [make.line("il_1")]})])
+    world.conform()
+    moved = [make.invoice("in_2", lines={"data": [make.line("il_1")]}), make.invoice("in_1", lines={"data": []})]
+    world.land(world.BILLING, "invoices", moved)
+    assert world.conform().rows_quarantined == 0
+    assert [(r["source_id"], r["invoice_source_id"]) for r in world.rows("invoice_line")] == [("il_1", "in_2")]
+
+
 def test_money_behind_the_quarantine_is_summed_by_currency(world: Any, make: Any) -> None:
     bad = [make.invoice(f"in_{n}", customer=None, currency=c) for n, c in enumerate(("usd", "usd", "jpy"))]
     world.land(world.BILLING, "invoices", bad)
