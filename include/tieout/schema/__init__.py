@@ -2,10 +2,11 @@
 
 from tieout.schema.canonical import CANONICAL, COMMON
 from tieout.schema.intake import INTAKE
+from tieout.schema.rating import RATING
 from tieout.schema.results import BREAK_STATES, BREAK_TYPES, RESULTS
 from tieout.schema.tables import DUCKDB_TYPES, Column, Table
 
-TABLES: dict[str, Table] = {t.name: t for t in (*CANONICAL, *INTAKE, *RESULTS)}
+TABLES: dict[str, Table] = {t.name: t for t in (*CANONICAL, *INTAKE, *RATING, *RESULTS)}
 
 
 def table(name: str) -> Table:
@@ -23,6 +24,7 @@ __all__ = [
     "COMMON",
     "DUCKDB_TYPES",
     "INTAKE",
+    "RATING",
     "RESULTS",
     "TABLES",
     "Column",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tieout.schema import CANONICAL, INTAKE, RESULTS
+from tieout.schema import CANONICAL, INTAKE, RATING, RESULTS
 from tieout.schema.tables import DUCKDB_TYPES, Table
 
 _INTRO = """# Table dictionary
@@ -15,11 +15,13 @@ half-open: an end date is the first day that no longer belongs. Valid and quaran
 
 
 def render() -> str:
-    """The whole dictionary: canonical entities, intake, result tables."""
+    """The whole dictionary: canonical entities, intake, rating, result tables."""
     parts = [_INTRO, "## Canonical entities\n"]
     parts += [_table(t) for t in CANONICAL]
     parts.append("## Intake\n")
     parts += [_table(t) for t in INTAKE]
+    parts.append("## Rating\n")
+    parts += [_table(t) for t in RATING]
     parts.append("## Result tables\n")
     parts += [_table(t) for t in RESULTS]
     return "\n".join(parts)

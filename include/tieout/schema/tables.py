@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-Kind = Literal["text", "int", "bool", "date", "instant", "money", "sum", "quantity", "price", "rate"]
+Kind = Literal["text", "int", "bool", "date", "instant", "money", "sum", "quantity", "price", "rate", "exact"]
 
 # Exact types. Money fits 99 trillion with four places (three-decimal currencies and a guard digit); sums of money
 # fit any currency and keep finer inputs;
-# quantities and unit prices carry more places because vendors send up to twelve.
+# quantities and unit prices carry more places because vendors send up to twelve; a product of the two is exact.
 DUCKDB_TYPES: dict[Kind, str] = {
     "text": "VARCHAR",
     "int": "BIGINT",
@@ -22,6 +22,7 @@ DUCKDB_TYPES: dict[Kind, str] = {
     "quantity": "DECIMAL(28,9)",
     "price": "DECIMAL(28,12)",
     "rate": "DECIMAL(18,9)",
+    "exact": "DECIMAL(38,21)",
 }
 
 
@@ -80,5 +81,6 @@ class Table:
             "quantity": pa.decimal128(28, 9),
             "price": pa.decimal128(28, 12),
             "rate": pa.decimal128(18, 9),
+            "exact": pa.decimal128(38, 21),
         }
         return pa.schema([pa.field(c.name, types[c.kind], nullable=not c.required) for c in self.columns])

@@ -1,13 +1,14 @@
-"""Usage: events become sums per subscription, meter, day and billing period, each event counted once."""
+"""Usage: events become sums per subscription, meter, day and billing period, and what those should have cost."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tieout.usage.rating import Rated
     from tieout.usage.summary import Usage
 
-__all__ = ["Usage", "aggregate", "publish_summary"]
+__all__ = ["Rated", "Usage", "aggregate", "publish_summary", "rate"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,6 +17,10 @@ def __getattr__(name: str) -> Any:
         from tieout.usage import summary
 
         return getattr(summary, name)
+    if name in ("Rated", "rate"):
+        from tieout.usage import rating
+
+        return getattr(rating, name)
     if name == "publish_summary":
         from tieout.usage.publish import publish_summary
 

@@ -5,10 +5,9 @@ The statements stand beside this module: `effective_events.sql` says what each e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import pyarrow as pa
 
@@ -16,8 +15,7 @@ from tieout import schema
 from tieout.entities import Entities
 from tieout.errors import DataError
 from tieout.lake.engine import Engine, engine
-
-Events: TypeAlias = "pa.Table | Sequence[str] | str | Path"
+from tieout.usage.inputs import Rows, bind
 
 _SQL = Path(__file__).parent
 _SENTENCES = {
@@ -48,10 +46,10 @@ class Usage:
 
 
 def aggregate(
-    events: Events,
-    subscriptions: Events,
-    subscription_items: Events,
-    products: Events,
+    events: Rows,
+    subscriptions: Rows,
+    subscription_items: Rows,
+    products: Rows,
     *,
     entities: Entities,
     session: Engine | None = None,
@@ -74,7 +72,7 @@ def aggregate(
     given = {"usage_event": events, "subscription": subscriptions, "subscription_item": subscription_items,
              "product": products}  # fmt: skip
     for name, data in given.items():
-        _bind(session, name, data)
+        bind(session, name, data, _NEEDED[name])
     zones = [{"id": e.id, "zone": e.zone} for e in entities.entities]
     session.bind("legal_entities", pa.Table.from_pylist(zones, pa.schema([("id", pa.string()), ("zone", pa.string())])))
     session.execute(_REFERENCES)
@@ -89,26 +87,6 @@ _NEEDED = {
     "subscription_item": ("subscription_source_id",),
     "product": (),
 }
-
-
-def _bind(session: Engine, name: str, data: Events) -> None:
-    """Make the view `given_<name>` with the columns of the data model; those the data lacks are null.
-
-    Raises DataError for a missing column the sums need, and for quantities in a float column.
-    """
-    shape = pa.schema([field.with_nullable(True) for field in schema.table(name).arrow])
-    if not isinstance(data, pa.Table):
-        session.bind(f"given_{name}", [data] if isinstance(data, str | Path) else list(data), shape)
-        return
-    missing = [c for c in _NEEDED[name] if c not in data.column_names]
-    if missing:
-        raise DataError("columns are missing", record=name, got=data.column_names, expected=missing)
-    if "quantity" in data.column_names and pa.types.is_floating(data.schema.field("quantity").type):
-        raise DataError("a quantity in a float column is not exact", record=name, remedy="use a decimal column")
-    columns = [
-        data[f.name].cast(f.type) if f.name in data.column_names else pa.nulls(data.num_rows, f.type) for f in shape
-    ]
-    session.bind(f"given_{name}", pa.table(columns, schema=shape))
 
 
 _REFERENCES = """
