@@ -16,10 +16,13 @@ def report(work: Work, run_id: str, business_date: str) -> Facts:
 
 def _report(work: Work, run_id: str, day: date, naming: Mapping[str, str]) -> Facts:
     from tieout.orchestration.reporting import write_report
+    from tieout.orchestration.results import record_counts, result_hashes
 
     known = work.store.facts(run_id)
     with work.kept(run_id, "report") as facts:
-        facts |= write_report(work, run_id, day, known, **naming)
+        found = {"result_hashes": result_hashes(work, run_id, day), "records": record_counts(work, run_id, known)}
+        work.store.add_facts(run_id, found)
+        facts |= write_report(work, run_id, day, known | found, **naming)
     work.store.finish_run(run_id, "success" if "proof" in known else "unproven")
     _anchor(work, day.isoformat())
     return facts

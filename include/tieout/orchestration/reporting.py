@@ -21,7 +21,8 @@ def write_report(
 ) -> Facts:
     """Write the report below `reports/<name, or business date>/` and return its paths by kind.
 
-    `known` are the facts of the run: proof and foreign entries (amounts as text), the gate, what is unproven.
+    `known` are the facts of the run: proof and foreign entries (amounts as text), the gate, what is unproven, the
+    result hashes.
     """
     from tieout.breaks.inputs import definition_path
     from tieout.lake.engine import engine
@@ -53,6 +54,7 @@ def write_report(
             backlog=_rows(known.get("backlog_rows", ())),
             unproven=known.get("unproven", ()),
             note=known.get("note", ""),
+            hashes=known.get("result_hashes", {}),
         )
         export(business_date, folder / "tables", engine=session, lake=work.lake, snapshot=snapshot)
     page, book = folder / "report.html", folder / "report.xlsx"

@@ -9,7 +9,7 @@ from tieout.orchestration.catalog import LEDGER_KIND
 from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
 
-AS_WAS = "Run again after later dates: the reconciliations read the tables as they were that night."
+AS_WAS = "Run again after later dates or the month end: the reconciliations read the tables as they were that night."
 AS_KNOWN_NOW = "Computed again after later dates: this shows what is known now, not what was known that night."
 
 
@@ -17,12 +17,13 @@ def open_run(work: Work, run_id: str, kind: str, business_date: str) -> dict[str
     """Record that a run starts; an empty business date means everything visible now.
 
     `kind`: nightly, micro_batch, or report for a run that computes a past date again from the lake. A night that is
-    run again after later dates reconciles the tables as they were, so that it finds what it found: billing and CRM show
-    only today's state of a record, and with it a past date would be full of differences that were none.
+    run again after later dates, or after its month end, reconciles the tables as they were, so that it finds what it
+    found: billing and CRM show only today's state of a record, and with it a past date would be full of differences
+    that were none.
     """
     day = date.fromisoformat(business_date) if business_date else None
     work.store.start_run(run_id, kind, day)
-    if day is not None and _later_dates_are_done(work, day):
+    if day is not None and _later_work_is_done(work, day):
         first = _night_of(work, run_id, day) if kind == "nightly" else None
         if first is None:
             work.unproven(run_id, AS_KNOWN_NOW)
@@ -42,8 +43,14 @@ def _night_of(work: Work, run_id: str, day: date) -> str | None:
     return nights[-1].run_id if nights else None
 
 
-def _later_dates_are_done(work: Work, day: date) -> bool:
-    return any(run.business_date and run.business_date > day and run.finished_at for run in work.store.runs("nightly"))
+def _later_work_is_done(work: Work, day: date) -> bool:
+    """Whether a night of a later date has ended, or a month end, which posts at the month's last date."""
+    first_later = {"nightly": day + timedelta(days=1), "month_end": day}
+    return any(
+        run.business_date and run.business_date >= first and run.finished_at
+        for kind, first in first_later.items()
+        for run in work.store.runs(kind)
+    )
 
 
 def open_month(work: Work, run_id: str, first: str) -> dict[str, str]:

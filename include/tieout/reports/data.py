@@ -20,10 +20,10 @@ AGE_BUCKETS: tuple[tuple[str, int], ...] = (("0–1 day", 1), ("2–7 days", 7),
 class ReportData:
     """Everything a report shows. Rows are mappings whose money is Decimal; the schema's names are their keys.
 
-    `sources`: source, object, complete_until (instant or None), records, conformed, quarantined, control (proven,
-    unproven or failed). `gate`: entity, expectations, failed, blocking, rows_failing, value_at_risk (text). `breaks`,
-    `totals`, `journals`, `journal_lines`, `drilldown`, `quarantine`, `backlog` follow their tables, `held` follows
-    journal_held; journals carry `state` and `erp_number` as well.
+    `sources`: source, object, complete_until (instant or None), records (= kept + merged + quarantined), control
+    (proven, unproven or failed). `gate`: entity, expectations, failed, blocking, rows_failing, value_at_risk (text).
+    `breaks`, `totals`, `journals`, `journal_lines`, `drilldown`, `quarantine`, `backlog` follow their tables, `held`
+    follows journal_held; journals carry `state` and `erp_number` as well.
     `proof`: legal_entity_id, account, name, currency, opening, posted, foreign, expected, trial_balance, difference.
     `foreign`: legal_entity_id, account, accounting_date, narrative, debit, credit, currency.
     """
@@ -51,6 +51,8 @@ class ReportData:
     """Sentences on what this report cannot vouch for: a source missing, a reconciliation that could not run."""
     note: str = ""
     """What a reader must know about how this report came to be; empty for a night's own."""
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """Result table to the hash of what this run left in it: equal hashes are equal results."""
     definitions: Mapping[str, str] = field(default_factory=dict)
     """Definition id to the title finance knows it by."""
 

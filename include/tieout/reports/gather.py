@@ -18,7 +18,7 @@ from tieout.store import Store
 from tieout.store.batches import select_batches
 from tieout.store.runs import RunRow
 
-_TABLES = (
+TABLES = (
     "breaks",
     "breaks_gone",
     "totals",
@@ -52,14 +52,15 @@ def gather(
     backlog: Sequence[Row] = (),
     unproven: Sequence[str] = (),
     note: str = "",
+    hashes: Mapping[str, str] | None = None,
 ) -> ReportData:
     """The report's data for a business date.
 
     Journals are those of the date's own slots and every earlier one that is not yet done with; the quarantine is what
-    runs up to the date have set aside. `sources` names the configured sources; `gate`, `proof`, `foreign`, `backlog`
-    and `unproven` are as in `ReportData`.
+    runs up to the date have set aside. `sources` names the configured sources; `gate`, `proof`, `foreign`, `backlog`,
+    `unproven` and `hashes` are as in `ReportData`.
     """
-    lake.bind(engine, snapshot, _TABLES)
+    lake.bind(engine, snapshot, TABLES)
     on_date = {"day": business_date}
     states = _journal_states(store)
     journals = [
@@ -105,6 +106,7 @@ def gather(
         unproven=tuple(unproven),
         definitions=dict(definitions),
         note=note,
+        hashes=dict(hashes or {}),
     )
 
 
@@ -121,7 +123,7 @@ def _later_runs(store: Store, business_date: date) -> list[str]:
 def _inputs(engine: Engine, landing: Landing, sources: Sequence[str], store: Store) -> tuple[Row, ...]:
     """One row per object read: how far, how many records, and whether an independent total confirmed them."""
     counts = {
-        (source, obj): (records, rows + merged, quarantined)
+        (source, obj): (records, rows, merged, quarantined)
         for source, obj, records, rows, merged, quarantined in engine.rows(
             "SELECT source, object, sum(records)::BIGINT, sum(rows)::BIGINT, sum(merged)::BIGINT, "
             "sum(quarantined)::BIGINT FROM conformed_extracts GROUP BY ALL ORDER BY ALL"
@@ -131,14 +133,15 @@ def _inputs(engine: Engine, landing: Landing, sources: Sequence[str], store: Sto
     for source in sources:
         latest = {extract.object: extract for extract in landing.extracts(source)}
         for obj, extract in sorted(latest.items()):
-            records, conformed, quarantined = counts.get((source, obj), (0, 0, 0))
+            records, kept, merged, quarantined = counts.get((source, obj), (0, 0, 0, 0))
             rows.append(
                 {
                     "source": source,
                     "object": obj,
                     "complete_until": read_end(source, obj, store) or extract.window_hi,
                     "records": records,
-                    "conformed": conformed,
+                    "kept": kept,
+                    "merged": merged,
                     "quarantined": quarantined,
                     "control": "proven" if extract.control.proven else "unproven",
                 }

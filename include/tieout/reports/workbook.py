@@ -246,7 +246,7 @@ class _Sheets:
     def summary(self) -> None:
         """The first sheet: the answers, what blocks, breaks by type, freshness."""
         data, head = self.data, headline(self.data)
-        sheet = self._sheet("Summary", widths=(34, 18, 18, 18, 18, 18, 18))
+        sheet = self._sheet("Summary", widths=(34, 18, 18, 18, 18, 18, 18, 18))
         sheet.write_string(0, 0, data.title, self.title)
         note = f" · {data.note}" if data.note else ""
         sheet.write_string(1, 0, f"Business date {data.business_date}{note}", self.quiet)
@@ -292,24 +292,27 @@ class _Sheets:
                 ).items()
             ],
         )
-        self._block(
+        row = self._block(
             sheet,
             row + 1,
             "Inputs",
-            ("Source", "Object", "Complete until", "Records", "Conformed", "Quarantined", "Control total"),
+            ("Source", "Object", "Complete until", "Records", "Kept", "Merged", "Quarantined", "Control total"),
             [
                 (
                     s["source"],
                     s["object"],
                     f"{s['complete_until']:%Y-%m-%d %H:%M} UTC" if s["complete_until"] else "never",
                     s["records"],
-                    s["conformed"],
+                    s["kept"],
+                    s["merged"],
                     s["quarantined"],
                     s["control"],
                 )
                 for s in data.sources
             ],
         )
+        self._block(sheet, row + 1, "Result hashes (equal hashes are equal results)", ("Table", "SHA-256"),
+                    sorted(data.hashes.items()))  # fmt: skip
 
     def table(
         self,

@@ -71,11 +71,13 @@ def sample(**more) -> ReportData:
                 "object": "invoices",
                 "complete_until": datetime(2026, 3, 30, 8, 59, tzinfo=UTC),
                 "records": 120,
-                "conformed": 118,
+                "kept": 115,
+                "merged": 3,
                 "quarantined": 2,
                 "control": "proven",
             },
         ),
+        "hashes": {"breaks": "b7" * 32, "journals": "1f" * 32},
         "gate": (
             {
                 "entity": "invoice",

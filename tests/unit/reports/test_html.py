@@ -37,6 +37,12 @@ def test_the_same_data_gives_the_same_bytes():
     assert render(sample()) == render(sample())
 
 
+def test_it_shows_where_each_record_went_and_what_the_results_hash_to():
+    html = render(sample())
+    assert '<td class="num">120</td><td class="num">115</td><td class="num">3</td><td class="num">2</td>' in html
+    assert f"<td>breaks</td><td><code>{'b7' * 32}</code></td>" in html
+
+
 def test_it_says_first_whether_the_ledger_ties_and_what_blocks():
     assert "Ties" in render(sample())
     assert "Not proved" in render(sample(proof=()))
