@@ -25,6 +25,8 @@ from tieout_sandbox.airflow import USER, Airflow, Client, TaskState, start_airfl
 from tieout_sandbox.company_store import stored_company
 from tieout_sandbox.processes import ProcessId, SandboxError, stop
 from tieout_sandbox.summary import Observed, observe_month_end, observe_night, show, summarise
+from tieout_sandbox.tryton import chart
+from tieout_sandbox.tryton.accountant import accountant_connection, count_moves
 
 CONFIG = Path(__file__).resolve().parent / "config"
 NIGHTS = (date(2026, 3, 29), date(2026, 3, 30), date(2026, 3, 31))
@@ -80,11 +82,12 @@ def demo(options: Options) -> Path:
         settings = Settings.from_env(airflow.env)
         nights = [_night(client, settings, options, narrator, day, 1) for day in NIGHTS]
         month = _month_end(client, settings, options, narrator)
+        before = _moves(options)
         again = [_night(client, settings, options, narrator, day, 2) for day in NIGHTS]
-        summary = summarise(nights, month, again)
+        summary = summarise(nights, month, again, moves=(before, _moves(options)))
         path = options.data / SUMMARY
         path.write_text(json.dumps(summary, indent=2) + "\n")
-        show(summary, nights, month, settings)
+        show(summary, nights, month)
     narrator.say("everything stopped")
     return path
 
@@ -106,6 +109,14 @@ def _month_end(client: Client, settings: Settings, options: Options, narrator: N
     control.set_clock(options.run / "sandbox", MONTH_END_CLOCK)
     seconds = _run(client, narrator, "month_end", f"month__{PERIOD}", {"period": PERIOD}, PERIOD)
     return observe_month_end(settings, f"month_end.month__{PERIOD}", seconds)
+
+
+def _moves(options: Options) -> dict[str, int]:
+    """Moves per company, as the ERP itself counts them."""
+    state = control.State.load(options.run / "sandbox")
+    assert state is not None  # noqa: S101  it runs
+    password = state.secrets["erp"][chart.ACCOUNTANT]
+    return count_moves(accountant_connection(state.urls["tryton"], control.DATABASE, password))
 
 
 def _run(client: Client, narrator: Narrator, dag_id: str, run_id: str, params: Mapping[str, Any], label: str) -> float:

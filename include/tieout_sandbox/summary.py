@@ -6,13 +6,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tieout.money import round_money
 from tieout.settings import Settings
 from tieout.store import Store
 from tieout_sandbox.company.model import Company
 from tieout_sandbox.scoring import Score, score
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+LEDGER = "erp"  # the sandbox's source that reads the ledger back
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,16 @@ class Observed:
     value_at_risk: Mapping[str, str] | None = None
     """What waits behind quarantined records and failed expectations by currency, for nights."""
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """The result hash of each result table."""
+        return dict(self.facts.get("result_hashes", {}))
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Where the records of each step, source and object went: in = out + merged + quarantined."""
+        return [dict(row) for row in self.facts.get("records", ())]
+
     def part(self, prefix: str) -> dict[str, Any]:
         """Facts whose key is `prefix/<name>`, by name."""
         return {key.split("/", 1)[1]: value for key, value in self.facts.items() if key.startswith(f"{prefix}/")}
@@ -42,11 +57,6 @@ class Observed:
     def matches(self) -> int:
         """Matches of all reconciliations together."""
         return sum(counts["matches"] for counts in self.part("reconcile").values())
-
-    @property
-    def posted(self) -> int:
-        """Journals the ERP took in this run."""
-        return sum(counts["posted"] for counts in self.journals.values())
 
 
 def observe_night(settings: Settings, run_id: str, day: date, seconds: float, company: Company) -> Observed:
@@ -95,39 +105,55 @@ def _sums(amounts: Iterable[tuple[str | None, Decimal]]) -> dict[str, str]:
     return {currency: format(round_money(total, currency), "f") for currency, total in sorted(sums.items())}
 
 
-def summarise(nights: Sequence[Observed], month: Observed, again: Sequence[Observed]) -> dict[str, Any]:
-    """The content of `demo-summary.json`: nights, month end, and what the second pass posted."""
+def summarise(
+    nights: Sequence[Observed],
+    month: Observed,
+    again: Sequence[Observed],
+    *,
+    moves: tuple[Mapping[str, int], Mapping[str, int]],
+) -> dict[str, Any]:
+    """The content of `demo-summary.json`: nights, month end, and the second pass over all nights.
+
+    `moves` are the ERP's moves per company before and after the second pass, counted in the ERP itself.
+    """
+    before, after = moves
+    first = {one.business_date: one for one in nights}
     return {
         "runs": [_night(one) for one in nights],
         "month_end": {
             "period": month.facts.get("period"),
             "journals": month.journals,
+            "records": month.records,
+            "result_hashes": month.hashes,
             "trial_balance_ties": _ties(month),
             "close_backlog": month.facts.get("close_backlog", {}).get("items", 0),
             "seconds": month.seconds,
         },
-        "second_runs": [_again(one) for one in again],
-        "posted_on_second_run": sum(one.posted for one in again),
+        "second_runs": [_again(one, first[one.business_date]) for one in again],
+        "moves_in_erp": {e: {"before": before.get(e, 0), "after": n} for e, n in sorted(after.items())},
+        "posted_on_second_run": sum(after.values()) - sum(before.values()),
     }
 
 
 def _night(one: Observed) -> dict[str, Any]:
-    assert one.score is not None  # noqa: S101  a night is always scored
-    conform = one.facts.get("conform", {})
     # the ledger is read back at the end of the night, apart from what the night works on
-    vendors = {source: facts for source, facts in sorted(one.part("extract").items()) if source != "erp"}
+    vendors = {source: facts for source, facts in sorted(one.part("extract").items()) if source != LEDGER}
     extracted = {source: facts["records"] for source, facts in vendors.items()}
+    read = [row for row in one.records if row["step"] == "conform" and row["source"] != LEDGER]
+    kept, merged, quarantined = (sum(row[name] for row in read) for name in ("out", "merged", "quarantined"))
     return {
         "business_date": str(one.business_date),
         "extracted": sum(extracted.values()),
         "extracted_by_source": extracted,
         "kept_raw": sum(facts["kept_raw"] for facts in vendors.values()),
-        "conformed": conform.get("rows", 0) + conform.get("merged", 0),
-        "quarantined": conform.get("quarantined", 0),
+        "conformed": kept + merged,
+        "kept": kept,
+        "merged": merged,
+        "quarantined": quarantined,
+        "records": one.records,
         "matches": one.matches,
-        "breaks": one.score.by_type(),
-        "precision": one.score.precision,
-        "recall": one.score.recall,
+        **_scored(one),
+        "result_hashes": one.hashes,
         "open_break_value": dict(one.open_break_value or {}),
         "value_at_risk": dict(one.value_at_risk or {}),
         "journals": one.journals,
@@ -136,57 +162,42 @@ def _night(one: Observed) -> dict[str, Any]:
     }
 
 
-def _again(one: Observed) -> dict[str, Any]:
-    """A night run again after later ones: it sees what is known now, so its evening's key is no measure."""
+def _again(one: Observed, first: Observed) -> dict[str, Any]:
+    """A night run again after later ones: it must find what that night found, so that evening's key is its key."""
     return {
         "business_date": str(one.business_date),
+        "matches": one.matches,
+        **_scored(one),
+        "result_hashes": one.hashes,
+        "same_results": one.hashes == first.hashes,
         "journals": one.journals,
         "trial_balance_ties": _ties(one),
         "seconds": one.seconds,
     }
 
 
+def _scored(one: Observed) -> dict[str, Any]:
+    assert one.score is not None  # noqa: S101  a night is always scored
+    return {"breaks": one.score.by_type(), "precision": one.score.precision, "recall": one.score.recall}
+
+
 def _ties(one: Observed) -> bool:
     return bool(one.facts.get("proof", {}).get("ties", False))
 
 
-def show(summary: Mapping[str, Any], nights: Sequence[Observed], month: Observed, settings: Settings) -> None:
+def show(summary: Mapping[str, Any], nights: Sequence[Observed], month: Observed) -> None:
     """The same as tables, with what was missed or invented by name, and where the reports are."""
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console(width=None if Console().is_terminal else 140)
-    runs = summary["runs"]
-
-    flow = Table("", *(r["business_date"] for r in runs), title="Rows", title_justify="left")
-    for source in sorted({s for r in runs for s in r["extracted_by_source"]}):
-        flow.add_row(f"extracted from {source}", *(f"{r['extracted_by_source'].get(source, 0):,}" for r in runs))
-    flow.add_row("kept raw only", *(f"{r['kept_raw']:,}" for r in runs))
-    flow.add_row("conformed", *(f"{r['conformed']:,}" for r in runs))
-    flow.add_row("quarantined", *(f"{r['quarantined']:,}" for r in runs))
-    flow.add_row("matches", *(f"{r['matches']:,}" for r in runs))
-    flow.add_row("value behind open breaks", *(_amounts(r["open_break_value"]) for r in runs))
-    flow.add_row("value at risk: quarantine and failed checks", *(_amounts(r["value_at_risk"]) for r in runs))
-    flow.add_row("control totals proven", *(_proven(one) for one in nights))
-    console.print(flow)
-
-    breaks = Table(
-        "break type", *(r["business_date"] for r in runs), title="Breaks against the answer key: found/planted"
-    )
-    for kind in sorted({t for r in runs for t in r["breaks"]}):
-        breaks.add_row(kind, *(_cell(r["breaks"].get(kind)) for r in runs))
-    breaks.add_row("precision", *(f"{r['precision']:.3f}" for r in runs))
-    breaks.add_row("recall", *(f"{r['recall']:.3f}" for r in runs))
-    console.print(breaks)
-
-    journals = Table("journals posted / read back", *(r["business_date"] for r in runs), "month end")
-    columns = [*(r["journals"] for r in runs), summary["month_end"]["journals"]]
-    for entity in sorted({e for c in columns for e in c}):
-        journals.add_row(entity, *(_posted(c.get(entity)) for c in columns))
-    ties = [*(r["trial_balance_ties"] for r in runs), summary["month_end"]["trial_balance_ties"]]
-    journals.add_row("trial balance ties", *("yes" if t else "NO" for t in ties))
-    console.print(journals)
-
+    console = Console(width=None if Console().is_terminal else 120)
+    for table in (
+        _records_table(summary, nights),
+        _breaks_table(summary),
+        _journals_table(summary),
+        _again_table(summary),
+    ):
+        console.print(table)
+        console.print()
     for one in nights:
         if one.score is not None:
             for name in ("missed", "invented"):
@@ -201,19 +212,92 @@ def show(summary: Mapping[str, Any], nights: Sequence[Observed], month: Observed
                 console.print(f"{label} {name}: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
+def _table(title: str, *columns: str) -> Table:
+    """A table that starts at the left, its figures at the right of their columns."""
+    from rich.table import Table
+
+    made = Table(title=title, title_justify="left", title_style="bold")
+    for n, column in enumerate(columns):
+        made.add_column(column, justify="right" if n else "left")
+    return made
+
+
+def _records_table(summary: Mapping[str, Any], nights: Sequence[Observed]) -> Table:
+    runs = summary["runs"]
+    table = _table(
+        "Records read, and where each of them went", "number of records", *(r["business_date"] for r in runs)
+    )
+    for source in sorted({s for r in runs for s in r["extracted_by_source"]}):
+        table.add_row(f"read from {source}", *(f"{r['extracted_by_source'].get(source, 0):,}" for r in runs))
+    table.add_section()
+    table.add_row("read from all", *(f"{r['extracted']:,}" for r in runs))
+    table.add_row("= kept", *(f"{r['kept']:,}" for r in runs))
+    table.add_row("+ merged (repeated, or older than another)", *(f"{r['merged']:,}" for r in runs))
+    table.add_row("+ quarantined", *(f"{r['quarantined']:,}" for r in runs))
+    table.add_section()
+    table.add_row("besides, only kept raw", *(f"{r['kept_raw']:,}" for r in runs))
+    table.add_row("extracts proven by a control total", *(_proven(one) for one in nights))
+    table.add_row("value at risk: quarantine and failed checks", *(_amounts(r["value_at_risk"]) for r in runs))
+    return table
+
+
+def _breaks_table(summary: Mapping[str, Any]) -> Table:
+    runs = summary["runs"]
+    table = _table("Breaks found / planted (the answer key)", "number of breaks", *(r["business_date"] for r in runs))
+    for kind in sorted({t for r in runs for t in r["breaks"]}):
+        table.add_row(kind.replace("_", " "), *(_cell(r["breaks"].get(kind)) for r in runs))
+    table.add_section()
+    table.add_row("precision (share of the found that is planted)", *(f"{r['precision']:.3f}" for r in runs))
+    table.add_row("recall (share of the planted that is found)", *(f"{r['recall']:.3f}" for r in runs))
+    table.add_row("value behind open breaks", *(_amounts(r["open_break_value"]) for r in runs))
+    table.add_row("matches (number)", *(f"{r['matches']:,}" for r in runs))
+    return table
+
+
+def _journals_table(summary: Mapping[str, Any]) -> Table:
+    runs, month = summary["runs"], summary["month_end"]
+    columns = [*(r["journals"] for r in runs), month["journals"]]
+    title = "Journals posted / read back from the ERP line by line"
+    table = _table(title, "number of journals", *(r["business_date"] for r in runs), f"month end {month['period']}")
+    for entity in sorted({e for c in columns for e in c}):
+        table.add_row(entity, *(_posted(c.get(entity)) for c in columns))
+    table.add_section()
+    ties = [*(r["trial_balance_ties"] for r in runs), month["trial_balance_ties"]]
+    table.add_row("trial balance ties to the cent", *map(_yes, ties))
+    return table
+
+
+def _again_table(summary: Mapping[str, Any]) -> Table:
+    again, moves = summary["second_runs"], summary["moves_in_erp"]
+    table = _table("All nights again, after the month end", "", *(r["business_date"] for r in again))
+    table.add_row("same results (result hashes of all tables)", *(_yes(r["same_results"]) for r in again))
+    table.add_row("precision", *(f"{r['precision']:.3f}" for r in again))
+    table.add_row("recall", *(f"{r['recall']:.3f}" for r in again))
+    table.add_row("trial balance ties to the cent", *(_yes(r["trial_balance_ties"]) for r in again))
+    counted = ", ".join(f"{entity} {n['before']:,} → {n['after']:,}" for entity, n in moves.items())
+    table.caption, table.caption_justify = f"moves in the ERP before → after: {counted}", "left"
+    return table
+
+
+def _yes(holds: bool) -> str:
+    return "yes" if holds else "NO"
+
+
 def _proven(one: Observed) -> str:
     parts = one.part("extract").values()
     return f"{sum(p.get('proven', 0) for p in parts)} of {sum(p.get('extracts', 0) for p in parts)}"
 
 
 def _amounts(values: Mapping[str, str]) -> str:
-    return "\n".join(f"{value} {currency}" for currency, value in values.items()) or "-"
+    return "\n".join(f"{Decimal(value):,f} {currency}" for currency, value in values.items()) or "-"
 
 
 def _cell(counts: Mapping[str, int] | None) -> str:
     if not counts:
         return "-"
-    return f"{counts['found']}/{counts['planted']}" + (f" +{counts['invented']} invented" if counts["invented"] else "")
+    return f"{counts['found']} / {counts['planted']}" + (
+        f" +{counts['invented']} invented" if counts["invented"] else ""
+    )
 
 
 def _posted(counts: Mapping[str, int] | None) -> str:

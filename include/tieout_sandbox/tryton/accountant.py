@@ -26,6 +26,23 @@ def post_manual_moves(connection: Connection, moves: Iterable[ErpMove]) -> int:
         rpc.close()
 
 
+def count_moves(connection: Connection) -> dict[str, int]:
+    """How many moves the ERP holds per company, drafts included, whoever made them."""
+    rpc = JsonRpc(connection, timeout=(10, 120), tries=3, pause=0.5)
+    try:
+        rpc.login()
+        return {
+            company["id"]: rpc.read(
+                "model.account.move.search_count",
+                [("company.party.code", "=", company["id"])],
+                context={"language": "en"},
+            )
+            for company in chart.COMPANIES
+        }
+    finally:
+        rpc.close()
+
+
 def _post(rpc: JsonRpc, entity: str, moves: list[ErpMove]) -> int:
     def search(model: str, domain: list[Any], fields: list[str]) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = rpc.read(
