@@ -166,6 +166,10 @@ class TaskState:
     map_index: int
     state: str | None
     seconds: float | None
+    run_id: str
+    tries: int
+    pid: int | None
+    """The process that runs the task's code, a child of the scheduler's."""
 
     @property
     def name(self) -> str:
@@ -200,10 +204,23 @@ class Client:
         return str(self._call("GET", f"dags/{dag_id}/dagRuns/{run_id}")["state"])
 
     def tasks(self, dag_id: str, run_id: str) -> list[TaskState]:
-        """The run's tasks in the order they started."""
+        """The run's tasks in the order they ended; those of all runs for the run id `~`."""
         found = self._call("GET", f"dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": 200})
         rows = sorted(found["task_instances"], key=lambda t: (t["end_date"] or "~", t["task_id"], t["map_index"]))
-        return [TaskState(t["task_id"], t["map_index"], t["state"], t["duration"]) for t in rows]
+        return [
+            TaskState(
+                t["task_id"], t["map_index"], t["state"], t["duration"], t["dag_run_id"], t["try_number"], t["pid"]
+            )
+            for t in rows
+        ]
+
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Let a task of an ended run, and everything after it, run again."""
+        body = {
+            "dag_run_id": run_id, "task_ids": [task_id], "include_downstream": True, "only_failed": False,
+            "reset_dag_runs": True, "dry_run": False,
+        }  # fmt: skip
+        self._call("POST", f"dags/{dag_id}/clearTaskInstances", json=body)
 
     def log(self, dag_id: str, run_id: str, task: TaskState) -> str:
         """The end of a failed task's log, for the person at the terminal."""

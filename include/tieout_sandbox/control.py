@@ -174,12 +174,32 @@ def set_clock(home: Path, now: datetime) -> State:
     """Let everything that happened until `now` be seen: drop files, manual moves in the ERP, the vendors' clock."""
     home = home.resolve()
     with _exclusive(home):
-        state = State.load(home)
-        if state is None or not state.running:
-            raise SandboxError("the sandbox does not run", record=str(home), remedy="tieout sandbox up")
+        state = _running(home)
         state.now = now.astimezone(UTC)
         _set_clock(state, company_store.stored_company(state.seed, state.scale, state.clean))
         state.save()
+    return state
+
+
+def stop_erp(home: Path) -> None:
+    """Take the ERP down, as in an outage; its database stays."""
+    with _exclusive(home):
+        server.stop(_running(home).processes["tryton"])
+
+
+def start_erp(home: Path) -> State:
+    """Bring the ERP back after `stop_erp`, at its address and with its passwords."""
+    with _exclusive(home):
+        state = _running(home, but="tryton")
+        _remember(state, "tryton", server.start_again(state.home, state.urls["tryton"], [DATABASE]))
+    return state
+
+
+def _running(home: Path, but: str = "") -> State:
+    state = State.load(home)
+    alive = state is not None and state.ready and all(p.alive for n, p in state.processes.items() if n != but)
+    if state is None or not alive:
+        raise SandboxError("the sandbox does not run", record=str(home), remedy="tieout sandbox up")
     return state
 
 
@@ -187,16 +207,18 @@ def _start(state: State, say: Callable[[str], None]) -> None:
     connections: dict[str, dict[str, Any]] = {}
     secrets: dict[str, Any] = {}
     say("preparing the company, its documents and its ledger")
-    with ThreadPoolExecutor(max_workers=1) as beside:
+    with ThreadPoolExecutor(max_workers=2) as beside:
+        # once and for everybody: a large company is gigabytes
+        made = beside.submit(company_store.stored_company, state.seed, state.scale, state.clean)
         if "erp" in state.parts:
             pg = postgres.start(state.home / "postgres")
             _remember(state, "postgres", pg.process)
             # the ERP's modules take half a minute once; the company is generated meanwhile
-            ledger = beside.submit(_make_ledger, state, pg, say)
-        company = company_store.stored_company(state.seed, state.scale, state.clean)
+            ledger = beside.submit(_make_ledger, state, pg, made.result, say)
         if "vendors" in state.parts:
             documents = state.home / "vendors.sqlite"
-            company_store.copy_documents(state.seed, state.scale, state.clean, documents)
+            company_store.copy_documents(state.seed, state.scale, state.clean, documents, made.result)
+        company = made.result()
         if "erp" in state.parts:
             ledger.result()
     if "erp" in state.parts:
@@ -216,13 +238,12 @@ def _start(state: State, say: Callable[[str], None]) -> None:
     state.save()
 
 
-def _make_ledger(state: State, pg: postgres.Server, say: Callable[[str], None]) -> None:
+def _make_ledger(state: State, pg: postgres.Server, company: Callable[[], Company], say: Callable[[str], None]) -> None:
     """The ERP's database with everything that was booked before go-live."""
 
     def load(database: str) -> None:
-        company = company_store.stored_company(state.seed, state.scale, state.clean)
         with pg.connect(database) as connection:
-            history.load(connection, company.erp_history)
+            history.load(connection, company().erp_history)
 
     key = company_store.company_key(state.seed, state.scale, state.clean)
     template.ledger(pg, DATABASE, history_key=key, load=load, say=say)

@@ -64,18 +64,23 @@ def start(folder: Path, server: postgres.Server, databases: Sequence[str]) -> Er
     """Start Tryton on loopback for `databases`; it answers when this returns."""
     passwords = new_passwords(server, databases)
     port = processes.free_port()
-    conf = write_config(folder, server, port)
+    write_config(folder, server, port)
+    url = f"http://127.0.0.1:{port}"
+    return ErpServer(url, tuple(databases), start_again(folder, url, databases), passwords)
+
+
+def start_again(folder: Path, url: str, databases: Sequence[str]) -> ProcessId:
+    """Start Tryton as it was before it was stopped: the same port, the same passwords. It answers when this returns."""
     log = folder / "trytond.log"
     process = processes.start(
         # databases that are not named here would answer every login with an error
-        [environment.environment() / "trytond", "-c", conf, "-d", *databases],
+        [environment.environment() / "trytond", "-c", folder / "trytond.conf", "-d", *databases],
         log=log,
         cwd=folder,
         env=environment.clean_environment(),
     )
-    url = f"http://127.0.0.1:{port}"
     processes.wait_until(lambda: _answers(url, databases[0]), what="Tryton", process=process, log=log)
-    return ErpServer(url, tuple(databases), process, passwords)
+    return process
 
 
 def _answers(url: str, database: str) -> bool:
