@@ -1,41 +1,69 @@
-"""A slow and obviously correct reconciliation: plain loops over dictionaries, written from the rules of the domain."""
+"""A slow and obviously correct reconciliation: plain loops over lists of dictionaries, written from the domain's rules.
+
+A row has id, key, customer, currency, amount, day, status. Every function takes the rows that are still open, gives the
+outcomes it finds, and the caller takes their rows off the lists. An outcome is (kind, left ids, right ids), where the
+kind is "matched" or a break type.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from decimal import Decimal
 
+CENT = Decimal("0.01")
 
-def keyed(left, right, *, tolerance=Decimal(0), many=None):
-    """Outcome per key for a keyed pass on `key` with fields currency, amount, day, status (in that order).
 
-    `left` and `right` are lists of rows (dicts); a row without a key is identified by its id. `many`
-    names the side that may have several rows per key. Gives {key: (break type or "matched", left rows, right rows)}.
-    """
-    groups = defaultdict(lambda: ([], []))
-    for position, rows in enumerate((left, right)):
+def reconcile(passes, left, right, minor_units=0):
+    """Outcomes of all rows: `passes` are dicts as in a definition, tried in order on what earlier ones left."""
+    found = []
+    for one in passes:
+        how = {"keyed": keyed, "search": searched}[one.get("method", "keyed")]
+        found += how(one, open_rows(left, 1, found), open_rows(right, 2, found), minor_units)
+    key = next(("key" for one in passes if one.get("method", "keyed") == "keyed"), "id")
+    return set(found) | missing(open_rows(left, 1, found), open_rows(right, 2, found), key)
+
+
+def open_rows(rows, position, found):
+    """The rows of a side (1 left, 2 right) that are in no outcome yet."""
+    settled = {row_id for outcome in found for row_id in outcome[position]}
+    return [row for row in rows if row["id"] not in settled]
+
+
+def outcome(kind, left, right):
+    return kind, frozenset(row["id"] for row in left), frozenset(row["id"] for row in right)
+
+
+def missing(left, right, key):
+    """What has no counterpart: rows of one `key` (without one: each row) and one currency are one break."""
+    found = set()
+    for kind, rows in (("missing_right", left), ("missing_left", right)):
+        groups = defaultdict(list)
         for row in rows:
-            groups[row["key"] or row["id"]][position].append(row)
-    return {key: (_judge(*sides, tolerance, many), len(sides[0]), len(sides[1])) for key, sides in groups.items()}
+            groups[row[key] or row["id"], row["currency"]].append(row)
+        for group in groups.values():
+            found.add(outcome(kind, *((group, []) if rows is left else ([], group))))
+    return found
 
 
-def _judge(left, right, tolerance, many):
-    if not right:
-        return "missing_right"
-    if not left:
-        return "missing_left"
-    if any(row["key"] is None for row in left + right):
-        raise AssertionError("ids of rows without a key never meet")
-    if (len(left) > 1 and many != "left") or (len(right) > 1 and many != "right"):
+def keyed(rules, left, right, minor_units):
+    found = []
+    for key in {row["key"] for row in left} & {row["key"] for row in right} - {None}:
+        sides = [[row for row in rows if row["key"] == key] for rows in (left, right)]
+        found.append(outcome(judged(rules.get("cardinality", "1:1"), *sides, minor_units * CENT), *sides))
+    return found
+
+
+def judged(cardinality, left, right, tolerance):
+    """What rows that belong together are: matched, or the break that names what differs first."""
+    of_left, of_right = cardinality.split(":")
+    if (len(left) > 1 and of_left == "1") or (len(right) > 1 and of_right == "1"):
         return "duplicate"
     if len({row["currency"] for row in left + right}) > 1:
         return "currency"
-    one, several = (left, right) if many == "right" else (right, left)
-    sums = [sum(row["amount"] for row in rows) for rows in (left, right)]
-    if abs(sums[0] - sums[1]) > tolerance:
-        if many and _is_repeated(several, sum(r["amount"] for r in several) - sum(r["amount"] for r in one)):
-            return "duplicate"
-        return "amount"
+    surplus = total(left) - total(right)
+    if abs(surplus) > tolerance:
+        booked_again = (of_left == "N" and is_copies(left, surplus)) or (of_right == "N" and is_copies(right, -surplus))
+        return "duplicate" if booked_again else "amount"
     if len({(row["day"].year, row["day"].month) for row in left + right}) > 1:
         return "cut_off"
     if len({row["status"] for row in left + right}) > 1:
@@ -43,37 +71,86 @@ def _judge(left, right, tolerance, many):
     return "matched"
 
 
-def _is_repeated(rows, surplus):
-    """Whether the surplus is exactly some extra copies of an amount that occurs more than once."""
+def total(rows):
+    return sum((row["amount"] for row in rows), Decimal(0))
+
+
+def is_copies(rows, surplus):
+    """Whether a surplus is exactly some extra copies of an amount that occurs more than once."""
     amounts = [row["amount"] for row in rows]
-    for copy in set(amounts):
-        for extra in range(1, amounts.count(copy)):
-            if copy * extra == surplus != 0:
-                return True
-    return False
+    return any(copy * extra == surplus != 0 for copy in set(amounts) for extra in range(1, amounts.count(copy)))
 
 
 def sums(rows):
     """Exact amount per currency."""
-    total = defaultdict(Decimal)
+    found = defaultdict(Decimal)
     for row in rows:
-        total[row["currency"]] += row["amount"]
-    return {currency: amount for currency, amount in total.items() if amount}
+        found[row["currency"]] += row["amount"]
+    return {currency: amount for currency, amount in found.items() if amount}
 
 
-def searched(left, right, days):
-    """For a search on customer, currency and amount within ±days: left id to its candidates, and the reverse."""
-    fits = [
-        (a["id"], b["id"])
-        for a in left
-        for b in right
-        if a["customer"] == b["customer"] is not None
+def fits(rules, a, b):
+    """Whether a left and a right row may be one event: same customer and currency, amount and day near enough."""
+    window, units = rules["window"], rules["amount"].get("tolerance", {}).get("minor_units", 0)
+    return (
+        a["customer"] == b["customer"] is not None
         and a["currency"] == b["currency"]
-        and a["amount"] == b["amount"]
-        and abs((b["day"] - a["day"]).days) <= days
-    ]
+        and abs(a["amount"] - b["amount"]) <= units * CENT
+        and window["earliest"] <= (b["day"] - a["day"]).days <= window["latest"]
+    )
+
+
+def candidates(rules, left, right):
+    """Each row's possible counterparts: left id to right ids, and right id to left ids."""
     of_left, of_right = defaultdict(set), defaultdict(set)
-    for a, b in fits:
-        of_left[a].add(b)
-        of_right[b].add(a)
+    for a in left:
+        for b in right:
+            if fits(rules, a, b):
+                of_left[a["id"]].add(b["id"])
+                of_right[b["id"]].add(a["id"])
     return of_left, of_right
+
+
+def searched(rules, left, right, _):
+    """Single counterparts; what has rivals is ambiguous, or (`automatic`) goes to what is nearest."""
+    if rules["accept"] == "automatic":
+        return nearest(rules, left, right)
+    of_left, of_right = candidates(rules, left, right)
+    kind = "suggested_match" if rules["accept"] == "suggested" else "matched"
+    alone = {(a, b) for a, others in of_left.items() for b in others if len(others) == 1 == len(of_right[b])}
+    found = [(kind, frozenset([a]), frozenset([b])) for a, b in alone]
+    taken = set()
+    for a in sorted(set(of_left) - {a for a, _ in alone}):
+        found.append(("ambiguous", frozenset([a]), frozenset(of_left[a] - taken)))
+        taken |= of_left[a]
+    return found
+
+
+def nearest(rules, left, right):
+    """Rows that are each other's nearest, round by round; equal rows count off, so that the first meets the first."""
+    found = []
+    while True:
+        a_open, b_open = open_rows(left, 1, found), open_rows(right, 2, found)
+        pairs = [(a, b) for a in a_open for b in b_open if fits(rules, a, b)]
+        if not pairs:
+            return found
+        place = counted_off([a for a, _ in pairs]) | counted_off([b for _, b in pairs])
+
+        def distance(pair, place=place):
+            a, b = pair
+            apart = (abs(a["amount"] - b["amount"]), abs((b["day"] - a["day"]).days))
+            return *apart, abs(place[a["id"]] - place[b["id"]]), a["id"], b["id"]
+
+        for pair in pairs:
+            a, b = pair
+            rivals = [p for p in pairs if p[0] is a or p[1] is b]
+            if pair == min(rivals, key=distance):
+                found.append(outcome("matched", [a], [b]))
+
+
+def counted_off(rows):
+    """The place of each row among the rows that are like it in customer, currency, amount and day."""
+    alike = defaultdict(set)
+    for row in rows:
+        alike[row["customer"], row["currency"], row["amount"], row["day"]].add(row["id"])
+    return {row_id: place for ids in alike.values() for place, row_id in enumerate(sorted(ids))}
