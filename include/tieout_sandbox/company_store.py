@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from tieout_sandbox import company as company_package
@@ -23,9 +25,7 @@ def stored_company(seed: int, scale: int, clean: bool) -> Company:
     with locked(f"company/{company_key(seed, scale, clean)[:16]}.pickle") as file:
         if file.exists():
             file.touch()
-            with file.open("rb") as stored:
-                kept: Company = pickle.load(stored)  # noqa: S301 - written below, in a folder of the user's own
-            return kept
+            return _load(file)
         made = company_package.generate(seed=seed, scale=scale, clean=clean)
         partial = file.with_suffix(".partial")
         with partial.open("wb") as out:
@@ -35,8 +35,20 @@ def stored_company(seed: int, scale: int, clean: bool) -> Company:
     return made
 
 
-def copy_documents(seed: int, scale: int, clean: bool, target: Path) -> None:
-    """Write the simulators' document file, rendered unless the cache has it."""
+def _load(file: Path) -> Company:
+    collects = gc.isenabled()
+    gc.disable()  # a large company is millions of objects, and none of them garbage: looking for it takes minutes
+    try:
+        with file.open("rb") as stored:
+            kept: Company = pickle.load(stored)  # noqa: S301 - written above, in a folder of the user's own
+        return kept
+    finally:
+        if collects:
+            gc.enable()
+
+
+def copy_documents(seed: int, scale: int, clean: bool, target: Path, company: Callable[[], Company]) -> None:
+    """Write the simulators' document file, rendered from `company` unless the cache has it."""
     from tieout_sandbox.simulators.build import build
 
     key = content_key(Path(simulators_package.__file__).parent, company_key(seed, scale, clean))
@@ -44,7 +56,7 @@ def copy_documents(seed: int, scale: int, clean: bool, target: Path) -> None:
         if not file.exists():
             partial = file.with_suffix(".partial")
             partial.unlink(missing_ok=True)
-            build(stored_company(seed, scale, clean), partial)
+            build(company(), partial)
             partial.replace(file)
             keep_newest("documents/*.sqlite")
         file.touch()

@@ -68,7 +68,7 @@ class Vendors:
 def vendors(company: Company, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendors]:
     """The company at 2026-03-30 09:00 UTC."""
     home = tmp_path_factory.mktemp("vendors")
-    copy_documents(company.seed, company.scale, company.clean, home / "vendors.sqlite")
+    copy_documents(company.seed, company.scale, company.clean, home / "vendors.sqlite", lambda: company)
     running = start(home / "vendors.sqlite", home / "secrets.json", now=NOW)
     with requests.Session() as session:
         yield Vendors(running.base_url, json.loads((home / "secrets.json").read_text()), session)

@@ -18,7 +18,7 @@ from tieout.sources import catch_up
 from tieout.sources.client import Clock
 from tieout.sources.config import SourceConfig
 from tieout.store import Store
-from tieout_sandbox.company_store import copy_documents
+from tieout_sandbox.company_store import copy_documents, stored_company
 from tieout_sandbox.simulators.credentials import load_or_create
 from tieout_sandbox.simulators.documents import DocumentStore
 from tieout_sandbox.simulators.process import start, stop
@@ -114,7 +114,7 @@ class Home:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vendors]:
     home = tmp_path_factory.mktemp("vendors")
     db, secrets_file = home / "documents.sqlite", home / "secrets.json"
-    copy_documents(7, 1, False, db)
+    copy_documents(7, 1, False, db, lambda: stored_company(7, 1, False))
     store = DocumentStore.open(db)
     accounts = store.meta("accounts")
     store.close()
