@@ -207,16 +207,18 @@ def _start(state: State, say: Callable[[str], None]) -> None:
     connections: dict[str, dict[str, Any]] = {}
     secrets: dict[str, Any] = {}
     say("preparing the company, its documents and its ledger")
-    with ThreadPoolExecutor(max_workers=1) as beside:
+    with ThreadPoolExecutor(max_workers=2) as beside:
+        # once and for everybody: a large company is gigabytes
+        made = beside.submit(company_store.stored_company, state.seed, state.scale, state.clean)
         if "erp" in state.parts:
             pg = postgres.start(state.home / "postgres")
             _remember(state, "postgres", pg.process)
             # the ERP's modules take half a minute once; the company is generated meanwhile
-            ledger = beside.submit(_make_ledger, state, pg, say)
-        company = company_store.stored_company(state.seed, state.scale, state.clean)
+            ledger = beside.submit(_make_ledger, state, pg, made.result, say)
         if "vendors" in state.parts:
             documents = state.home / "vendors.sqlite"
-            company_store.copy_documents(state.seed, state.scale, state.clean, documents)
+            company_store.copy_documents(state.seed, state.scale, state.clean, documents, made.result)
+        company = made.result()
         if "erp" in state.parts:
             ledger.result()
     if "erp" in state.parts:
@@ -236,13 +238,12 @@ def _start(state: State, say: Callable[[str], None]) -> None:
     state.save()
 
 
-def _make_ledger(state: State, pg: postgres.Server, say: Callable[[str], None]) -> None:
+def _make_ledger(state: State, pg: postgres.Server, company: Callable[[], Company], say: Callable[[str], None]) -> None:
     """The ERP's database with everything that was booked before go-live."""
 
     def load(database: str) -> None:
-        company = company_store.stored_company(state.seed, state.scale, state.clean)
         with pg.connect(database) as connection:
-            history.load(connection, company.erp_history)
+            history.load(connection, company().erp_history)
 
     key = company_store.company_key(state.seed, state.scale, state.clean)
     template.ledger(pg, DATABASE, history_key=key, load=load, say=say)
