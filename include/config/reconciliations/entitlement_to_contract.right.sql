@@ -1,6 +1,8 @@
 -- Support sold and in force on the business date, amendments added to the line they change.
 SELECT
-  l.root_line_id, l.legal_entity_id, min(l.start_date) AS start_date, min(k.name) AS customer_name,
+  l.root_line_id, l.legal_entity_id, min(l.start_date) AS start_date,
+  coalesce(min(k.name), 'an unknown customer') || ' (contract ' || coalesce(min(c.number), min(c.source_id))
+    || coalesce(', ' || min(p.name), '') || ')' AS about,
   min(split_part(p.name, ' ', 1)) AS level, 'Active' AS status
 FROM contract_line AS l
 JOIN contract AS c ON c.source = l.source AND c.source_id = l.contract_source_id

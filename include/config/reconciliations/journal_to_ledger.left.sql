@@ -1,6 +1,7 @@
 -- Lines of the journals we posted for business dates up to this one.
 SELECT
-  l.run_key, l.line_no, j.legal_entity_id, l.currency, l.account, j.accounting_date, l.description,
+  l.run_key, l.line_no, j.legal_entity_id, l.currency, l.account, j.accounting_date,
+  l.side || ' of account ' || l.account || ', ' || l.description AS about,
   CASE l.side WHEN 'debit' THEN l.amount ELSE -l.amount END AS amount
 FROM journal_lines AS l
 JOIN journals AS j ON j.run_key = l.run_key

@@ -4,7 +4,11 @@ SELECT
   e.debit - e.credit AS amount,
   coalesce(e.narrative, '(no description)') AS narrative,
   CASE WHEN e.run_key IS NOT NULL THEN e.run_key || '|' || e.line_no ELSE coalesce(e.narrative, '(no description)') || '|' || e.account END AS break_key,
-  coalesce(a.is_controlled, true) AS is_controlled
+  coalesce(a.is_controlled, true) AS is_controlled,
+  CASE WHEN e.debit - e.credit < 0 THEN 'credit' ELSE 'debit' END || ' of account ' || e.account || coalesce(' ' || a.name, '')
+    || ', entry ' || coalesce(e.move_number, e.move_id) || ' of ' || e.accounting_date || ', "'
+    || coalesce(e.narrative, '(no description)') || '"' AS about,
+  CASE WHEN e.run_key IS NULL THEN 'ledger entry ' || coalesce(e.move_number, e.move_id) END AS cause
 FROM gl_entry AS e
 JOIN legal_entity AS g ON g.id = e.legal_entity_id
 LEFT JOIN gl_account AS a ON a.legal_entity_id = e.legal_entity_id AND a.code = e.account

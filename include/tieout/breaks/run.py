@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -13,7 +15,9 @@ from tieout.breaks.inputs import bind_sides, definition_path, rules_hash, side_q
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.observe.steps import step
-from tieout.reconcile import Reconciliation, load_definition, reconcile
+from tieout.reconcile import Definition, Reconciliation, load_definition, reconcile
+from tieout.reconcile.sql import joined, text
+from tieout.reconcile.sql import name as quoted
 from tieout.settings import Settings
 from tieout.store import Store
 from tieout.store.breaks import CLOSED, Sighting, record, select_breaks
@@ -62,7 +66,8 @@ def run(
             snapshot=snapshot,
             store=store,
             business_date=business_date,
-            definition_id=definition_id,
+            definition=definition,
+            sides=sides,
             complete=sides_complete,
         )
         current.count(matches=found.summary.matched, breaks=found.summary.breaks, gone=tables["breaks_gone"].num_rows)
@@ -91,18 +96,19 @@ def _with_life(
     snapshot: Any,
     store: Store,
     business_date: date,
-    definition_id: str,
+    definition: Definition,
+    sides: Mapping[str, Path],
     complete: bool,
 ) -> dict[str, pa.Table]:
-    """The four result tables in the lake's schema, each break with its state, age and what changed."""
+    """The four result tables in the lake's schema, each break with its cause, state, age and what changed."""
     lake.bind(session, snapshot, ["breaks", "totals"])
-    session.bind("kept_state", _kept_states(store, definition_id))
+    session.bind("kept_state", _kept_states(store, definition.id))
     for name in ("matches", "breaks", "totals"):
         session.bind(f"found_{name}", getattr(found, name))
-    params = {"day": business_date, "definition": definition_id}
-    session.execute(_EARLIER, params)
-    session.execute(_CURRENT, {"day": business_date})
-    session.execute(_GONE, {"complete": complete, "definition": definition_id})
+    session.execute(_EARLIER, {"day": business_date, "definition": definition.id})
+    session.execute(f"CREATE OR REPLACE TEMP TABLE cause_of AS {_causes(session, definition, sides)}")
+    session.execute(_CURRENT, {"day": business_date, "measure": definition.measure})
+    session.execute(_GONE, {"complete": complete, "definition": definition.id})
     queries = {
         "matches": "SELECT $day AS business_date, * FROM found_matches",
         "totals": "SELECT $day AS business_date, * FROM found_totals",
@@ -114,6 +120,20 @@ def _with_life(
         shape = schema.table(name).arrow
         tables[name] = session.sql(query, {"day": business_date}).select(shape.names).cast(shape)
     return tables
+
+
+def _causes(session: Engine, definition: Definition, sides: Mapping[str, Path]) -> str:
+    """The query for what each row of a side goes back to, by the row's id; nothing where the side does not say."""
+    parts = ["SELECT NULL::VARCHAR AS side, NULL::VARCHAR AS id, NULL::VARCHAR AS cause WHERE false"]
+    for side_name, side in (("left", definition.left), ("right", definition.right)):
+        if side.cause is not None:
+            session.bind(f"{side_name}_causes", [str(sides[side_name])])
+            row_id = joined([f"{quoted(column)}::VARCHAR" for column in side.id])
+            parts.append(
+                f"SELECT {text(side_name)}, {row_id}, min({quoted(side.cause)}::VARCHAR) FROM {side_name}_causes "
+                f"WHERE {quoted(side.cause)} IS NOT NULL GROUP BY ALL"
+            )
+    return "\nUNION ALL\n".join(parts)
 
 
 # Breaks of the business dates before, each with its first sighting and its last appearance.
@@ -135,10 +155,14 @@ FROM past AS p
 GROUP BY ALL
 """
 
+# The cause of a break is that of its first row, the right side's before the left's: billing and the ledger are nearer
+# to the money than the CRM.
 _CURRENT = """
 CREATE OR REPLACE TEMP TABLE current_breaks AS
 SELECT
   b.*,
+  $measure AS measure,
+  coalesce(r.cause, l.cause) AS cause,
   coalesce(s.state, 'open') AS state,
   CASE WHEN e.break_key IS NULL THEN 'new' WHEN e.was_open THEN 'continuing' ELSE 'reopened' END AS change,
   coalesce(e.first_seen, $day) AS first_seen,
@@ -147,6 +171,8 @@ SELECT
 FROM found_breaks AS b
 LEFT JOIN earlier AS e USING (legal_entity_id, break_key, ordinal)
 LEFT JOIN kept_state AS s USING (legal_entity_id, break_key, ordinal)
+LEFT JOIN cause_of AS r ON r.side = 'right' AND r.id = split_part(b.right_ids, '; ', 1)
+LEFT JOIN cause_of AS l ON l.side = 'left' AND l.id = split_part(b.left_ids, '; ', 1)
 """
 
 # A break is resolved by itself only where all its rows are matched now; one whose ids were cut short cannot prove it.

@@ -125,6 +125,8 @@ class Side(_Part):
     """Columns that make the key of a break of an unmatched row; without it the first keyed pass's key, else `id`."""
     label: Column | None = None
     """A column that tells people what the row is about, such as the customer's name."""
+    cause: Column | None = None
+    """A column naming what the row goes back to, such as its ledger entry: breaks of one cause count once at stake."""
     filter: str | None = None
     """An SQL condition; rows outside it are excluded with the reason "outside the filter"."""
     exclude: tuple[Exclusion, ...] = ()
@@ -278,6 +280,8 @@ class Definition(_Part):
     compare: tuple[Comparison, ...] = ()
     completeness: Literal["both", "left", "right"] = "both"
     """Which side's rows must all have a counterpart; unmatched rows of the other side are excluded with a reason."""
+    measure: Literal["balance", "monthly"] = "balance"
+    """What the amounts are: money owed, paid or booked, or a price that comes again every month. Never added up."""
     lags: tuple[Lag, ...] = ()
     rounding_minor_units: int = Field(default=1, ge=0)
     """An amount difference of at most so many minor units per row is called rounding."""

@@ -125,12 +125,13 @@ def _worded(definition: Definition) -> str:
     digits = "CASE WHEN left_currency IS NULL THEN right_digits ELSE left_digits END"
     named_parts = {p: p.replace("_", " ").replace("fx", "exchange rate") for p in PARTS}
     listed_parts = ", ".join(f"{{'name': {text(n)}, 'amount': part_{p}}}" for p, n in named_parts.items())
-    # signed as the difference is shown, so that the parts add up to it; one formatting expression for all parts: each
-    # copy of it costs the engine planning time
+    # signed as the difference is shown, so that the parts add up to it, and without its amount where one part is all of
+    # it; one formatting expression for all parts: each copy of it costs the engine planning time
     signed = "CASE WHEN difference < 0 THEN -p.amount ELSE p.amount END"
     shown_parts = (
         f"array_to_string(list_transform(list_filter([{listed_parts}], lambda p: p.amount <> 0), "
-        f"lambda p: p.name || ' ' || money({signed}, currency, {digits})), ', ')"
+        f"lambda p: p.name || CASE WHEN p.amount = difference THEN '' "
+        f"ELSE ' ' || money({signed}, currency, {digits}) END), ', ')"
     )
     named = "CASE WHEN named = 'left' THEN {} ELSE {} END"
     left, right = definition.left, definition.right

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("all", "matched", "break", "excluded")
 # The lake's tables add the business date and the life of a break; a reconciliation by itself knows neither.
-_NOT_OURS = {"business_date", "state", "change", "first_seen", "age_days", "days_seen"}
+_NOT_OURS = {"business_date", "measure", "cause", "state", "change", "first_seen", "age_days", "days_seen"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@ def check_columns(definition: Definition, side_name: SideName, types: dict[str, 
     """Raise DataError for a column the side lacks, or whose type cannot carry what the definition says it does."""
     side: Side = getattr(definition, side_name)
     wanted: list[tuple[str, str, str]] = [("entity", side.entity, "any")]
-    wanted += [(role, column, "any") for role, column in (("currency", side.currency), ("label", side.label)) if column]
+    named = (("currency", side.currency), ("label", side.label), ("cause", side.cause))
+    wanted += [(role, column, "any") for role, column in named if column]
     wanted += [("period", side.period, "any")] if side.period else []
     wanted += [("amount", side.amount, "amount")] if side.amount else []
     wanted += [("date", side.date, "date")] if side.date else []

@@ -83,6 +83,8 @@ RESULTS: tuple[Table, ...] = (
             _r("owner", "text", "team that looks after it"),
             _r("sentence", "text", "what is wrong, in words"),
             _r("next_action", "text", "what to do next"),
+            _c("measure", "text", "what the value is; the two are never added up", "balance", "monthly"),
+            _c("cause", "text", "what the rows go back to; breaks of one cause count once at stake; null: itself"),
             _c("state", "text", "where its life stands", *BREAK_STATES),
             _c("change", "text", "against the run before", "new", "continuing", "reopened"),
             _c("first_seen", "date", "business date of the run that first found it"),

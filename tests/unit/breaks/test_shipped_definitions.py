@@ -1,4 +1,5 @@
 from datetime import date
+from decimal import Decimal
 
 import pytest
 
@@ -150,6 +151,35 @@ def test_usage_to_billing(house):
     }
 
 
+def metered_item(subscription, **changes):
+    return {"subscription_source_id": subscription, "meter": "api", "unit_amount": "0.31", "currency": "JPY"} | changes
+
+
+def test_usage_is_priced_by_its_difference_where_the_subscription_has_one_price(house):
+    house.put("usage_summary", usage("short", quantity=1000), usage("unbilled"), usage("tiered"), usage("two prices"))
+    house.put("invoice", invoice("N1"))
+    house.put("invoice_line", usage_line("N1", "short", quantity=600), usage_line("N1", "uncounted"))
+    house.put(
+        "subscription_item",
+        metered_item("short"), metered_item("unbilled"), metered_item("uncounted"),
+        metered_item("tiered", unit_amount=None),
+        metered_item("two prices"), metered_item("two prices", unit_amount="0.40"),
+    )  # fmt: skip
+    found = {b["break_key"].split("|")[0]: b for b in house.run("usage_to_billing").breaks.to_pylist()}
+    worth = {key: (b["break_type"], b["value"], b["currency"]) for key, b in found.items()}
+    assert worth == {
+        "short": ("amount", Decimal("124"), "JPY"),  # 400 units at 0.31
+        "unbilled": ("missing_right", Decimal("2.17"), "JPY"),
+        "uncounted": ("missing_left", Decimal("2.17"), "JPY"),
+        "tiered": ("missing_right", None, None),
+        "two prices": ("missing_right", None, None),
+    }
+    assert found["short"]["sentence"].endswith(
+        "from 2026-02-20 to 2026-03-19: 1000 were counted but 600 billed, 124 JPY at the subscription's price."
+    )
+    assert found["tiered"]["sentence"].endswith("from 2026-02-20 to 2026-03-19 was counted but never billed.")
+
+
 def entry(move, account, debit=0, credit=0, **changes):
     return {
         "source_id": f"{move}-{account}", "move_id": move, "account": account, "debit": debit, "credit": credit,
@@ -261,6 +291,27 @@ def test_journal_to_ledger(house, monkeypatch):
         ("US", f"{run_key}|2", "amount"),
         ("US", f"{run_key}|3", "missing_right"),
     }
+
+
+def test_lines_of_one_entry_by_others_and_an_unmapped_product_name_their_common_cause(house, monkeypatch):
+    accounts(house)
+    monkeypatch.setattr("tieout.breaks.inputs.journal_states", lambda store: [])
+    manual = {"narrative": "MANUAL shift", "move_number": "E-7", "accounting_date": DAY}
+    house.put("gl_entry", entry("x", "11000", debit=5, **manual), entry("x", "22000", credit=5, **manual))
+    ledger = house.run("journal_to_ledger").breaks.to_pylist()
+    assert [(b["cause"], b["measure"]) for b in ledger] == [("ledger entry E-7", "balance")] * 2
+    assert sorted(b["sentence"] for b in ledger) == [
+        "Somebody other than Tieout posted 5.00 USD on a controlled account: credit of account 22000, entry E-7 of "
+        '2026-03-29, "MANUAL shift".',
+        "Somebody other than Tieout posted 5.00 USD on a controlled account: debit of account 11000, entry E-7 of "
+        '2026-03-29, "MANUAL shift".',
+    ]
+    house.put("product", {"source_id": "prod_X", "name": "Add-on"})
+    house.put("invoice", invoice("gap", mapping_gap="no product family is mapped for prod_X"))
+    line = usage_line("gap", "s") | {"meter": None, "product_source_id": "prod_X", "product_family": None}
+    house.put("invoice_line", line)
+    (gap,) = house.run("invoice_to_receivable").breaks.to_pylist()
+    assert (gap["cause"], gap["reason"]) == ("product prod_X", "no product family is mapped for prod_X (Add-on)")
 
 
 def payment(number, **changes):
