@@ -77,6 +77,16 @@ def run_key(slot: Slot, version: int, chunk: tuple[int, int] | None = None) -> s
     return f"TIEOUT/{slot}/v{version}{suffix}"
 
 
+def mirror_key(long_key: str, number: int = 1) -> str:
+    """The key of the mirror that reverses a journal; `number` where the ERP held the journal several times."""
+    return f"{long_key}/reversed" + (f"/{number}" if number > 1 else "")
+
+
+def mirror_of(long_key: str) -> str:
+    """The key of the journal that a mirror reverses; any other key is its own."""
+    return long_key.partition("/reversed")[0]
+
+
 def short_key(long_key: str) -> str:
     """The 16-character form for ERPs with short reference fields (SAP's DocumentReferenceID has 16)."""
     return "T" + sha256_hex(long_key)[:15].upper()

@@ -15,7 +15,17 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Literal
 
-from tieout.erp.port import Balance, ErpJournal, ErpLine, GlAccount, GlEntry, JournalRef, PeriodStatus
+from tieout.erp.port import (
+    Balance,
+    ErpJournal,
+    ErpLine,
+    Fence,
+    GlAccount,
+    GlEntry,
+    JournalRef,
+    PeriodStatus,
+    unfenced,
+)
 from tieout.errors import ErpUnavailable, Rejected, UnknownOutcome
 from tieout_sandbox.company.model import MoveLine
 
@@ -49,7 +59,7 @@ class FileLedger:
             ).fetchall()
         return [self._ref(r) for r in rows if entity is None or r["entity"] == entity]
 
-    def post(self, journal: ErpJournal) -> JournalRef:
+    def post(self, journal: ErpJournal, *, fence: Fence = unfenced) -> JournalRef:
         self._ask("post")
         lie = self.lies.pop(0) if self.lies else None
         if lie == "down":
@@ -58,6 +68,7 @@ class FileLedger:
             raise Rejected("the ERP says no", record=journal.run_key)
         if lie == "lose_request":
             raise UnknownOutcome("the connection was cut", record=journal.run_key)
+        fence()
         with closing(self._connect()) as db:
             known = db.execute("SELECT * FROM move WHERE run_key = ?", (journal.run_key,)).fetchone()
             if known is not None:
@@ -99,10 +110,10 @@ class FileLedger:
             number=self._number(move),
         )
 
-    def reverse(self, ref: JournalRef, on: date, run_key: str, short_key: str) -> JournalRef:
-        held = self.read_back(ref)
-        lines = tuple(replace(line, debit=line.credit, credit=line.debit) for line in held.lines)
-        return self.post(replace(held, run_key=run_key, short_key=short_key, date=on, lines=lines))
+    def reverse(
+        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
+    ) -> JournalRef:
+        return self.post(self.read_back(ref).mirrored(on, run_key, short_key), fence=fence)
 
     def period_status(self, entity: str, on: date) -> PeriodStatus:
         return PeriodStatus(entity, on, "open")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from tieout.cli import sandbox
+from tieout.cli import posting, sandbox
 from tieout.errors import ConfigError
 from tieout.settings import Settings
 
@@ -21,6 +21,7 @@ audit_app = typer.Typer(no_args_is_help=True, help="The tamper-evident audit log
 app.add_typer(store_app, name="store")
 app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
+app.add_typer(posting.app, name="posting")
 app.add_typer(sandbox.app, name="sandbox")
 
 Day = Annotated[str, typer.Option(help="business date, YYYY-MM-DD")]

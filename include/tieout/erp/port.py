@@ -12,12 +12,19 @@ Amounts are `Decimal` in the entity's functional currency; accounts are the ERP'
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal, Protocol, runtime_checkable
 
 ZERO = Decimal(0)
+
+Fence = Callable[[], None]
+"""Called before each write of an act; raises where the writer no longer holds its ledger, and nothing is written."""
+
+
+def unfenced() -> None:
+    """The fence of a writer that nobody else competes with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,12 @@ class ErpJournal:
     def credit(self) -> Decimal:
         """Sum of credits."""
         return sum((line.credit for line in self.lines), ZERO)
+
+    def mirrored(self, on: dt.date, run_key: str, short_key: str) -> ErpJournal:
+        """The journal that undoes this one: debits and credits swapped, everything else kept."""
+        lines = tuple(replace(line, debit=line.credit, credit=line.debit) for line in self.lines)
+        narrative = f"Reversal of {self.run_key}"
+        return ErpJournal(self.entity, run_key, short_key, on, self.currency, narrative, lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +168,7 @@ class Ledger(Protocol):
         """
         ...
 
-    def post(self, journal: ErpJournal) -> JournalRef:
+    def post(self, journal: ErpJournal, *, fence: Fence = unfenced) -> JournalRef:
         """Post a journal once: an existing draft of the same run key is used, a posted one is returned as it is."""
         ...
 
@@ -163,7 +176,9 @@ class Ledger(Protocol):
         """The journal as the ERP holds it, lines in the order they were posted. Raises Rejected if it is gone."""
         ...
 
-    def reverse(self, ref: JournalRef, on: dt.date, run_key: str, short_key: str) -> JournalRef:
+    def reverse(
+        self, ref: JournalRef, on: dt.date, run_key: str, short_key: str, *, fence: Fence = unfenced
+    ) -> JournalRef:
         """Post the mirror of a posted journal under its own run key, dated `on`."""
         ...
 

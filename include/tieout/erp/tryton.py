@@ -30,10 +30,12 @@ from tieout.erp.port import (
     Balance,
     ErpJournal,
     ErpLine,
+    Fence,
     GlAccount,
     GlEntry,
     JournalRef,
     PeriodStatus,
+    unfenced,
 )
 from tieout.errors import ConfigError, ErpError, ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
 from tieout.settings import Connection
@@ -226,7 +228,7 @@ class TrytonLedger:
 
     # --- posting ----------------------------------------------------------------------------------------------
 
-    def post(self, journal: ErpJournal) -> JournalRef:
+    def post(self, journal: ErpJournal, *, fence: Fence = unfenced) -> JournalRef:
         """Post once, by the run key.
 
         Raises Rejected (nothing stays behind), PeriodClosed, ErpUnavailable (not carried out), UnknownOutcome (a
@@ -238,13 +240,14 @@ class TrytonLedger:
         present = self.find_by_run_key(journal.run_key, entity=journal.entity)
         posted = self._posted(present, journal)
         if posted:
-            self._delete([ref for ref in present if ref.state == "draft" and ref.run_key == journal.run_key], company)
+            drafts = [ref for ref in present if ref.state == "draft" and ref.run_key == journal.run_key]
+            self._delete(drafts, company, fence)
             return posted
         if not any(self._is_whole(draft, journal) for draft in present):
             status = self.period_status(journal.entity, journal.date)
             if not status.is_open:
                 raise _closed(journal, status)
-            self._create_draft(journal, company)
+            self._create_draft(journal, company, fence)
         with _written(journal):
             present = self.find_by_run_key(journal.run_key, entity=journal.entity)
             whole = [draft for draft in present if draft.state == "draft" and self._is_whole(draft, journal)]
@@ -255,7 +258,7 @@ class TrytonLedger:
             )
         keep = posted or whole[0]
         others = [d for d in present if d.run_key == journal.run_key and d.state == "draft" and d.erp_id != keep.erp_id]
-        left = self._delete(others, company)
+        left = self._delete(others, company, fence)
         if not posted:
             if left:
                 # it may be there because it was posted meanwhile; ours would be the second
@@ -265,16 +268,18 @@ class TrytonLedger:
                     got=[f"move {draft.erp_id}" for draft in left],
                     remedy="the next try looks it up again; if it stays, delete it by hand in the ERP",
                 )
-            self._post_draft(keep, journal, company)
+            self._post_draft(keep, journal, company, fence)
         with _written(journal):
             return self._read_ref(keep, company)
 
-    def reverse(self, ref: JournalRef, on: date, run_key: str, short_key: str) -> JournalRef:
+    def reverse(
+        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
+    ) -> JournalRef:
         """Post our own mirror of a posted journal, dated `on` (Tryton's cancel would date itself)."""
         original = self.read_back(ref)
         if original.state != "posted":
             raise Rejected("only a posted journal can be reversed", record=ref.run_key, got=original.state)
-        return self.post(mirrored(original, on, run_key, short_key))
+        return self.post(original.mirrored(on, run_key, short_key), fence=fence)
 
     def _check(self, journal: ErpJournal, company: _Company) -> None:
         """Refuse what the ERP would misread. Balance, digits and dates are the ERP's own to refuse."""
@@ -319,7 +324,7 @@ class TrytonLedger:
                 if f"{dimension}:{value}" not in company.analytic:
                     raise Rejected("the ERP has no such dimension value", record=where, got=f"{dimension}:{value}")
 
-    def _create_draft(self, journal: ErpJournal, company: _Company) -> None:
+    def _create_draft(self, journal: ErpJournal, company: _Company, fence: Fence) -> None:
         period = self._period(company, journal.date)
         if period is None:
             raise Rejected("the period just seen is gone from the ERP", record=journal.run_key, got=journal.date)
@@ -332,7 +337,7 @@ class TrytonLedger:
             "lines": [["create", [self._line_values(line, journal, company) for line in journal.lines]]],
         }
         try:
-            self._write("model.account.move.create", [values], company)
+            self._write("model.account.move.create", [values], company, fence)
         except RpcError as error:
             raise _refused(journal, error) from None
 
@@ -357,20 +362,21 @@ class TrytonLedger:
             values["analytic_lines"] = [["create", analytic]]
         return values
 
-    def _post_draft(self, draft: JournalRef, journal: ErpJournal, company: _Company) -> None:
+    def _post_draft(self, draft: JournalRef, journal: ErpJournal, company: _Company, fence: Fence) -> None:
         try:
-            self._write("model.account.move.post", [int(draft.erp_id)], company)
+            self._write("model.account.move.post", [int(draft.erp_id)], company, fence)
         except Rejected as error:
             with _written(journal):
                 state = self._read_ref(draft, company).state
             if state == "posted":
                 return  # somebody finished what an earlier attempt of ours began
-            self._delete([draft], company)
+            self._delete([draft], company, fence)
             raise (_refused(journal, error) if isinstance(error, RpcError) else error) from None
 
-    def _write(self, method: str, records: list[Any], company: _Company) -> None:
+    def _write(self, method: str, records: list[Any], company: _Company, fence: Fence) -> None:
         """Write; where another writer held a lock everything was rolled back, so the same call is made again."""
         for attempt in range(1, self.config.tries + 1):
+            fence()
             try:
                 self._rpc.write(method, records, context=company.context)
                 return
@@ -379,12 +385,12 @@ class TrytonLedger:
                     raise
                 time.sleep(self.config.pause_ms / 1000 * attempt)
 
-    def _delete(self, drafts: Iterable[JournalRef], company: _Company) -> list[JournalRef]:
+    def _delete(self, drafts: Iterable[JournalRef], company: _Company, fence: Fence) -> list[JournalRef]:
         """Delete drafts of ours; gives those of which it is not certain that they are gone."""
         left = []
         for draft in drafts:
             try:
-                self._write("model.account.move.delete", [int(draft.erp_id)], company)
+                self._write("model.account.move.delete", [int(draft.erp_id)], company, fence)
             except ErpError as error:
                 log.warning("draft %s of %s was not deleted: %s", draft.erp_id, draft.run_key, error.message)
                 left.append(draft)
@@ -571,15 +577,6 @@ def _written(journal: ErpJournal) -> Iterator[None]:
             got=str(error),
             remedy="look it up by its run key before anything else",
         ) from error
-
-
-def mirrored(journal: ErpJournal, on: date, run_key: str, short_key: str) -> ErpJournal:
-    """The journal that undoes `journal`: debits and credits swapped, everything else kept."""
-    lines = tuple(
-        ErpLine(line.account, line.credit, line.debit, line.description, line.dimensions) for line in journal.lines
-    )
-    narrative = f"Reversal of {journal.run_key}"
-    return ErpJournal(journal.entity, run_key, short_key, on, journal.currency, narrative, lines)
 
 
 def same_content(left: ErpJournal, right: ErpJournal) -> bool:

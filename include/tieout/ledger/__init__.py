@@ -15,6 +15,7 @@ from tieout.ledger.post import (
     read_back,
     recheck_mismatched,
     resolve,
+    reverse,
     submit,
 )
 from tieout.ledger.proof import ProofLine, TrialBalanceProof, prove
@@ -47,6 +48,7 @@ __all__ = [
     "read_back",
     "recheck_mismatched",
     "resolve",
+    "reverse",
     "submit",
     "summarise",
 ]

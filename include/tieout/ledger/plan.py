@@ -28,7 +28,8 @@ from tieout.ledger.rules import Rules
 from tieout.ledger.summarise import CARRIED, PRIOR_PERIOD, Journals, Placement, summarise
 from tieout.money import minor_digits
 from tieout.settings import Settings
-from tieout.store import Store, batches, golive, runs
+from tieout.store import Lease, Store, batches, golive, runs
+from tieout.store.leases import guard
 
 JOURNAL_TABLES = ("journals", "journal_lines", "journal_drilldown")
 _LATE_DAYS_AHEAD = 400
@@ -124,7 +125,7 @@ def plan_batches(
     first = max(since or entity.go_live, entity.go_live)
     if set(wanted) & set(MONTH_END):
         first = max(period.start, entity.go_live)
-    with _planning(store, entity):
+    with _planning(store, entity) as lease:
         journals = preview(
             entity,
             wanted,
@@ -138,8 +139,9 @@ def plan_batches(
             period_open=period_open,
             line_limit=line_limit,
         )
+        store.renew(lease, _PLAN_TTL)  # a planner that was stopped for long and taken over writes nothing
         versions = _write(lake, entity, wanted, first, until, journals, rules)
-        ids = _store(store, entity, journals, rules, run_id, versions, tuple(dimensions), actor)
+        ids = _store(store, lease, entity, journals, rules, run_id, versions, tuple(dimensions), actor)
     return Plan(tuple(ids), _held(journals.held), versions, journals)
 
 
@@ -160,7 +162,7 @@ def _published_as(entity: LegalEntity) -> dict[str, str]:
 
 
 @contextmanager
-def _planning(store: Store, entity: LegalEntity, patience: float = 300.0) -> Iterator[None]:
+def _planning(store: Store, entity: LegalEntity, patience: float = 300.0) -> Iterator[Lease]:
     name = f"plan/{batches.chain_of(entity.id, entity.ledger)}"
     deadline = time.monotonic() + patience
     while True:
@@ -172,7 +174,7 @@ def _planning(store: Store, entity: LegalEntity, patience: float = 300.0) -> Ite
                 raise
             time.sleep(0.2)
     try:
-        yield
+        yield lease
     finally:
         store.release(lease)
 
@@ -293,6 +295,7 @@ def _write(
 
 def _store(
     store: Store,
+    lease: Lease,
     entity: LegalEntity,
     journals: Journals,
     rules: Rules,
@@ -310,6 +313,7 @@ def _store(
     hashes = journals.batch_hashes()
     ids = []
     with store.transaction() as session:
+        guard(session, lease)
         for (text, version), headers in sorted(of_slot.items(), key=lambda i: (i[1][0]["business_date"], i[0])):
             slot = Slot.parse(text)
             batch = batches.plan(

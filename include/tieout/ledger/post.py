@@ -4,23 +4,28 @@
 
 Each step is callable on its own and safe to repeat. Before anything is sent the ERP is asked whether the journal is
 there, and the attempt is written down; after a lost answer nothing is sent until the ERP has been asked again, and
-an absence counts only once a request still under way would have ended. HTTP success is not posted.
+an absence counts only once a request still under way would have ended. The writer's lease is renewed right before
+every write to the ERP, which is refused to a process that lost it. HTTP success is not posted.
+
+By hand: a mismatch that was corrected is read again, or reversed; a refused or lost batch is resolved.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from decimal import Decimal
+from typing import Any
 
-from tieout.erp.port import ErpJournal, ErpLine, JournalRef, Ledger
+from tieout.erp.port import ErpJournal, ErpLine, Fence, JournalRef, Ledger
 from tieout.errors import ErpError, ErpUnavailable, LedgerError, Rejected, UnknownOutcome
-from tieout.ids import Slot, run_key
+from tieout.ids import Slot, mirror_key, run_key, short_key
 from tieout.store import Lease, Store, batches
 from tieout.store.batches import Batch, BatchJournal
-from tieout.store.leases import guard
+from tieout.store.leases import guard, renew
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +33,14 @@ class Protocol:
     """How patient posting is.
 
     `settle`: after a lost answer, how long a request may still be under way in the ERP; only then is a journal that
-    cannot be found really absent. `checks`: pauses in seconds between look-ups after a lost answer. `ttl`: how long
-    the writer's lease holds without renewal; longer than the ERP's slowest answer.
+    cannot be found really absent. `checks`: pauses in seconds between look-ups after a lost answer. `lags`: pauses
+    before a read-back that does not find the journal looks again, because some ERPs show it later than they say so.
+    `ttl`: how long the writer's lease holds without renewal; longer than the ERP's slowest answer.
     """
 
     settle: timedelta = timedelta(seconds=60)
     checks: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
+    lags: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
     ttl: timedelta = timedelta(minutes=10)
     sleep: Callable[[float], None] = time.sleep
 
@@ -112,6 +119,7 @@ def submit(
         batch = _load(store, batch_id)
         if batch.state not in batches.RESUMABLE or batch.state == "confirmed":
             return batch.state
+        check_approval(batch_id, store)
         _refuse_out_of_turn(store, batch)
         for journal in batch.journals:
             missing = journal.state in ("pending", "submitted", "unknown")
@@ -126,7 +134,8 @@ def read_back(
 ) -> str:
     """Read each confirmed journal back and compare entity, currency, date and every line; gives the batch's state.
 
-    `posted` if all are equal. `mismatched` if one differs, is not there, or is there twice: its stream halts.
+    `posted` if all are equal. `mismatched` if one differs, is there twice, or is still not there after the pauses
+    `lags` of the protocol: its stream halts.
     """
     rules = protocol or Protocol()
     batch = _load(store, batch_id)
@@ -139,46 +148,112 @@ def read_back(
         for journal in batch.journals:
             if journal.state == "confirmed":
                 lease = store.renew(lease, rules.ttl)
-                _verify_journal(journal, batch, ledger, store, lease, actor)
+                _verify_journal(journal, batch, ledger, store, lease, rules, actor)
         return _settle_batch(store, batch_id, actor)
 
 
-def recheck_mismatched(batch_id: str, ledger: Ledger, store: Store, *, actor: str) -> str:
-    """Read a mismatched batch back once more after somebody corrected it in the ERP; gives its state."""
-    batch = _load(store, batch_id)
-    if batch.state != "mismatched":
-        return batch.state
-    with store.lease(batch.chain, ttl=Protocol().ttl):
+def recheck_mismatched(
+    batch_id: str, ledger: Ledger, store: Store, *, protocol: Protocol | None = None, actor: str
+) -> str:
+    """Read a mismatched batch back once more after somebody corrected it in the ERP; gives its state.
+
+    `posted` if every journal is equal now; `partially_posted` if others of its journals were refused and are to be
+    sent again; `mismatched` as long as one differs.
+    """
+    rules = protocol or Protocol()
+    with _owned(store, batch_id, rules) as (batch, lease):
+        if batch.state != "mismatched":
+            return batch.state
         for journal in batch.journals:
             if journal.state == "mismatched" and not _differences(journal, _all(ledger, journal, batch), ledger):
-                with store.transaction() as session:
-                    batches.mark_journal(session, journal.run_key, "posted", actor=actor, now=store.now())
-        batch = _load(store, batch_id)
-        if all(j.state == "posted" for j in batch.journals):
-            return _move(store, batch_id, "posted", actor)
-        return batch.state
+                _mark(store, lease, journal, "posted", actor)
+        return _settle_batch(store, batch_id, actor)
 
 
-def resolve(batch_id: str, store: Store, *, actor: str, second: str, reason: str, in_ledger: bool) -> str:
-    """End a rejected or unknown batch by decision of two people; gives its state.
+def reverse(
+    batch_id: str,
+    ledger: Ledger,
+    store: Store,
+    *,
+    on: date,
+    actor: str,
+    second: str,
+    reason: str,
+    protocol: Protocol | None = None,
+) -> str:
+    """Take a posted or mismatched batch out of the ledger by mirrors of what the ERP holds; gives its state.
 
-    `in_ledger`: an equal document stands in the ERP; otherwise the batch is not to be posted, and its content stays
-    a reconciling item. In neither case is it planned again.
+    Every journal the ERP holds of it is mirrored under a run key of its own, dated `on`, and read back; then the batch
+    is `reversed` and the next plan carries its content again. Safe to repeat: a mirror that is there is not posted
+    twice. Raises LedgerError if the batch is not in the ledger or a mirror differs, and the port's errors.
     """
-    if actor == second or not reason.strip():
-        raise LedgerError("a manual resolution needs two people and a reason", record=batch_id, got=(actor, second))
-    with store.transaction() as session:
-        batch = batches.transition(
-            session,
-            batch_id,
-            "manually_resolved",
-            actor=actor,
-            now=store.now(),
-            facts={"second": second, "in_ledger": in_ledger},
-            reason=reason,
-            counts=True,
+    _need_two(batch_id, actor, second, reason)
+    rules = protocol or Protocol()
+    with _owned(store, batch_id, rules) as (batch, lease):
+        if batch.state == "reversed":
+            return batch.state
+        if batch.state not in ("posted", "mismatched"):
+            raise LedgerError("there is nothing to reverse", record=batch_id, got=batch.state)
+        fence = _fence(store, lease, rules)
+        mirrors = []
+        for journal in batch.journals:
+            held = [ref for ref in _all(ledger, journal, batch) if ref.state == "posted"]
+            for number, ref in enumerate(held, 1):
+                key = mirror_key(journal.run_key, number)
+                meant = replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
+                mirror = ledger.reverse(ref, on, key, short_key(key), fence=fence)
+                found = differences(meant, ledger.read_back(mirror))
+                if found:
+                    raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(found))
+                mirrors.append({"run_key": key, "erp_id": mirror.erp_id, "erp_number": mirror.number})
+            if journal.state in ("posted", "mismatched"):
+                _mark(store, lease, journal, "reversed", actor)
+        return _decide(
+            store, lease, batch_id, "reversed", actor, reason, {"second": second, "on": on, "mirrors": mirrors}
         )
-        return batch.state
+
+
+def resolve(
+    batch_id: str,
+    ledger: Ledger,
+    store: Store,
+    *,
+    actor: str,
+    reason: str,
+    second: str | None = None,
+    documents: Mapping[str, str] | None = None,
+    protocol: Protocol | None = None,
+) -> str:
+    """End a refused or lost batch by hand; gives its state. Its content counts from then on, and is not planned again.
+
+    With `documents` (run key → the ERP's id) each missing journal is an equal document that somebody wrote into the
+    ERP: it is read back and compared. Without, the content is not to be posted and stays a reconciling item; that
+    takes a `second` person. Raises LedgerError where a document is not equal, where the ERP holds a journal that is
+    said not to be posted, and where another version carries the content already.
+    """
+    rules = protocol or Protocol()
+    if documents is None:
+        _need_two(batch_id, actor, second or actor, reason)
+    with _owned(store, batch_id, rules) as (batch, lease):
+        _refuse_carried(store, batch)
+        for journal in batch.journals:
+            if journal.state in ("confirmed", "posted"):
+                continue
+            if documents is None:
+                held = _held(_all(ledger, journal, batch))
+                if held is not None and held.state == "posted":
+                    raise LedgerError(
+                        "the journal stands in the ERP", record=journal.run_key, got=held.number,
+                        remedy="resume posting: it is read back and compared",
+                    )  # fmt: skip
+                continue
+            _refuse_unequal(journal, documents.get(journal.run_key), ledger)
+        with store.transaction() as session:
+            guard(session, lease)
+            for key, erp_id in (documents or {}).items():
+                batches.note_document(session, key, erp_id)
+        facts = {"second": second, "documents": dict(documents or {})}
+        return _decide(store, lease, batch_id, "manually_resolved", actor, reason, facts)
 
 
 def as_erp_journal(journal: BatchJournal) -> ErpJournal:
@@ -237,6 +312,63 @@ def _text(line: ErpLine) -> str:
     return f"{line.account} {'debit' if line.debit else 'credit'} {line.debit or line.credit} {dict(line.dimensions)}"
 
 
+@contextmanager
+def _owned(store: Store, batch_id: str, rules: Protocol) -> Iterator[tuple[Batch, Lease]]:
+    """A batch while this process is its ledger's only writer."""
+    with store.lease(_load(store, batch_id).chain, ttl=rules.ttl) as lease:
+        yield _load(store, batch_id), lease
+
+
+def _fence(store: Store, lease: Lease, rules: Protocol) -> Fence:
+    """Called by the adapter before each write: the lease is whole again, or the write does not happen."""
+
+    def whole() -> None:
+        store.renew(lease, rules.ttl)
+
+    return whole
+
+
+def _need_two(batch_id: str, actor: str, second: str, reason: str) -> None:
+    if actor == second or not reason.strip():
+        raise LedgerError("this needs two people and a reason", record=batch_id, got=(actor, second))
+
+
+def _refuse_carried(store: Store, batch: Batch) -> None:
+    """What another version carries would count twice: one planned since, or one that was resolved after this one."""
+    with store.reading() as session:
+        others = batches.select_batches(session, entity=batch.slot.legal_entity_id)
+    for other in others:
+        same = other.slot == batch.slot
+        later = other.version > batch.version if same else other.planned_at >= batch.changed_at
+        carries = (same or other.slot.stream == "prior_period") and later
+        resolved_since = same and other.state == "manually_resolved" and other.changed_at >= batch.planned_at
+        if other.chain == batch.chain and other.counts and other != batch and (carries or resolved_since):
+            raise LedgerError(
+                "its content is carried by another batch",
+                record=batch.batch_id,
+                got=f"{other.batch_id}, {other.state}",
+                remedy="resolve or reverse that one",
+            )
+
+
+def _refuse_unequal(journal: BatchJournal, erp_id: str | None, ledger: Ledger) -> None:
+    if erp_id is None:
+        raise LedgerError("no document is named for a journal of the batch", record=journal.run_key)
+    meant = as_erp_journal(journal)
+    held = ledger.read_back(JournalRef(meant.entity, erp_id, journal.run_key, meant.date, "posted"))
+    found = differences(meant, replace(held, run_key=meant.run_key))  # a document of somebody's own has no key of ours
+    if found:
+        raise LedgerError("the document is not equal", record=f"{journal.run_key}, {erp_id}", got="; ".join(found))
+
+
+def _decide(
+    store: Store, lease: Lease, batch_id: str, to: str, actor: str, reason: str, facts: Mapping[str, Any]
+) -> str:
+    with store.transaction() as session:
+        guard(session, lease)
+        return batches.transition(session, batch_id, to, actor=actor, now=store.now(), facts=facts, reason=reason).state
+
+
 def _load(store: Store, batch_id: str) -> Batch:
     with store.reading() as session:
         return batches.get(session, batch_id)
@@ -275,12 +407,12 @@ def _submit_journal(
         # an attempt whose process died: it is over (see above), the next one gets its own record
         _mark(store, lease, journal, "unknown", actor, note="no answer was recorded")
     with store.transaction() as session:
-        guard(session, lease)
+        renew(session, lease, rules.ttl, store.now())
         if batches.get(session, batch.batch_id).state not in ("submitted", "partially_posted"):
             batches.transition(session, batch.batch_id, "submitted", actor=actor, now=store.now())
         batches.mark_journal(session, journal.run_key, "submitted", actor=actor, now=store.now(), fence=lease.token)
     try:
-        ref = ledger.post(as_erp_journal(journal))
+        ref = ledger.post(as_erp_journal(journal), fence=_fence(store, lease, rules))
     except UnknownOutcome as error:
         ref = _recheck(ledger, journal, batch, rules)
         if ref is None:
@@ -354,9 +486,15 @@ def _recheck(ledger: Ledger, journal: BatchJournal, batch: Batch, rules: Protoco
 
 
 def _verify_journal(
-    journal: BatchJournal, batch: Batch, ledger: Ledger, store: Store, lease: Lease, actor: str
+    journal: BatchJournal, batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol, actor: str
 ) -> None:
     refs = _all(ledger, journal, batch)
+    for pause in rules.lags:
+        if any(ref.state == "posted" for ref in refs):
+            break
+        rules.sleep(pause)
+        lease = store.renew(lease, rules.ttl)
+        refs = _all(ledger, journal, batch)
     found, ref = _differences(journal, refs, ledger), _held(refs)
     if found:
         _mark(store, lease, journal, "mismatched", actor, ref=ref, note="; ".join(found)[:2000])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -11,6 +11,7 @@ from decimal import Decimal
 from tieout.entities import LegalEntity
 from tieout.erp.port import Balance, GlEntry, Ledger
 from tieout.errors import LedgerError
+from tieout.ids import mirror_of
 from tieout.store import Store, batches
 from tieout.store.batches import BatchJournal
 from tieout.store.golive import OpeningBalance, opening
@@ -67,7 +68,8 @@ def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialB
     journals = [j for b in planned for j in b.journals if j.accounting_date <= on and b.slot.ledger == entity.ledger]
     posted = [j for j in journals if j.state == "posted"]
     entries = [e for page in ledger.gl_entries(entity.id, entity.go_live, on) for e in page]
-    lines, foreign = compare(opened, posted, entries, ledger.trial_balance(entity.id, on))
+    undone = {j.run_key for b in planned if b.state == "reversed" for j in b.journals}
+    lines, foreign = compare(opened, posted, entries, ledger.trial_balance(entity.id, on), undone)
     waiting = [
         j
         for b in planned
@@ -82,8 +84,13 @@ def compare(
     posted: Iterable[BatchJournal],
     entries: Iterable[GlEntry],
     balances: Iterable[Balance],
+    undone: Collection[str] = (),
 ) -> tuple[tuple[ProofLine, ...], tuple[GlEntry, ...]]:
-    """The equation per account and currency. An entry is ours only if its journal is the one we read back."""
+    """The equation per account and currency.
+
+    An entry is ours if its journal is the one we read back, or one that was reversed (run keys `undone`), or the
+    mirror of that; the latter two as the ERP holds them.
+    """
     start: defaultdict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
     ours, others, held = start.copy(), start.copy(), start.copy()
     for b in opened:
@@ -94,10 +101,13 @@ def compare(
         for line in journal.content["lines"]:
             amount = Decimal(line["amount"])
             ours[line["account"], journal.currency] += amount if line["side"] == "debit" else -amount
-    foreign = tuple(e for e in entries if (e.run_key, e.journal_id) not in known)
-    for entry in foreign:
-        others[entry.account, entry.currency] += entry.debit - entry.credit
+    foreign = []
+    for entry in (e for e in entries if (e.run_key, e.journal_id) not in known):
+        is_ours = entry.run_key is not None and mirror_of(entry.run_key) in undone
+        (ours if is_ours else others)[entry.account, entry.currency] += entry.debit - entry.credit
+        if not is_ours:
+            foreign.append(entry)
     for balance in balances:
         held[balance.account, balance.currency] += balance.closing
     keys = sorted({*start, *ours, *others, *held})
-    return tuple(ProofLine(*k, start[k], ours[k], others[k], held[k]) for k in keys), foreign
+    return tuple(ProofLine(*k, start[k], ours[k], others[k], held[k]) for k in keys), tuple(foreign)

@@ -30,7 +30,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "unknown": frozenset({"confirmed", "submitted", "partially_posted", "manually_resolved"}),
     "partially_posted": frozenset({"submitted", "confirmed", "unknown", "mismatched", "manually_resolved"}),
     "confirmed": frozenset({"posted", "mismatched", "unknown"}),
-    "mismatched": frozenset({"posted", "reversed"}),
+    "mismatched": frozenset({"posted", "partially_posted", "reversed"}),
     "posted": frozenset({"reversed"}),
     "rejected": frozenset({"manually_resolved"}),
     "rejected_by_approver": frozenset(),
@@ -52,9 +52,10 @@ JOURNAL_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "submitted": frozenset({"confirmed", "rejected", "unknown", "pending"}),
     "unknown": frozenset({"confirmed", "submitted"}),
     "confirmed": frozenset({"posted", "mismatched", "unknown"}),
-    "mismatched": frozenset({"posted"}),
+    "mismatched": frozenset({"posted", "reversed"}),
     "rejected": frozenset({"submitted", "confirmed"}),
-    "posted": frozenset(),
+    "posted": frozenset({"reversed"}),
+    "reversed": frozenset(),
 }
 """A journal that was rejected is sent again only as the missing part of a `partially_posted` batch."""
 
@@ -353,7 +354,6 @@ def transition(
     facts: Mapping[str, Any] | None = None,
     reason: str | None = None,
     owner: str | None = None,
-    counts: bool | None = None,
 ) -> Batch:
     """Move a batch and audit it in the same transaction. Raises IllegalTransition where there is no such step."""
     row = session.get(BatchRow, batch_id, with_for_update=True, populate_existing=True)
@@ -367,8 +367,7 @@ def transition(
             got=to,
         )
     before, row.state, row.changed_at = row.state, to, now
-    row.reason, row.owner = reason, owner
-    row.counts = to not in VOIDED if counts is None else counts
+    row.reason, row.owner, row.counts = reason, owner, to not in VOIDED
     session.flush()
     payload = {"from": before, "to": to, "content_hash": row.content_hash, "reason": reason, "owner": owner}
     audit.append(
@@ -436,6 +435,14 @@ def mark_journal(
         subject=row.batch_id,
     )
     return _journal(row)
+
+
+def note_document(session: Session, key: str, erp_id: str) -> None:
+    """Keep which document in the ERP stands for a journal that was not posted by us. Raises StoreError."""
+    row = session.get(BatchJournalRow, key, with_for_update=True)
+    if row is None:
+        raise StoreError("no such journal", got=key)
+    row.erp_id = erp_id
 
 
 def approve(

@@ -17,8 +17,8 @@ from tieout import ids
 from tieout.entities import LegalEntity
 from tieout.erp import ErpJournal, ErpLine, check, connect
 from tieout.erp.jsonrpc import decode, encode
-from tieout.erp.tryton import TrytonLedger, mirrored, same_content
-from tieout.errors import ConfigError, PeriodClosed, Rejected, UnknownOutcome
+from tieout.erp.tryton import TrytonLedger, same_content
+from tieout.errors import ConfigError, LeaseLost, PeriodClosed, Rejected, UnknownOutcome
 from tieout.settings import Connection
 
 SLOT = ids.Slot("US", "main", "2026-03", "billing", date(2026, 3, 29))
@@ -190,6 +190,22 @@ def test_a_draft_with_other_content_is_deleted_never_posted(ledger: TrytonLedger
     assert ledger.read_back(ref) == journal()
 
 
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_before_every_write_the_fence_is_asked(ledger: TrytonLedger, tryton: FakeTryton, writes: int) -> None:
+    tryton.add(description(journal()), as_stored(journal(amount="99.00")), SLOT.business_date)  # to be deleted
+    asked: list[str] = []
+
+    def fence() -> None:
+        if len(asked) == writes:
+            raise LeaseLost("taken over")
+        asked.append("asked")
+
+    with pytest.raises(LeaseLost):
+        ledger.post(journal(), fence=fence)
+    written = [c for c in tryton.calls if c.rpartition(".")[2] in ("create", "delete", "post")]
+    assert len(written) == writes
+
+
 def test_of_two_equal_drafts_the_oldest_is_posted_and_the_other_deleted(
     ledger: TrytonLedger, tryton: FakeTryton
 ) -> None:
@@ -351,7 +367,7 @@ def test_a_slot_finds_all_its_versions_and_chunks_and_no_other(ledger: TrytonLed
 
 def test_a_reversal_mirrors_every_line_under_its_own_key() -> None:
     key = ids.run_key(SLOT, 2)
-    mirror = mirrored(journal(), date(2026, 4, 1), key, ids.short_key(key))
+    mirror = journal().mirrored(date(2026, 4, 1), key, ids.short_key(key))
     assert [(x.debit, x.credit) for x in mirror.lines] == [(x.credit, x.debit) for x in journal().lines]
     assert (mirror.run_key, mirror.date) == (key, date(2026, 4, 1))
 

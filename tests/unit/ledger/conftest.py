@@ -23,7 +23,7 @@ from tieout.store import Store, batches
 from tieout_sandbox.file_ledger import FileLedger
 
 RULES = load_rules(Settings.from_env({}))
-INSTANT = Protocol(settle=timedelta(0), checks=(0.0,), sleep=lambda seconds: None)
+INSTANT = Protocol(settle=timedelta(0), checks=(0.0,), lags=(0.0,), sleep=lambda seconds: None)
 
 
 def entity(**changes: Any) -> LegalEntity:

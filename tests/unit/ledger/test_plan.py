@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from tieout.errors import LedgerError
+from tieout.errors import LeaseLost, LedgerError
 from tieout.ids import Slot
 from tieout.ledger import EVENTS, check_approval, load_rules, plan_batches, preview, summarise
 from tieout.settings import Settings
@@ -111,6 +111,23 @@ def test_a_rejected_version_is_carried_by_the_next_one(books: Any) -> None:
     books.invoice("B", D29, {"amount": "5"})
     assert books.post(books.plan(D29)) == ["posted"]
     assert books.balances()[RECEIVABLE] == Decimal("105")
+
+
+def test_a_planner_that_was_taken_over_stores_nothing(books: Any) -> None:
+    clock = [datetime(2026, 3, 30, tzinfo=UTC)]
+    books.store.now = lambda: clock[0]
+    books.invoice("A", D29, {"amount": "100"})
+
+    def stopped(day: date) -> bool:
+        clock[0] += timedelta(hours=2)
+        books.store.acquire("plan/US/main", "another planner")
+        return True
+
+    with pytest.raises(LeaseLost):
+        books.plan(D29, period_open=stopped)
+    assert books.lake.version("journals") is None
+    with books.store.reading() as session:
+        assert batches.select_batches(session) == []
 
 
 def test_a_preview_plans_nothing(books: Any) -> None:

@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tieout.errors import (
     ErpUnavailable,
     IllegalTransition,
     LeaseHeld,
+    LeaseLost,
     LedgerError,
     Rejected,
     UnknownOutcome,
@@ -26,15 +28,19 @@ from tieout.ledger import (
     check_approval,
     due_batches,
     post_batch,
+    prove,
     read_back,
     recheck_mismatched,
     resolve,
+    reverse,
     submit,
 )
 from tieout.ledger.post import as_erp_journal
 from tieout.store import batches
+from tieout.store.golive import OpeningBalance, load_opening
+from tieout.store.leases import LeaseRow
 
-D29, D30 = date(2026, 3, 29), date(2026, 3, 30)
+D28, D29, D30 = (date(2026, 3, day) for day in (28, 29, 30))
 SLOT = "billing/2026-03-29"
 
 
@@ -106,7 +112,7 @@ def test_the_wait_is_measured_from_when_the_outcome_became_unknown(books: Any, b
         slept.append(seconds)
         clock[0] += timedelta(seconds=seconds)
 
-    def slow(journal: ErpJournal) -> JournalRef:
+    def slow(journal: ErpJournal, **options: Any) -> JournalRef:
         clock[0] += timedelta(seconds=120)  # the read timeout
         raise UnknownOutcome("no answer", record=journal.run_key)
 
@@ -124,7 +130,7 @@ def test_after_a_process_died_the_whole_wait_is_kept(books: Any, batch_id: str) 
     class Died(BaseException):
         pass
 
-    def die(journal: ErpJournal) -> JournalRef:
+    def die(journal: ErpJournal, **options: Any) -> JournalRef:
         raise Died
 
     slept: list[float] = []
@@ -144,7 +150,7 @@ def test_a_refusal_of_a_journal_that_is_there_all_the_same_is_no_refusal(
 ) -> None:
     post = books.erp.post
 
-    def lie(journal: ErpJournal) -> JournalRef:
+    def lie(journal: ErpJournal, **options: Any) -> JournalRef:
         post(journal)
         raise Rejected("HTTP 403", record=journal.run_key)
 
@@ -162,7 +168,7 @@ def test_a_refusal_that_cannot_be_looked_up_is_unknown(
     def fail(*args: Any, **options: Any) -> list[JournalRef]:
         raise error
 
-    def lie(journal: ErpJournal) -> JournalRef:
+    def lie(journal: ErpJournal, **options: Any) -> JournalRef:
         post(journal)
         books.erp.find_by_run_key = fail
         raise Rejected("HTTP 403", record=journal.run_key)
@@ -287,6 +293,106 @@ def test_a_refused_part_is_sent_again_and_the_rest_is_not(books: Any, instant: P
     assert len(books.erp.journals()) == 2
 
 
+def test_the_lease_is_whole_at_every_write_however_long_the_look_up_took(
+    books: Any, batch_id: str, instant: Protocol
+) -> None:
+    clock = [datetime(2026, 3, 30, tzinfo=UTC)]
+    books.store.now = lambda: clock[0]
+    left: list[timedelta] = []
+
+    def on_step(step: str) -> None:
+        if step == "find":
+            clock[0] += instant.ttl - timedelta(seconds=5)  # an ERP that answers, but hardly
+        if step in ("post", "stored"):
+            with books.store.reading() as session:
+                left.append(session.get(LeaseRow, "US/main").expires_at - clock[0])
+
+    books.erp.on_step = on_step
+    assert submit(batch_id, books.erp, books.store, protocol=instant) == "confirmed"
+    assert left == [instant.ttl, instant.ttl]
+
+
+def test_a_writer_whose_ledger_was_taken_over_writes_nothing(books: Any, batch_id: str, instant: Protocol) -> None:
+    clock = [datetime(2026, 3, 30, tzinfo=UTC)]
+    books.store.now = lambda: clock[0]
+
+    def on_step(step: str) -> None:
+        if step == "post":  # the adapter is about to write, and was stopped for an hour
+            clock[0] += timedelta(hours=1)
+            books.store.acquire("US/main", "another writer")
+
+    books.erp.on_step = on_step
+    with pytest.raises(LeaseLost):
+        submit(batch_id, books.erp, books.store, protocol=instant)
+    assert books.erp.journals() == []
+
+
+def test_a_journal_the_erp_shows_late_is_no_mismatch(books: Any, batch_id: str, instant: Protocol) -> None:
+    slept: list[float] = []
+    find = books.erp.find_by_run_key
+    patient = replace(instant, lags=(1.0, 2.0, 4.0), sleep=slept.append)
+    submit(batch_id, books.erp, books.store, protocol=patient)
+    books.erp.find_by_run_key = lambda *args, **options: find(*args, **options) if len(slept) > 1 else []
+    assert read_back(batch_id, books.erp, books.store, protocol=patient) == "posted"
+    assert slept == [1.0, 2.0]
+
+
+def test_a_journal_the_erp_never_shows_is_a_mismatch_after_a_bounded_wait(
+    books: Any, batch_id: str, instant: Protocol
+) -> None:
+    slept: list[float] = []
+    books.erp.lies = ["store_nothing"]
+    patient = replace(instant, lags=(1.0, 2.0, 4.0), sleep=slept.append)
+    assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "mismatched"
+    assert slept == [1.0, 2.0, 4.0]
+
+
+@pytest.fixture
+def half_wrong(books: Any, instant: Protocol) -> str:
+    """A batch of two journals: one the ERP holds with another amount, one it refused."""
+    books.invoice("A", D29, {"amount": "100"})
+    books.invoice("B", D29, {"amount": "30", "start": D29, "end": date(2026, 4, 30)})
+    (found,) = books.plan(D29, line_limit=2).batches
+    books.erp.lies = ["other_amount", "reject"]
+    assert post_batch(found, books.erp, books.store, protocol=instant) == "partially_posted"
+    assert read_back(found, books.erp, books.store, protocol=instant) == "mismatched"
+    return str(found)
+
+
+def test_a_mismatch_beside_a_refused_journal_ends_once_corrected(
+    books: Any, half_wrong: str, instant: Protocol
+) -> None:
+    (wrong,) = [j for j in books.batch(SLOT).journals if j.state == "mismatched"]
+    with sqlite3.connect(books.erp.path) as db:
+        db.execute("UPDATE line SET debit = ? WHERE debit <> '0'", (str(wrong.debit),))
+    assert recheck_mismatched(half_wrong, books.erp, books.store, actor="controller") == "partially_posted"
+    assert due_batches(books.store) == [half_wrong]
+    assert post_batch(half_wrong, books.erp, books.store, protocol=instant) == "posted"
+    assert len(books.erp.journals()) == 2
+
+
+def test_a_mismatch_that_is_reversed_is_planned_again(books: Any, half_wrong: str, instant: Protocol) -> None:
+    by = {"actor": "al", "second": "bea", "reason": "the amount is wrong"}
+    for _ in range(2):
+        assert reverse(half_wrong, books.erp, books.store, on=D30, **by) == "reversed"
+    assert books.balances() == {}
+    with books.store.transaction() as session:
+        opened = [OpeningBalance("11000", "USD", Decimal(0))]
+        load_opening(session, "US", "main", D28, opened, (), actor="t", now=books.store.now())
+    assert prove(books.entity, D29, books.erp, books.store).foreign == ()  # the day before it was reversed
+    assert prove(books.entity, D30, books.erp, books.store).ties
+    assert books.post(books.plan(D29)) == ["posted"]
+    assert books.balances() == {"11000": Decimal("130"), "40100": Decimal("-100"), "21000": Decimal("-30")}
+    assert books.store.verify_audit("US/main") == []
+
+
+def test_a_reversal_needs_two_people_and_something_in_the_ledger(books: Any, batch_id: str, instant: Protocol) -> None:
+    with pytest.raises(LedgerError, match="two people"):
+        reverse(batch_id, books.erp, books.store, on=D30, actor="al", second="al", reason="no")
+    with pytest.raises(LedgerError, match="nothing to reverse"):
+        reverse(batch_id, books.erp, books.store, on=D30, actor="al", second="bea", reason="no")
+
+
 class TestApproval:
     @pytest.fixture
     def waiting(self, make_books: Any) -> tuple[Any, str]:
@@ -327,13 +433,65 @@ class TestApproval:
         assert books.plan(D29).batches == (batch_id.replace("v1", "v2"),)
 
 
-def test_a_manual_resolution_needs_two_people_and_stays_planned(books: Any, batch_id: str, instant: Protocol) -> None:
-    books.erp.lies = ["reject"]
-    post_batch(batch_id, books.erp, books.store, protocol=instant)
-    with pytest.raises(LedgerError, match="two people"):
-        resolve(batch_id, books.store, actor="al", second="al", reason="no", in_ledger=False)
-    resolve(batch_id, books.store, actor="al", second="bea", reason="written by hand", in_ledger=True)
-    assert books.plan(D30).batches == ()
+class TestResolution:
+    @pytest.fixture
+    def refused(self, books: Any, batch_id: str, instant: Protocol) -> str:
+        books.erp.lies = ["reject"]
+        assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "rejected"
+        return batch_id
+
+    def by_hand(self, books: Any, amount: str = "110") -> str:
+        books.erp.by_hand(
+            "US", D29, "USD", "written by hand", ("11000", amount, "0"), ("21000", "0", "100"), ("22000", "0", "10")
+        )
+        with closing(sqlite3.connect(books.erp.path)) as db:
+            return str(db.execute("SELECT max(id) FROM move").fetchone()[0])
+
+    def test_not_to_be_posted_takes_two_people_and_is_not_planned_again(self, books: Any, refused: str) -> None:
+        with pytest.raises(LedgerError, match="two people"):
+            resolve(refused, books.erp, books.store, actor="al", second="al", reason="no")
+        state = resolve(refused, books.erp, books.store, actor="al", second="bea", reason="the customer is gone")
+        assert state == "manually_resolved"
+        assert books.plan(D30).batches == ()
+
+    def test_an_equal_document_in_the_erp_is_read_back(self, books: Any, refused: str) -> None:
+        documents = {f"{refused}": self.by_hand(books)}
+        resolve(refused, books.erp, books.store, actor="al", reason="written by hand", documents=documents)
+        assert books.batch(SLOT).journals[0].erp_id == documents[refused]
+        assert books.plan(D30).batches == ()
+
+    def test_another_document_is_refused(self, books: Any, refused: str) -> None:
+        documents = {f"{refused}": self.by_hand(books, "111")}
+        with pytest.raises(LedgerError, match="not equal"):
+            resolve(refused, books.erp, books.store, actor="al", reason="written by hand", documents=documents)
+        assert books.batch(SLOT).state == "rejected"
+
+    def test_what_a_later_version_carries_cannot_be_resolved_too(self, books: Any, refused: str) -> None:
+        books.post(books.plan(D29))
+        with pytest.raises(LedgerError, match="carried by"):
+            resolve(refused, books.erp, books.store, actor="al", second="bea", reason="the customer is gone")
+        assert books.plan(D29).batches == ()
+        assert books.balances()["11000"] == Decimal("110")
+
+    def test_a_version_planned_before_an_earlier_one_was_resolved_cannot_be_resolved_too(
+        self, books: Any, refused: str
+    ) -> None:
+        books.erp.lies = ["reject"]
+        (second,) = (plan := books.plan(D29)).batches
+        assert books.post(plan) == ["rejected"]
+        resolve(refused, books.erp, books.store, actor="al", second="bea", reason="the customer is gone")
+        with pytest.raises(LedgerError, match="carried by"):
+            resolve(second, books.erp, books.store, actor="al", second="bea", reason="the customer is gone")
+
+    def test_what_stands_in_the_ledger_cannot_be_called_not_to_be_posted(
+        self, books: Any, batch_id: str, instant: Protocol
+    ) -> None:
+        books.erp.lies = ["lose_answer"]
+        find, books.erp.find_by_run_key = books.erp.find_by_run_key, lambda *args, **options: []
+        assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "unknown"
+        books.erp.find_by_run_key = find
+        with pytest.raises(LedgerError, match="stands in the ERP"):
+            resolve(batch_id, books.erp, books.store, actor="al", second="bea", reason="lost")
 
 
 @pytest.mark.parametrize("state", batches.STATES)
