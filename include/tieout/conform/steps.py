@@ -28,6 +28,7 @@ from tieout.entities import load_entities
 from tieout.errors import DataError, LeaseHeld
 from tieout.ids import content_hash
 from tieout.lake.engine import Engine, engine
+from tieout.lake.hashing import PROVENANCE
 from tieout.lake.landing import ExtractRef, Landing
 from tieout.lake.quarantine import masked, sentence
 from tieout.lake.tables import Lake
@@ -364,16 +365,37 @@ class _Work:
     def _merge_main(self, source: str, mapping: ObjectMapping, replayed: bool) -> None:
         """Merge the records themselves: of the versions of one record the newest stays (or the first received)."""
         name = mapping.main
-        # of two readings with one version the later extract is the newer: extract ids ascend
-        order = "DESC" if mapping.entities[name].keep == "newest" else "ASC"
+        candidates = self._candidates(source, name, replayed)
+        # few records come more than once: only those are put in order
+        self.session.execute(
+            "CREATE OR REPLACE TEMP TABLE repeated AS "
+            f"SELECT source_id FROM ({candidates}) GROUP BY source_id HAVING count(*) > 1"
+        )
         merged = self.session.spool(
             f"""
-            SELECT * FROM ({self._candidates(source, name, replayed)})
-            QUALIFY row_number() OVER (PARTITION BY source_id ORDER BY source_version {order}, raw_ref {order}) = 1
+            SELECT * FROM ({candidates}) ANTI JOIN repeated USING (source_id)
+            UNION ALL BY NAME
+            SELECT * FROM ({candidates}) SEMI JOIN repeated USING (source_id)
+            QUALIFY row_number() OVER (PARTITION BY source_id ORDER BY {self._order(source, mapping)}) = 1
             """
         )
         self._merged[name][source] = merged
         self.session.bind(f"now_{name}", merged)
+
+    def _order(self, source: str, mapping: ObjectMapping) -> str:
+        """SQL of the order of a record's versions, the one that stays first.
+
+        Of two readings with one version the later extract is the newer: extract ids ascend. Within an extract pages
+        are in the order they were read, but files in no order at all: there the content decides.
+        """
+        name = mapping.main
+        keys = ["source_version", "raw_ref"]
+        if self.kinds[source] == "files":
+            version = ["split_part(source_version, '~', 1)"] if mapping.version is not None else []
+            content = [f'"{c}"' for c in schema.table(name).names if c not in PROVENANCE]
+            keys = [*version, "split_part(raw_ref, '/', 3)", *content, "raw_ref"]
+        direction = "DESC" if mapping.entities[name].keep == "newest" else "ASC"
+        return ", ".join(f"{key} {direction}" for key in keys)
 
     def _merge_list(self, source: str, name: str, main: str, replayed: bool) -> None:
         """Merge rows made from a list: those of the surviving version of each record, and no others."""
