@@ -33,8 +33,9 @@ down: env ## stop what `make up` started
 test: env ## the whole suite, servers included
 	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
 
-bench: env ## what two nights of the company cost, step by step: seconds, records, memory
-	@$(RUN) -m tieout_sandbox.measure --scale 1
+SCALE ?= 1
+bench: env ## two nights of the company, step by step: seconds, records, memory, scans of the input (SCALE=100)
+	@$(RUN) -m tieout_sandbox.measure --scale $(SCALE) --json build/bench-scale-$(SCALE).json
 
 lint: env ## ruff, mypy (strict on the library), the house's layers
 	@$(BIN)/ruff check .

@@ -12,6 +12,7 @@ from tieout.money import round_money
 from tieout.settings import Settings
 from tieout.store import Store
 from tieout_sandbox.company.model import Company
+from tieout_sandbox.run_cost import heaviest, split
 from tieout_sandbox.scoring import Score, score
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def summarise(
             "trial_balance_ties": _ties(month),
             "close_backlog": month.facts.get("close_backlog", {}).get("items", 0),
             "seconds": month.seconds,
+            "cost": split(month.facts, month.seconds),
         },
         "second_runs": [_again(one, first[one.business_date]) for one in again],
         "moves_in_erp": {e: {"before": before.get(e, 0), "after": n} for e, n in sorted(after.items())},
@@ -159,6 +161,7 @@ def _night(one: Observed) -> dict[str, Any]:
         "journals": one.journals,
         "trial_balance_ties": _ties(one),
         "seconds": one.seconds,
+        "cost": split(one.facts, one.seconds),
     }
 
 
@@ -173,6 +176,7 @@ def _again(one: Observed, first: Observed) -> dict[str, Any]:
         "journals": one.journals,
         "trial_balance_ties": _ties(one),
         "seconds": one.seconds,
+        "cost": split(one.facts, one.seconds),
     }
 
 
@@ -195,6 +199,7 @@ def show(summary: Mapping[str, Any], nights: Sequence[Observed], month: Observed
         _breaks_table(summary),
         _journals_table(summary),
         _again_table(summary),
+        _cost_table(summary),
     ):
         console.print(table)
         console.print()
@@ -207,7 +212,7 @@ def show(summary: Mapping[str, Any], nights: Sequence[Observed], month: Observed
     console.print(f"second pass over all nights: {'nothing posted' if not posted else f'{posted} JOURNALS POSTED'}")
     for one in (*nights, month):
         for name, path in sorted(one.facts.get("report", {}).items()):
-            if name != "milliseconds":
+            if name in ("html", "tables", "workbook"):
                 label = one.business_date or one.facts.get("period")
                 console.print(f"{label} {name}: {path}", markup=False, highlight=False, soft_wrap=True)
 
@@ -276,6 +281,19 @@ def _again_table(summary: Mapping[str, Any]) -> Table:
     table.add_row("trial balance ties to the cent", *(_yes(r["trial_balance_ties"]) for r in again))
     counted = ", ".join(f"{entity} {n['before']:,} → {n['after']:,}" for entity, n in moves.items())
     table.caption, table.caption_justify = f"moves in the ERP before → after: {counted}", "left"
+    return table
+
+
+def _cost_table(summary: Mapping[str, Any]) -> Table:
+    columns = ("in all", "our steps", "posting", "Airflow", "largest process", "longest steps")
+    table = _table("Where the seconds of each run went", "run", *columns)
+    month = summary["month_end"]
+    runs = [(r["business_date"], r["cost"]) for r in summary["runs"]]
+    runs.append((f"month end {month['period']}", month["cost"]))
+    runs += [(f"{r['business_date']} again", r["cost"]) for r in summary["second_runs"]]
+    for label, cost in runs:
+        spent = (f"{cost[name]:.0f}" for name in ("seconds", "own", "posting", "airflow"))
+        table.add_row(label, *spent, f"{cost['peak_mb']:,} MB", heaviest(cost))
     return table
 
 

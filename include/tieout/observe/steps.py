@@ -1,14 +1,16 @@
-"""Named steps of a run with wall time, peak memory and counts, written as one log line each."""
+"""Named steps of a run with wall time, processor time, peak memory and counts, written as one log line each."""
 
 from __future__ import annotations
 
 import logging
 import re
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 log = logging.getLogger("tieout")
 
@@ -28,6 +30,8 @@ class Step:
     name: str
     counts: dict[str, int | str] = field(default_factory=dict)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    """Of every thread of this process, user and system."""
     peak_mb: int = 0
 
     def count(self, **counts: int | str) -> None:
@@ -38,14 +42,28 @@ class Step:
 @contextmanager
 def step(name: str) -> Iterator[Step]:
     """Time a step; its log line is written whether it ends well or not."""
-    current, start = Step(name), time.perf_counter()
+    current, start, used = Step(name), time.perf_counter(), time.process_time()
     try:
         yield current
     finally:
         current.seconds = round(time.perf_counter() - start, 3)
-        current.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+        current.cpu_seconds = round(time.process_time() - used, 3)
+        current.peak_mb = peak_memory_mb()
         facts = " ".join(f"{k}={v}" for k, v in current.counts.items())
-        log.info("step=%s seconds=%.3f peak_mb=%d %s", name, current.seconds, current.peak_mb, facts)
+        log.info(
+            "step=%s seconds=%.3f cpu_seconds=%.3f peak_mb=%d %s",
+            name, current.seconds, current.cpu_seconds, current.peak_mb, facts,
+        )  # fmt: skip
+
+
+def peak_memory_mb() -> int:
+    """The largest resident set of this process so far, in MiB; what its parent or its children had is not in it."""
+    try:
+        # not ru_maxrss: a process started from a large one inherits that one's peak
+        status = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+        return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
 def redact(text: str) -> str:

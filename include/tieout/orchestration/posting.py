@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ def take_over(work: Work, run_id: str) -> None:
     if not waiting:
         return
     rules, snapshot = load_rules(work.settings), work.store.published(run_id)
-    with work.ledger() as ledger:
+    with work.kept(run_id, "take_over"), work.ledger() as ledger:
         for entity in waiting:
             golive.load(
                 entity,
@@ -70,7 +71,7 @@ def submit(work: Work, batch_id: str) -> str:
     """Bring a batch into the ERP; its state. Raises where a person must act, or where the next try may succeed."""
     from tieout.ledger import post
 
-    with work.ledger() as ledger:
+    with _kept_of(work, batch_id, "submit"), work.ledger() as ledger:
         state = post.submit(batch_id, ledger, work.store, protocol=protocol(work))
     if state == "unknown":
         raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next try looks it up first")
@@ -89,9 +90,38 @@ def read_back(work: Work, batch_id: str) -> str:
     """Read a batch back and compare every line; its state."""
     from tieout.ledger import post
 
-    with work.ledger() as ledger:
+    with _kept_of(work, batch_id, "read_back"), work.ledger() as ledger:
         state = post.read_back(batch_id, ledger, work.store)
+    work.store.finish_run(_run_of(batch_id), state)
     return _not_refused(work, batch_id, state)
+
+
+def _run_of(batch_id: str) -> str:
+    """The record of a batch's posting: one for all its attempts, with the cost of the last."""
+    return f"post_journal.{batch_id}"
+
+
+@contextmanager
+def _kept_of(work: Work, batch_id: str, name: str) -> Iterator[None]:
+    """A step of a batch's posting, its cost kept with the batch's own run: the night only waits meanwhile."""
+    work.store.start_run(_run_of(batch_id), "posting", None, {"batch_id": batch_id})
+    with work.kept(_run_of(batch_id), name):
+        yield
+
+
+def cost(work: Work, batch_ids: Sequence[str]) -> Facts:
+    """What posting these batches took: times in all, the largest process's memory."""
+    steps = [
+        step
+        for batch_id in batch_ids
+        for step in work.store.facts(_run_of(batch_id)).values()
+        if isinstance(step, Mapping) and "milliseconds" in step
+    ]
+    return {
+        "milliseconds": sum(step["milliseconds"] for step in steps),
+        "cpu_milliseconds": sum(step["cpu_milliseconds"] for step in steps),
+        "peak_mb": max((step["peak_mb"] for step in steps), default=0),
+    }
 
 
 def _not_refused(work: Work, batch_id: str, state: str) -> str:
@@ -115,7 +145,8 @@ def posting_result(work: Work, run_id: str, batch_ids: Sequence[str]) -> Facts:
         counts = result[batch.slot.legal_entity_id]
         counts["posted"] += sum(j.state in ("confirmed", "posted", "mismatched") for j in batch.journals)
         counts["read_back"] += sum(j.state == "posted" for j in batch.journals)
-    work.store.add_facts(run_id, {f"posting/{entity}": counts for entity, counts in result.items()})
+    counted = {f"posting/{entity}": counts for entity, counts in result.items()}
+    work.store.add_facts(run_id, {**counted, "posting": cost(work, batch_ids)})
     return result
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -108,12 +109,19 @@ class Work:
 
     @contextmanager
     def kept(self, run_id: str, name: str) -> Iterator[Facts]:
-        """A step whose facts, with its wall time, are kept with the run once it has ended well."""
+        """A step whose facts, with its times and its process's peak memory, are kept once it has ended well."""
         facts: Facts = {}
+        started = datetime.now(UTC)  # of this machine: the store's clock may be a fixed one
         with step(name) as current:
             yield facts
             current.count(**{k: v for k, v in facts.items() if isinstance(v, int | str)})
-        self.store.add_facts(run_id, {name: {**facts, "milliseconds": int(current.seconds * 1000)}})
+        cost = {
+            "started_at": started.isoformat(),
+            "milliseconds": int(current.seconds * 1000),
+            "cpu_milliseconds": int(current.cpu_seconds * 1000),
+            "peak_mb": current.peak_mb,
+        }
+        self.store.add_facts(run_id, {name: {**facts, **cost}})
 
     def unproven(self, run_id: str, sentence: str) -> None:
         """Keep a sentence on what the report of a run cannot vouch for."""

@@ -1,8 +1,10 @@
-"""What a step leaves behind is for its own user only."""
+"""What a step leaves behind: what it cost, and files for its own user only."""
 
 import os
+from datetime import UTC, datetime
 
 from tieout.orchestration.work import Work
+from tieout.settings import Settings
 from tieout.store import Store
 
 
@@ -15,3 +17,18 @@ def test_what_a_step_writes_only_its_own_user_reads(tmp_path, monkeypatch):
     Work.from_env()
     (tmp_path / "report").touch()
     assert (tmp_path / "report").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_step_leaves_its_times_and_the_memory_its_process_needed_beside_what_it_counted(tmp_path):
+    settings = Settings.from_env({"TIEOUT_HOME": str(tmp_path)})
+    Store(settings.store).upgrade()
+    work = Work(settings)
+    work.store.start_run("night", "nightly")
+    with work.kept("night", "usage") as facts:
+        facts["rows"] = 7
+    kept = work.store.facts("night")["usage"]
+    assert kept["rows"] == 7
+    assert datetime.fromisoformat(kept["started_at"]) <= datetime.now(UTC)
+    assert kept["milliseconds"] >= 0
+    assert kept["cpu_milliseconds"] >= 0
+    assert kept["peak_mb"] > 0

@@ -1,19 +1,37 @@
-"""The table `make bench` prints."""
+"""The figures and the table of `make bench`."""
 
-from tieout_sandbox.measure import table
+from tieout_sandbox.measure import lines, table
+from tieout_sandbox.scan_floor import Floor
+
+COST = {"milliseconds": 2000, "cpu_milliseconds": 1500, "peak_mb": 310}
+FACTS = {
+    "extract/stripe_us": {**COST, "records": 2804, "kept_raw": 196},
+    "gate_rows": [],
+    "quality_gate": {**COST, "rows": 3},
+    "proof": {**COST, "ties": True},
+}
 
 
-def test_a_line_per_step_and_what_no_step_keeps():
-    facts = {
-        "extract/stripe_us": {"milliseconds": 1500, "records": 2804},
-        "gate_rows": [],
-        "posting/US": {"posted": 2, "read_back": 2},
-        "quality_gate": {"milliseconds": 250, "expectations": 90, "failed": 1, "rows": 3},
-    }
-    lines = [" ".join(line.split()) for line in table(facts, 2.0)]
-    assert lines == [
-        "step seconds counted",
-        "extract/stripe_us 1.50 records 2,804",
-        "quality_gate 0.25 expectations 90, failed 1",
-        "posting, reading back, the rest 0.25 posted 2",
-    ]
+def test_each_step_has_its_records_their_rate_and_its_cost_beside_one_scan_of_its_input():
+    found = lines(FACTS, {"quality_gate": Floor(9000, 0.05), "extract/stripe_us": Floor(2900, 0.01)})
+    assert [line["step"] for line in found] == ["extract/stripe_us", "quality_gate", "proof"]
+    assert [line["records"] for line in found] == [3000, 9000, None]
+    assert [line["records_per_second"] for line in found] == [1500, 4500, None]
+    assert [line["times_floor"] for line in found] == [150.0, 30.0, None]
+
+
+def test_an_empty_input_has_no_floor_to_be_held_against():
+    (line,) = lines({"usage": COST}, {"usage": Floor(0, 0.0)})
+    assert (line["floor_cpu_seconds"], line["times_floor"]) == (None, None)
+
+
+def test_the_table_has_a_line_per_step_what_lies_between_them_and_the_whole_night():
+    night = {
+        "business_date": "2026-03-29", "seconds": 6.5, "cpu_seconds": 4.75, "rest_seconds": 0.5, "peak_mb": 310,
+        "steps": lines(FACTS, {"quality_gate": Floor(9000, 0.05)}),
+    }  # fmt: skip
+    shown = [" ".join(line.split()) for line in table(night)]
+    assert shown[:2] == ["night of 2026-03-29", "step seconds CPU s records records/s peak MB floor s x floor"]
+    assert shown[4] == "quality_gate 2.00 1.50 9,000 4,500 310 0.05 30.0"
+    assert shown[6] == "everything between the steps 0.50"
+    assert shown[8] == "the night 6.50 4.75 310"
