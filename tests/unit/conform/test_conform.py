@@ -37,6 +37,41 @@ def test_an_invoice_and_its_line_become_typed_rows(world: Any, make: Any) -> Non
     assert line["raw_ref"] == "stripe_us/invoices/00000003-x/1#0"
 
 
+def test_tax_of_an_invoice_is_kept_by_rate(world: Any, make: Any) -> None:
+    rates = [
+        {"amount": 825, "inclusive": False, "tax_rate": "txr_state", "taxable_amount": 10000},
+        {"amount": 100, "inclusive": True, "tax_rate": "txr_city", "taxable_amount": None},
+    ]
+    world.land(world.BILLING, "invoices", [make.invoice(total_tax_amounts=rates)])
+    world.conform()
+    columns = ("source_id", "line_no", "tax_code", "amount", "taxable_amount", "is_included", "currency")
+    assert [tuple(r[c] for c in columns) for r in world.rows("invoice_tax_line")] == [
+        ("in_1:1", 1, "txr_state", Decimal("8.25"), Decimal("100"), False, "USD"),
+        ("in_1:2", 2, "txr_city", Decimal("1"), None, True, "USD"),
+    ]
+
+
+def test_a_quote_that_amends_a_contract_is_an_amendment(world: Any) -> None:
+    quote = {
+        "Id": "a0qAMEND", "SystemModstamp": "2026-03-30T08:00:00.000+0000",
+        "CreatedDate": "2026-03-30T08:00:00.000+0000",
+        "IsDeleted": False, "Name": "Q-2", "SBQQ__Account__c": "001A", "SBQQ__MasterContract__c": "800C",
+        "SBQQ__Type__c": "Amendment", "SBQQ__Status__c": "Accepted", "SBQQ__NetAmount__c": "-120.50",
+        "CurrencyIsoCode": "USD", "SBQQ__StartDate__c": "2026-04-01", "Legal_Entity__c": "US",
+    }  # fmt: skip
+    new = quote | {"Id": "a0qNEW", "Name": "Q-1", "SBQQ__Type__c": "Quote"}
+    world.land(world.CRM, "SBQQ__Quote__c", [quote, new])
+    world.conform(world.CRM)
+    assert [r["kind"] for r in world.rows("quote")] == ["Amendment", "New"]
+    found = world.one("amendment")
+    assert (found["source_id"], found["contract_source_id"], found["net_amount"]) == (
+        "a0qAMEND",
+        "800C",
+        Decimal("-120.5"),
+    )
+    assert found["effective_date"] == date(2026, 4, 1)
+
+
 def test_yen_has_no_minor_unit(world: Any, make: Any) -> None:
     world.land(
         world.BILLING_JP, "invoices", [make.invoice(currency="jpy", lines={"data": [make.line(currency="jpy")]})]
