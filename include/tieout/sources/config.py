@@ -92,7 +92,7 @@ class SourceConfig(BaseModel):
     connection: str
     legal_entity: str | None = None
     """The legal entity everything in this source belongs to; none for a source the whole group shares."""
-    objects: tuple[str, ...] = ()
+    objects: tuple[Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_]{0,79}$")], ...] = ()
     """What to read; all objects of the kind, if empty."""
     start: Annotated[datetime | None, BeforeValidator(_instant)] = None
     """Nothing created (Salesforce, Zendesk: changed) before this instant is read; none reads everything there is."""
@@ -112,6 +112,8 @@ class SourceConfig(BaseModel):
     """Stripe: walk first loads and the event feed a second time, from the other end, to prove that they are whole."""
     page_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Files: records per landed page."""
+    unpacked_gb: Annotated[int, Field(ge=1, le=1000)] = 16
+    """Files: gigabytes a file may have once unpacked; a larger one is set aside whole."""
 
     @model_validator(mode="after")
     def _defaults_of_the_kind(self) -> SourceConfig:

@@ -20,6 +20,7 @@ from tieout.settings import load_config
 
 CONTRACTS = Path(__file__).parent / "contracts"
 SHARE = 0.1  # of an extract's records, and at least FEWEST of them: what counts as a change of the vendor's
+MOST_NEW = 1000  # new fields that are noted; more are no fields but data in the wrong place
 FEWEST = 3
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -108,8 +109,9 @@ class Drift:
             if not isinstance(record, Mapping) or record.get("deleted") is True:
                 continue
             self._seen += 1
-            for name in record.keys() - self._known - self._new.keys():
-                self._new[name] = _name_of(type(record[name]))
+            for name in sorted(record.keys() - self._known - self._new.keys()):
+                if len(self._new) < MOST_NEW:
+                    self._new[name] = _name_of(type(record[name]))
             for name, allowed in self._checks:
                 kind = type(record.get(name, _ABSENT))
                 if kind not in allowed:

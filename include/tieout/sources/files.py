@@ -8,39 +8,31 @@ a new version and is read again; with the same bytes it is nothing new.
 from __future__ import annotations
 
 import contextlib
-import csv
-import gzip
 import hashlib
-import io
 import json
 import logging
 import posixpath
 import re
-import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import IO, Any
 
 import fsspec
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-import zstandard
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from tieout.errors import Unavailable
 from tieout.lake.landing import ControlTotal, ExtractRef, Record, Unreadable, parse
 from tieout.settings import Connection
 from tieout.sources.client import Clock
-from tieout.sources.drift import Drift
 from tieout.sources.extract import Extraction, Filled, Pages
-from tieout.sources.pagers import FIELD_LIMIT
+from tieout.sources.file_formats import AT_ONCE, UNREADABLE, Poisoned, records_of, weight
 
 log = logging.getLogger("tieout.sources")
 
 MANIFEST = "_MANIFEST.json"
-LOOKED_AT = 1000  # lines of each file held against the contract one by one; after them every hundredth
+LARGEST_MANIFEST = 16 << 20  # bytes; a hundred thousand files
 _DAY = re.compile(r"dt=(\d{4}-\d{2}-\d{2})\Z")
 _NAME = re.compile(r"[^/\\]+\Z")
 _CHUNK = 1 << 20
@@ -66,10 +58,6 @@ class Delivery:
     path: str  # below the feed's folder
     entry: _Entry
     digest: str = ""  # SHA-256 of the file as it is
-
-
-class Poisoned(Exception):
-    """The file cannot be what its manifest says; its message says why."""
 
 
 def catch_up(
@@ -115,21 +103,32 @@ class _Feed:
     def _deliveries(self) -> Iterator[Delivery]:
         """Listed files that are there in full; notes what is left alone."""
         for folder in self._folders():
-            inside = {posixpath.basename(f["name"]): f for f in self.fs.ls(folder, detail=True) if f["type"] == "file"}
+            there = {posixpath.basename(f["name"]): f for f in self.fs.ls(folder, detail=True)}
+            inside = {name: f for name, f in there.items() if f["type"] == "file"}
             below = folder[len(self.folder) :].strip("/")
+            links = [n for n, f in there.items() if f.get("islink")]
+            self._left_alone.update({posixpath.join(below, n): "a link, which is not followed" for n in links})
             if MANIFEST not in inside:
                 self._left_alone.update({posixpath.join(below, n): "its folder has no manifest" for n in inside})
+                continue
+            if inside[MANIFEST]["size"] > LARGEST_MANIFEST:
+                self._left_alone[posixpath.join(below, MANIFEST)] = (
+                    f"the manifest has more than {LARGEST_MANIFEST} bytes"
+                )
                 continue
             try:
                 manifest = _Manifest.model_validate(parse(self.fs.cat_file(f"{folder}/{MANIFEST}")))
             except (ValidationError, ValueError):
                 self._left_alone[posixpath.join(below, MANIFEST)] = "the manifest is not whole or not valid"
                 continue
+            listed = Counter(entry.name for entry in manifest.files)
             for entry in manifest.files:
                 path = posixpath.join(below, entry.name)
                 found = inside.pop(entry.name, None)
-                if not _NAME.match(entry.name) or found is None:
-                    self._left_alone[path] = "listed, but not there"
+                if listed[entry.name] > 1:
+                    self._left_alone[path] = "listed more than once"
+                elif not _NAME.match(entry.name) or found is None:
+                    self._left_alone.setdefault(path, "listed, but not there")
                 elif found["size"] < entry.size:
                     self._left_alone[path] = f"half written: {found['size']} of {entry.size} bytes"
                 else:
@@ -145,11 +144,8 @@ class _Feed:
         return [*([self.folder] if any(f["type"] == "file" for f in inside) else []), *folders]
 
     def _digested(self, delivery: Delivery) -> Delivery:
-        digest = hashlib.sha256()
         with self.fs.open(f"{self.folder}/{delivery.path}", "rb") as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-        return replace(delivery, digest=digest.hexdigest())
+            return replace(delivery, digest=_digest(file))
 
     def _fill(self, pages: Pages, due: list[Delivery], known: dict[str, str]) -> Filled:
         landing = _Pages(pages, self.name, self.run.source.page_rows, self.clock)
@@ -183,11 +179,15 @@ class _Feed:
         if delivery.digest != entry.sha256.lower():
             raise Poisoned(f"checksum differs from the manifest: {delivery.digest[:16]}… not {entry.sha256[:16]}…")
         with self.fs.open(f"{self.folder}/{delivery.path}", "rb") as raw, landing.file(delivery) as file:
+            largest = self.run.source.unpacked_gb << 30
             try:
-                for record in _records(raw, delivery.path, drift, f"{self.name}/{delivery.path}"):
+                for record in records_of(raw, delivery.path, drift, f"{self.name}/{delivery.path}", largest=largest):
                     file.add(record)
-            except _UNREADABLE as error:
+            except UNREADABLE as error:
                 raise Poisoned(f"cannot be read: {type(error).__name__}: {error}") from None
+            raw.seek(0)
+            if _digest(raw) != delivery.digest:
+                raise Poisoned("was changed while it was read")
             if entry.rows is not None and file.count != entry.rows:
                 raise Poisoned(f"row count differs from the manifest: {file.count} instead of {entry.rows}")
             return file.count
@@ -199,6 +199,7 @@ class _Pages:
     def __init__(self, pages: Pages, feed: str, size: int, clock: Clock) -> None:
         self.pages, self.feed, self.size, self.clock = pages, feed, size, clock
         self._records: list[Record] = []
+        self._weight = 0
         self._parts: list[dict[str, Any]] = []
 
     @contextlib.contextmanager
@@ -212,10 +213,11 @@ class _Pages:
             raise
         file.close()
 
-    def take(self, delivery: Delivery, records: list[Record], first_row: int) -> None:
+    def take(self, delivery: Delivery, records: list[Record], first_row: int, weighs: int = 0) -> None:
         """Add records of one file, beginning a new page where this one would become too large."""
-        if self._records and len(self._records) + len(records) > self.size:
+        if self._records and (len(self._records) + len(records) > self.size or self._weight + weighs > AT_ONCE):
             self.flush()
+        self._weight += weighs
         self._parts.append(
             {
                 "path": f"{self.feed}/{delivery.path}",
@@ -246,7 +248,7 @@ class _Pages:
             look=False,
             parts=self._parts,
         )
-        self._records, self._parts = [], []
+        self._records, self._parts, self._weight = [], [], 0
 
 
 class _File:
@@ -255,13 +257,15 @@ class _File:
     def __init__(self, pages: _Pages, delivery: Delivery) -> None:
         self._pages, self._delivery = pages, delivery
         self._records: list[Record] = []
+        self._weight = 0
         self._start: tuple[int, int, int] | None = None
         self.count = 0
 
     def add(self, record: Record) -> None:
         self._records.append(record)
+        self._weight += weight(record)
         self.count += 1
-        if len(self._records) >= self._pages.size:
+        if len(self._records) >= self._pages.size or self._weight >= AT_ONCE:
             if self._start is None:
                 self._pages.flush()
                 self._start = self._pages.pages.writer.mark()
@@ -280,109 +284,15 @@ class _File:
             self._pages.pages.writer.rewind(self._start)
 
     def _land(self) -> None:
-        self._pages.take(self._delivery, self._records, self.count - len(self._records) + 1)
-        self._records = []
+        self._pages.take(self._delivery, self._records, self.count - len(self._records) + 1, self._weight)
+        self._records, self._weight = [], 0
 
 
-_UNREADABLE = (OSError, EOFError, zlib.error, zstandard.ZstdError, pa.ArrowInvalid, csv.Error)
-
-_NOT_OURS = (
-    ValueError,
-    TypeError,
-    LookupError,
-    OverflowError,
-    pa.ArrowNotImplementedError,
-    pa.ArrowSerializationError,
-    pa.ArrowCapacityError,
-)  # what pyarrow raises for a codec, a type or a value it or Python cannot read
-
-
-def _records(raw: IO[bytes], path: str, drift: Drift, request: str) -> Iterator[Record]:
-    """The records of one file by the ending of its name. Raises Poisoned for a format it does not know."""
-    name = path.lower()
-    stream = raw
-    if name.endswith(".gz"):
-        stream, name = gzip.GzipFile(fileobj=raw), name[:-3]  # type: ignore[assignment]  # all members of the file
-    elif name.endswith((".zst", ".zstd")):
-        reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        stream, name = io.BufferedReader(reader, _CHUNK), name.rsplit(".", 1)[0]
-    readers: dict[str, Callable[[IO[bytes], Drift, str], Iterator[Record]]] = {
-        ".jsonl": _json_lines,
-        ".ndjson": _json_lines,
-        ".csv": _csv_rows,
-        ".parquet": _parquet_rows,
-    }
-    suffix = posixpath.splitext(name)[1]
-    if suffix not in readers:
-        raise Poisoned(f"no reader for {suffix or 'a name without ending'}; known: {', '.join(readers)}")
-    yield from readers[suffix](stream, drift, request)
-
-
-def _json_lines(stream: IO[bytes], drift: Drift, request: str) -> Iterator[Record]:
-    for number, line in enumerate(stream):
-        text = line.rstrip(b"\r\n").decode("utf-8-sig" if number == 0 else "utf-8", "surrogateescape")
-        if not text.strip():
-            continue
-        if number < LOOKED_AT or number % 100 == 0:
-            with contextlib.suppress(ValueError):  # landing flags it
-                drift.see([parse(text)], request)
-        yield text
-
-
-def _csv_rows(stream: IO[bytes], drift: Drift, request: str) -> Iterator[Record]:
-    """Rows by the header's names, all values text, an empty cell null; a row of another width is unreadable."""
-    csv.field_size_limit(FIELD_LIMIT)
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-    try:
-        rows = csv.reader(text)
-        header = next(rows, None)
-        if header is None:
-            raise Poisoned("the file has no header")
-        drift.see_columns(header, request)
-        for row in rows:
-            if len(row) == len(header):
-                yield {name: value or None for name, value in zip(header, row, strict=True)}
-            elif row:
-                yield Unreadable(json.dumps(row), f"has {len(row)} fields, the header has {len(header)}")
-    finally:
-        text.detach()  # the stream is its opener's to close
-
-
-def _parquet_rows(stream: IO[bytes], drift: Drift, request: str) -> Iterator[Record]:
-    """Rows as JSON would have them: numbers with a fraction, dates and times as text."""
-    try:
-        file = pq.ParquetFile(pa.BufferReader(stream.read()) if not stream.seekable() else stream)
-        for column in file.schema_arrow:
-            if not _has_json(column.type):
-                raise Poisoned(f"cannot be read: column {column.name} holds {column.type}")
-        drift.see_columns(file.schema_arrow.names, request)
-        for batch in file.iter_batches(batch_size=10_000):
-            columns = [_as_json(column) for column in batch.columns]
-            yield from pa.RecordBatch.from_arrays(columns, names=batch.schema.names).to_pylist()
-    except _NOT_OURS as error:  # a fault of whoever takes the rows does not come by here
-        raise Poisoned(f"cannot be read: {type(error).__name__}: {error}") from None
-
-
-def _has_json(kind: pa.DataType, inside: bool = False) -> bool:
-    """Whether values of a type can be landed as JSON; dates and times only as columns of their own."""
-    if isinstance(kind, pa.DictionaryType):
-        return _has_json(kind.value_type, inside)
-    if pa.types.is_nested(kind):
-        return all(_has_json(kind.field(n).type, inside=True) for n in range(kind.num_fields))
-    if pa.types.is_temporal(kind) and not pa.types.is_timestamp(kind):
-        return not inside
-    return not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
-
-
-def _as_json(column: pa.Array) -> pa.Array:
-    kind = column.type
-    if pa.types.is_timestamp(kind):
-        utc = pc.cast(column, pa.timestamp(kind.unit, "UTC")) if kind.tz else column
-        text = pc.strftime(utc, format="%Y-%m-%dT%H:%M:%S")
-        return pc.binary_join_element_wise(text, "Z", "") if kind.tz else text
-    if pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_temporal(kind):
-        return pc.cast(column, pa.string())
-    return column
+def _digest(file: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _days(deliveries: list[Delivery]) -> tuple[datetime | None, datetime | None]:

@@ -43,6 +43,7 @@ def test_texts_become_values(tmp_path):
     [
         ("overlap: soon", "line 5.*a duration is a whole number"),
         ("rate: 20/week", "line 5.*a rate is a number of requests"),
+        ("objects: [../../etc]", "String should match pattern"),
         ("objects: [invoices, quarks]", "stripe has no object quarks; it has events, customers"),
         ("overlp: 1h", "line 5, sources.0.overlp: Extra inputs"),
     ],
