@@ -83,3 +83,45 @@ def test_the_image_installs_the_mounted_package_in_place():
     assert "-e /opt/tieout" in dockerfile
     airflow = re.search(r"^apache-airflow==(\S+)", (ROOT / "requirements.txt").read_text(), re.M)[1]
     assert f"apache/airflow:{airflow}-python3.12" in dockerfile
+
+
+def commands(service: str) -> str:
+    held = SERVICES[service]
+    return json.dumps([held.get("command"), held.get("entrypoint"), held.get("healthcheck", {}).get("test")])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_secret_is_an_argument_of_a_process(service):
+    text = commands(service)
+    assert "${" not in text.replace("$${", "")  # Compose would put the value itself into the argument
+    assert not re.search(r"--(password|user-password)|requirepass \$\$|-a \$\$|://[^\"]*\$\$", text)
+
+
+def test_the_script_that_makes_the_databases_gives_psql_no_password_as_an_argument():
+    script = (ROOT / "docker" / "create-databases.sh").read_text()
+    (call,) = (line for line in script.splitlines() if line.startswith("psql"))
+    assert "PASSWORD" not in call
+    assert {"\\getenv airflow_password AIRFLOW_DB_PASSWORD", "\\getenv tieout_password TIEOUT_DB_PASSWORD"} <= {
+        *script.splitlines()
+    }
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_no_container_runs_as_root_or_may_become_more_than_it_is(service):
+    held = SERVICES[service]
+    assert str(held["user"]).split(":")[0] not in ("0", "root")
+    assert held["cap_drop"] == ["ALL"]
+    assert held["security_opt"] == ["no-new-privileges:true"]
+    assert not held.get("privileged")
+    assert not any("docker.sock" in str(volume) for volume in held["volumes"])
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_what_comes_from_the_host_is_mounted_read_only(service):
+    own = [str(volume) for volume in SERVICES[service]["volumes"] if str(volume).startswith((".", "/", "${"))]
+    assert all(volume.endswith(":ro") for volume in own)
+
+
+@pytest.mark.parametrize("service", ["postgres", "redis"])
+def test_a_server_can_write_to_its_volume_alone(service):
+    assert SERVICES[service]["read_only"] is True
