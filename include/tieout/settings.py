@@ -26,7 +26,7 @@ class Settings:
     home: Path
     config: Path
     lake: str
-    store: str
+    store: str = field(repr=False)  # may hold a password
     engine: str = "duckdb"
     memory_limit: str = "2GB"
     threads: int = 2
@@ -93,6 +93,14 @@ class Settings:
     def load_yaml(self, name: str) -> Any:
         """Parse a YAML configuration file; a syntax error names the file, line and column."""
         return load_yaml(self.config_file(name))
+
+
+def private_folder(path: Path) -> Path:
+    """Create a folder and what is missing above it, for its own user alone; what is there stays as it is."""
+    for folder in reversed([path, *path.parents]):
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
+    return path
 
 
 def load_yaml(path: Path) -> Any:

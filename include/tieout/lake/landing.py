@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from tieout.errors import DataError, IncompleteExtract
 from tieout.ids import sha256_hex
+from tieout.settings import private_folder
 
 COMMITTED = "_COMMITTED.json"
 LONGEST_FIELD = 1 << 20  # characters; a longer text is no business value and would only swell every later step
@@ -209,7 +210,7 @@ class Landing:
             self._fs.pipe_file(path, bytes(content))
             return
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(target.parent)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         with partial.open("wb") as file:
             file.write(content)

@@ -13,6 +13,7 @@ import pyarrow.dataset
 
 from tieout import schema
 from tieout.errors import DataError, TieoutError
+from tieout.settings import private_folder
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -110,7 +111,7 @@ class Lake:
         uri = self.uri(table)
         if not DeltaTable.is_deltatable(uri):
             if "://" not in uri:
-                Path(uri).mkdir(parents=True, exist_ok=True)
+                private_folder(Path(uri))
             # mode "ignore": of two first writers one creates the table and the other finds it
             return DeltaTable.create(
                 uri,

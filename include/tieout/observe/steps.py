@@ -14,10 +14,14 @@ from pathlib import Path
 
 log = logging.getLogger("tieout")
 
-_NAMES = "authorization|password|passwd|secret|token|api[-_]?key|apiaccesskeyid|session"
-_QUOTED = re.compile(rf"""(?i)((?:{_NAMES})["']?\s*[:=]\s*)(?:"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')""")
+_NAMES = "authorization|password|passwd|pwd|secret|token|api[-_]?key|apiaccesskeyid|session"
+# a text that was cut has no closing quote: then everything to its end may be the secret
+_QUOTED = re.compile(rf"""(?is)((?:{_NAMES})["']?\s*[:=]\s*)(["'])(?:\\.|(?!\2).)*(?:\2|\Z)""")
+_NESTED = re.compile(rf"""(?is)((?:{_NAMES})(?:\\+["'])?\s*[:=]\s*)(\\+["'])(?:(?!\2).)*(?:\2|\Z)""")
 _SECRET = re.compile(rf"(?i)({_NAMES})(\"?\s*[:=]\s*\"?)([^\s\",;&]+(?:\s+[^\s\",;&]+)?)")
 _BEARER = re.compile(r"(?i)\b(bearer\s+)(?=[^\s\"',;]*[0-9._~+/=-])[A-Za-z0-9._~+/=-]{6,}")
+_BASE64 = re.compile(r"(?i)\b((?:basic|session)\s+)(?=[^\s\"',;]*[0-9+/=]|[A-Za-z]{16})[A-Za-z0-9+/=]{12,}")
+_SIGNED = re.compile(r"\beyJ[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s/?#:@\"']*:)[^\s/?#\"']+@")
 _SALESFORCE = re.compile(r"\b00D[A-Za-z0-9]{9,15}!\S+?(?=[\s\"',;&<]|$)")
 _KEYS = re.compile(r"\b(sk|rk|whsec)_[A-Za-z0-9_]{6,}")
@@ -69,6 +73,11 @@ def peak_memory_mb() -> int:
 def redact(text: str) -> str:
     """`text` with anything that looks like a credential replaced by `***`."""
     text = _SALESFORCE.sub("***", _ADDRESS.sub(r"\1***@", text))
-    text = _QUOTED.sub(lambda found: f"{found[1]}{found[0][-1]}***{found[0][-1]}", text)
-    text = _SECRET.sub(lambda found: found[0] if found[3].strip("'\"") == "***" else f"{found[1]}{found[2]}***", text)
-    return _KEYS.sub("***", _BEARER.sub(r"\1***", text))
+    text = _NESTED.sub(r"\1\2***\2", _QUOTED.sub(r"\1\2***\2", text))
+    text = _SECRET.sub(_hidden, text)
+    return _KEYS.sub("***", _SIGNED.sub("***", _BASE64.sub(r"\1***", _BEARER.sub(r"\1***", text))))
+
+
+def _hidden(found: re.Match[str]) -> str:
+    done = found[3].strip("\\'\"").startswith("***")
+    return found[0] if done else f"{found[1]}{found[2]}***"

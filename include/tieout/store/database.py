@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool
 
 from tieout.errors import StoreError
+from tieout.settings import private_folder
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 _BUSY_SECONDS = 30
@@ -42,7 +43,9 @@ class Database:
     def _engine(self) -> Engine:
         if not self.sqlite:
             return create_engine(self.url, poolclass=NullPool)
-        Path(str(self.url.database)).parent.mkdir(parents=True, exist_ok=True)
+        file = Path(str(self.url.database))
+        private_folder(file.parent)
+        file.touch(mode=0o600)  # SQLite gives its log and index beside it the same mode
         engine = create_engine(self.url, poolclass=NullPool, connect_args={"timeout": _BUSY_SECONDS})
         event.listen(engine, "connect", _sqlite_connection)
         event.listen(engine, "begin", _sqlite_begin)

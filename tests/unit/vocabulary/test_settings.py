@@ -86,6 +86,13 @@ def test_a_connection_never_shows_its_secrets():
         'body {"password": "two words hush123, and; more abc.def"}',
         "{'token': 'two words and hush123'}",
         'body {"secret": "a \\" hush123"}',
+        'body {"password": "two words and hush123 of a text that was c',
+        "token='two words and hush123 of a text that was c",
+        r"body {\"client_secret\": \"two words and hush123\"}",
+        r"body {\"client_secret\": \"two words and hush123",
+        "Basic aHVzaDEyMzphYmMuZGVmhush123",
+        "sent eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.hush123",
+        "pwd=hush123",
     ],
 )
 def test_credentials_are_cut_out_of_text(text):
