@@ -53,7 +53,9 @@ def reconcile_sources(work: Work, run_id: str, business_date: str) -> Facts:
 def reconcile_ledger(work: Work, run_id: str, business_date: str, *, ledger_read: bool) -> Facts:
     """Run the reconciliations against the ledger; some only where it was read after posting."""
     chosen = [d for d in work.definitions if d in LEDGER_SIDE and (ledger_read or d not in NEEDS_FRESH_LEDGER)]
-    if not ledger_read:
+    if ledger_read:
+        work.made_good(run_id, UNREAD)
+    else:
         work.unproven(run_id, UNREAD)
     return _reconcile(work, run_id, business_date, chosen)
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from tieout.store.batches import Batch
 
 
+UNREACHED = "The ERP could not be reached"
+
+
 def take_over(work: Work, run_id: str) -> None:
     """Load each entity's position the day before go-live, once. Raises ErpError if the ERP cannot be read."""
     from tieout.ledger import golive
@@ -49,8 +52,9 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
     try:
         take_over(work, run_id)
     except ErpUnavailable as error:
-        work.unproven(run_id, f"The ERP could not be reached: {error.message}.")
+        work.unproven(run_id, f"{UNREACHED}: {error.message}.")
         return []
+    work.made_good(run_id, UNREACHED)
     due = []
     for batch_id in due_batches(work.store):
         name = batch_id.removeprefix("TIEOUT/").replace("/v", "__v").replace("/", ".")

@@ -129,6 +129,13 @@ class Work:
         if sentence not in kept:
             self.store.add_facts(run_id, {"unproven": [*kept, sentence]})
 
+    def made_good(self, run_id: str, opening: str) -> None:
+        """Drop the kept sentences that begin so: a later try of the step did what an earlier one could not."""
+        kept = self.store.facts(run_id).get("unproven", [])
+        left = [sentence for sentence in kept if not sentence.startswith(opening)]
+        if left != kept:
+            self.store.add_facts(run_id, {"unproven": left})
+
     def chosen(self, ids: Sequence[str]) -> list[LegalEntity]:
         """These entities, or all where none is named. Raises ConfigError for an unknown one."""
         return [self.entities[one] for one in ids] if ids else list(self.entities.entities)
