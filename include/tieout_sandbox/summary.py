@@ -240,7 +240,7 @@ def _records_table(summary: Mapping[str, Any], nights: Sequence[Observed]) -> Ta
     table.add_row("+ merged (repeated, or older than another)", *(f"{r['merged']:,}" for r in runs))
     table.add_row("+ quarantined", *(f"{r['quarantined']:,}" for r in runs))
     table.add_section()
-    table.add_row("besides, only kept raw", *(f"{r['kept_raw']:,}" for r in runs))
+    table.add_row("read besides, kept as raw pages only", *(f"{r['kept_raw']:,}" for r in runs))
     table.add_row("extracts proven by a control total", *(_proven(one) for one in nights))
     table.add_row("value at risk: quarantine and failed checks", *(_amounts(r["value_at_risk"]) for r in runs))
     return table
@@ -255,7 +255,7 @@ def _breaks_table(summary: Mapping[str, Any]) -> Table:
     table.add_row("precision (share of the found that is planted)", *(f"{r['precision']:.3f}" for r in runs))
     table.add_row("recall (share of the planted that is found)", *(f"{r['recall']:.3f}" for r in runs))
     table.add_row("value behind open breaks", *(_amounts(r["open_break_value"]) for r in runs))
-    table.add_row("matches (number)", *(f"{r['matches']:,}" for r in runs))
+    table.add_row("matches of all reconciliations", *(f"{r['matches']:,}" for r in runs))
     return table
 
 
@@ -274,8 +274,11 @@ def _journals_table(summary: Mapping[str, Any]) -> Table:
 
 def _again_table(summary: Mapping[str, Any]) -> Table:
     again, moves = summary["second_runs"], summary["moves_in_erp"]
-    table = _table("All nights again, after the month end", "", *(r["business_date"] for r in again))
-    table.add_row("same results (result hashes of all tables)", *(_yes(r["same_results"]) for r in again))
+    table = _table(
+        "All nights again, after the month end", "second run of the night", *(r["business_date"] for r in again)
+    )
+    table.add_row("same results (hashes of all result tables)", *(_yes(r["same_results"]) for r in again))
+    table.add_row("journals posted (number)", *(f"{sum(c['posted'] for c in r['journals'].values())}" for r in again))
     table.add_row("precision", *(f"{r['precision']:.3f}" for r in again))
     table.add_row("recall", *(f"{r['recall']:.3f}" for r in again))
     table.add_row("trial balance ties to the cent", *(_yes(r["trial_balance_ties"]) for r in again))
