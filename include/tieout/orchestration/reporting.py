@@ -35,7 +35,7 @@ def write_report(
     folder = work.settings.reports / (name or business_date.isoformat())
     folder.mkdir(parents=True, exist_ok=True)
     snapshot = work.store.published(run_id)
-    titles = {name: load_definition(definition_path(work.settings, name)).title for name in work.definitions}
+    loaded = [load_definition(definition_path(work.settings, definition)) for definition in work.definitions]
     with engine(work.settings) as session:
         data = gather(
             business_date,
@@ -46,7 +46,9 @@ def write_report(
             store=work.store,
             entities=work.entities,
             title=title,
-            definitions=titles,
+            definitions={d.id: d.title for d in loaded},
+            sides={d.id: (d.left.name, d.right.name) for d in loaded},
+            close_report="" if "backlog_rows" in known else f"reports/{business_date:%Y-%m}/report.html",
             sources=list(work.sources),
             gate=known.get("gate_rows", ()),
             proof=_rows(known.get("proof_rows", ())),

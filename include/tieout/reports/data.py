@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 from tieout.money import minor_digits, round_money
+from tieout.reports.stake import count_once, totals
 
 Row = Mapping[str, Any]
 
@@ -21,9 +22,10 @@ class ReportData:
     """Everything a report shows. Rows are mappings whose money is Decimal; the schema's names are their keys.
 
     `sources`: source, object, complete_until (instant or None), records (= kept + merged + quarantined), control
-    (proven, unproven or failed). `gate`: entity, expectations, failed, blocking, rows_failing, value_at_risk (text).
-    `breaks`, `totals`, `journals`, `journal_lines`, `drilldown`, `quarantine`, `backlog` follow their tables, `held`
-    follows journal_held; journals carry `state` and `erp_number` as well.
+    (proven, unproven or failed), control_how (against which figure, or why there is none). `gate`: entity,
+    expectations, failed, blocking, rows_failing, value_at_risk (text). `breaks`, `totals`, `journals`, `journal_lines`,
+    `drilldown`, `quarantine`, `backlog` follow their tables, `held` follows journal_held; journals carry `state` and
+    `erp_number` as well.
     `proof`: legal_entity_id, account, name, currency, opening, posted, foreign, expected, trial_balance, difference.
     `foreign`: legal_entity_id, account, accounting_date, narrative, debit, credit, currency.
     """
@@ -55,12 +57,16 @@ class ReportData:
     """Result table to the hash of what this run left in it: equal hashes are equal results."""
     definitions: Mapping[str, str] = field(default_factory=dict)
     """Definition id to the title finance knows it by."""
+    sides: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Definition id to the names of the systems on its left and right: `billing`, `the ledger`."""
+    close_report: str = ""
+    """Where the report of the month end is or will be that lists the close backlog; empty where this one lists it."""
 
 
 def open_breaks(data: ReportData) -> tuple[Row, ...]:
-    """Breaks that still need somebody, the largest first within owner and type."""
+    """Breaks that still need somebody, the largest first within owner and type, with what each puts at stake."""
     waiting = (b for b in data.breaks if b.get("state", "open") not in ("resolved", "written_off"))
-    return tuple(sorted(waiting, key=_by_owner_and_size))
+    return count_once(sorted(waiting, key=_by_owner_and_size))
 
 
 def _by_owner_and_size(row: Row) -> tuple[Any, ...]:
@@ -151,11 +157,12 @@ def headline(data: ReportData) -> Headline:
     cut_off = [b for b in unaccepted if b["break_type"] == "cut_off"]
     if cut_off:
         noun = "cut-off break stands" if len(cut_off) == 1 else "cut-off breaks stand"
-        blockers.append(f"{len(cut_off)} {noun} in different periods on the two sides{_amounts(cut_off, 'value')}.")
-    others = [b for b in unaccepted if (b["definition_id"], b["break_type"]) == _BY_OTHERS]
+        blockers.append(f"{len(cut_off)} {noun} in different periods on the two sides{_at_stake(cut_off)}.")
+    others = count_once(b for b in unaccepted if (b["definition_id"], b["break_type"]) == _BY_OTHERS)
     if others:
-        noun = "entry by others is" if len(others) == 1 else "entries by others are"
-        blockers.append(f"{len(others)} {noun} on controlled accounts{_amounts(others, 'value')}.")
+        entries = len({b.get("cause") or b["break_key"] for b in others})
+        noun = "entry by others is" if entries == 1 else "entries by others are"
+        blockers.append(f"{entries} {noun} on controlled accounts{_at_stake(others)}.")
     failing = [g for g in data.gate if g.get("blocking") and g["failed"]]
     if failing:
         blockers.append("The quality gate fails for " + ", ".join(str(g["entity"]) for g in failing) + ".")
@@ -190,11 +197,23 @@ _STATES = {
 }
 
 
+def _at_stake(counted: Iterable[Row]) -> str:
+    return _listed(totals(counted, "balance"))
+
+
 def _amounts(rows: Iterable[Row], column: str) -> str:
-    """`: 1,190.00 EUR · 500 JPY`, or nothing where no row has an amount."""
     sums = money_by((r for r in rows if r.get("currency")), column, "currency")
-    shown = (f"{round_money(v, c):,.{minor_digits(c)}f} {c}" for (c,), v in sums.items())
-    return ": " + " · ".join(shown) if sums else ""
+    return _listed({currency: amount for (currency,), amount in sums.items()})
+
+
+def _listed(sums: Mapping[str, Decimal]) -> str:
+    """`: 1,190.00 EUR · 500 JPY`, or nothing where there is no amount."""
+    return ": " + money_list(sums) if sums else ""
+
+
+def money_list(sums: Mapping[str, Decimal]) -> str:
+    """`1,190.00 EUR · 500 JPY`: amounts by currency, each at its own digits."""
+    return " · ".join(f"{round_money(v, c):,.{minor_digits(c)}f} {c}" for c, v in sums.items())
 
 
 def _journals(count: int) -> str:

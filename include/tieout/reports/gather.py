@@ -45,6 +45,7 @@ def gather(
     entities: Entities,
     title: str,
     definitions: Mapping[str, str],
+    sides: Mapping[str, tuple[str, str]] | None = None,
     sources: Sequence[str],
     gate: Sequence[Row] = (),
     proof: Sequence[Row] = (),
@@ -53,14 +54,16 @@ def gather(
     unproven: Sequence[str] = (),
     note: str = "",
     hashes: Mapping[str, str] | None = None,
+    close_report: str = "",
 ) -> ReportData:
     """The report's data for a business date.
 
     Journals are those of the date's own slots and every earlier one that is not yet done with; the quarantine is what
     runs up to the date have set aside. `sources` names the configured sources; `gate`, `proof`, `foreign`, `backlog`,
-    `unproven` and `hashes` are as in `ReportData`.
+    `unproven`, `hashes`, `sides` and `close_report` are as in `ReportData`.
     """
     lake.bind(engine, snapshot, TABLES)
+    later = _later_runs(store, business_date)
     on_date = {"day": business_date}
     states = _journal_states(store)
     journals = [
@@ -74,7 +77,7 @@ def gather(
         business_date=business_date,
         title=title,
         entities={e.id: e.functional_currency for e in entities.entities},
-        sources=_inputs(engine, landing, sources, store),
+        sources=_inputs(engine, landing, sources, store, later),
         gate=tuple(gate),
         breaks=_rows(engine, "SELECT * FROM breaks WHERE business_date = $day ORDER BY ALL", on_date),
         gone=_rows(engine, "SELECT * FROM breaks_gone WHERE business_date = $day ORDER BY ALL", on_date),
@@ -97,7 +100,7 @@ def gather(
             engine,
             "SELECT * FROM quarantine WHERE NOT superseded "
             "AND first_seen_run NOT IN (SELECT unnest($later::VARCHAR[])) ORDER BY source, object, raw_ref",
-            {"later": _later_runs(store, business_date)},
+            {"later": later},
         ),
         held=_rows(
             engine, "SELECT * FROM journal_held WHERE event_date <= $day ORDER BY event_id, event_date", on_date
@@ -105,6 +108,8 @@ def gather(
         backlog=tuple(backlog),
         unproven=tuple(unproven),
         definitions=dict(definitions),
+        sides=dict(sides or {}),
+        close_report=close_report,
         note=note,
         hashes=dict(hashes or {}),
     )
@@ -120,13 +125,20 @@ def _later_runs(store: Store, business_date: date) -> list[str]:
         return list(session.scalars(select(RunRow.run_id).where(RunRow.business_date > business_date)))
 
 
-def _inputs(engine: Engine, landing: Landing, sources: Sequence[str], store: Store) -> tuple[Row, ...]:
-    """One row per object read: how far, how many records, and whether an independent total confirmed them."""
+def _inputs(
+    engine: Engine, landing: Landing, sources: Sequence[str], store: Store, later: Sequence[str]
+) -> tuple[Row, ...]:
+    """One row per object read: how far, how many records, and whether an independent total confirmed them.
+
+    Records that only runs of later business dates (`later`) have conformed are left out.
+    """
     counts = {
         (source, obj): (records, rows, merged, quarantined)
         for source, obj, records, rows, merged, quarantined in engine.rows(
             "SELECT source, object, sum(records)::BIGINT, sum(rows)::BIGINT, sum(merged)::BIGINT, "
-            "sum(quarantined)::BIGINT FROM conformed_extracts GROUP BY ALL ORDER BY ALL"
+            "sum(quarantined)::BIGINT FROM conformed_extracts WHERE run_id NOT IN (SELECT unnest($later::VARCHAR[])) "
+            "GROUP BY ALL ORDER BY ALL",
+            {"later": list(later)},
         )
     }
     rows: list[Row] = []
@@ -144,6 +156,7 @@ def _inputs(engine: Engine, landing: Landing, sources: Sequence[str], store: Sto
                     "merged": merged,
                     "quarantined": quarantined,
                     "control": "proven" if extract.control.proven else "unproven",
+                    "control_how": extract.control.how,
                 }
             )
     return tuple(rows)

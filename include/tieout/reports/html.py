@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from tieout.money import minor_digits, round_money
 from tieout.reports import charts
+from tieout.reports.compared import Amount, compared
 from tieout.reports.data import (
     AGE_BUCKETS,
     ReportData,
@@ -17,10 +18,11 @@ from tieout.reports.data import (
     age_bucket,
     count_by,
     headline,
-    money_by,
+    money_list,
     open_breaks,
     totals_by_outcome,
 )
+from tieout.reports.stake import MEANING, MEASURES, measure, not_priced, totals
 
 # A page with tens of thousands of rows helps nobody: the workbook and the result tables hold them all.
 SHOWN = 300
@@ -40,12 +42,17 @@ def render(data: ReportData) -> str:
             data=data,
             head=headline(data),
             waiting=waiting,
+            meaning=MEANING,
+            measures=MEASURES,
+            stake={name: money_list(totals(waiting, name)) for name in MEASURES},
+            totals_at_stake={name: totals(waiting, name) for name in MEASURES},
+            currencies=sorted({b["currency"] for b in waiting if b.get("currency")}),
+            by_definition=_by_definition(waiting),
             groups=groups,
             shown=SHOWN,
             type_chart=_types(waiting),
             age_chart=_ages(waiting),
             totals=totals_by_outcome(data),
-            value_waiting=_money_list(money_by(waiting, "value", "currency")),
             quarantine_reasons=count_by(data.quarantine, "source", "object", "reason_code"),
         )
     )
@@ -59,7 +66,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"money": money, "when": when, "words": words}
+    env.filters |= {"money": money, "when": when, "words": words, "compared": compared, "side": side, "stake": stake}
     return env
 
 
@@ -84,16 +91,41 @@ def words(code: str | None) -> str:
     return (code or "").replace("_", " ")
 
 
-def _money_list(sums: dict[tuple[Any, ...], Decimal]) -> str:
-    return " · ".join(f"{money(amount, currency)} {currency}" for (currency,), amount in sums.items() if currency)
+def side(value: Amount | str) -> str:
+    """One side of what a break compares."""
+    return f"{money(value.value, value.currency)} {value.currency}" if isinstance(value, Amount) else value
+
+
+def stake(row: Row) -> str:
+    """What a break alone puts in question; in words where that is no amount."""
+    if row.get("value") is None:
+        return "two currencies" if row["break_type"] == "currency" else "not priced"
+    per = " a month" if measure(row) == "monthly" else ""
+    return f"{money(row['value'], row['currency'])} {row['currency'] or ''}{per}"
+
+
+def _by_definition(waiting: tuple[Row, ...]) -> list[dict[str, Any]]:
+    """Per reconciliation: open breaks, new ones, those over a month old, without a price, and what is at stake."""
+    found: dict[str, list[Row]] = {}
+    for row in sorted(waiting, key=lambda b: str(b["definition_id"])):
+        found.setdefault(row["definition_id"], []).append(row)
+    return [
+        {
+            "definition": definition,
+            "open": len(rows),
+            "new": sum(1 for b in rows if b.get("change") in ("new", "reopened")),
+            "old": sum(1 for b in rows if age_bucket(b.get("age_days")) == AGE_BUCKETS[-1][0]),
+            "not_priced": not_priced(rows),
+            "measure": next((name for name in MEASURES if totals(rows, name)), ""),
+            "totals": next((totals(rows, name) for name in MEASURES if totals(rows, name)), {}),
+        }
+        for definition, rows in found.items()
+    ]
 
 
 def _types(waiting: tuple[Row, ...]) -> str:
-    rows = []
-    for (kind,), count in sorted(count_by(waiting, "break_type").items(), key=lambda item: (-item[1], item[0])):
-        amounts = money_by([b for b in waiting if b["break_type"] == kind], "value", "currency")
-        rows.append((words(str(kind)), count, " · ".join(filter(None, (str(count), _money_list(amounts))))))
-    return charts.bars(rows, "Open breaks by type")
+    kinds = sorted(count_by(waiting, "break_type").items(), key=lambda item: (-item[1], item[0]))
+    return charts.bars([(words(str(kind)), count, str(count)) for (kind,), count in kinds], "Open breaks by type")
 
 
 def _ages(waiting: tuple[Row, ...]) -> str:
