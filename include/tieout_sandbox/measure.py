@@ -94,14 +94,13 @@ def night(day: date) -> dict[str, Any]:
 
 
 def lines(facts: Mapping[str, Any], floors: Mapping[str, Floor]) -> list[dict[str, Any]]:
-    """Per step of a run: its times, records, records per second, peak memory, and its floor where it has one.
+    """Per step of a run, in the order they began: times, records, records per second, peak memory, its floor if any.
 
     `records` are those the step read: landed by an extract, else the rows of its floor.
     """
     found = []
-    for name, step in facts.items():
-        if not isinstance(step, Mapping) or "milliseconds" not in step:
-            continue
+    kept = {name: step for name, step in facts.items() if isinstance(step, Mapping) and "milliseconds" in step}
+    for name, step in sorted(kept.items(), key=lambda one: one[1]["started_at"]):
         floor, seconds, cpu = floors.get(name), step["milliseconds"] / 1000, step["cpu_milliseconds"] / 1000
         records = step["records"] + step.get("kept_raw", 0) if "records" in step else floor.rows if floor else None
         found.append(

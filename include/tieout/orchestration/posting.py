@@ -114,7 +114,7 @@ def _kept_of(work: Work, batch_id: str, name: str) -> Iterator[None]:
 
 
 def cost(work: Work, batch_ids: Sequence[str]) -> Facts:
-    """What posting these batches took: times in all, the largest process's memory."""
+    """What posting these batches took: since when, times in all, the largest process's memory."""
     steps = [
         step
         for batch_id in batch_ids
@@ -122,6 +122,7 @@ def cost(work: Work, batch_ids: Sequence[str]) -> Facts:
         if isinstance(step, Mapping) and "milliseconds" in step
     ]
     return {
+        "started_at": min((step["started_at"] for step in steps), default=""),
         "milliseconds": sum(step["milliseconds"] for step in steps),
         "cpu_milliseconds": sum(step["cpu_milliseconds"] for step in steps),
         "peak_mb": max((step["peak_mb"] for step in steps), default=0),

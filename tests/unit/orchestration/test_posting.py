@@ -26,7 +26,17 @@ def test_a_run_knows_what_posting_its_batches_took_in_their_own_processes(tmp_pa
     for batch, milliseconds, peak_mb in (("a", 1200, 150), ("b", 300, 170), ("of another run", 9000, 900)):
         work.store.start_run(f"post_journal.{batch}", "posting")
         for name in ("submit", "read_back"):
-            cost = {"milliseconds": milliseconds, "cpu_milliseconds": 100, "peak_mb": peak_mb}
+            cost = {
+                "started_at": f"2026-03-30T09:{milliseconds // 100:02}:00+00:00",
+                "milliseconds": milliseconds,
+                "cpu_milliseconds": 100,
+                "peak_mb": peak_mb,
+            }
             work.store.add_facts(f"post_journal.{batch}", {name: cost})
     cost = posting.cost(work, ["a", "b", "not begun"])
-    assert cost == {"milliseconds": 3000, "cpu_milliseconds": 400, "peak_mb": 170}
+    assert cost == {
+        "started_at": "2026-03-30T09:03:00+00:00",
+        "milliseconds": 3000,
+        "cpu_milliseconds": 400,
+        "peak_mb": 170,
+    }

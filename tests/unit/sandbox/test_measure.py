@@ -3,18 +3,18 @@
 from tieout_sandbox.measure import lines, table
 from tieout_sandbox.scan_floor import Floor
 
-COST = {"milliseconds": 2000, "cpu_milliseconds": 1500, "peak_mb": 310}
+COST = {"started_at": "2026-03-30T09:00:00+00:00", "milliseconds": 2000, "cpu_milliseconds": 1500, "peak_mb": 310}
 FACTS = {
-    "extract/stripe_us": {**COST, "records": 2804, "kept_raw": 196},
     "gate_rows": [],
-    "quality_gate": {**COST, "rows": 3},
-    "proof": {**COST, "ties": True},
+    "proof": {**COST, "started_at": "2026-03-30T09:02:00+00:00", "ties": True},
+    "quality_gate": {**COST, "started_at": "2026-03-30T09:01:00+00:00", "rows": 3},
+    "extract/zendesk": {**COST, "records": 2804, "kept_raw": 196},
 }
 
 
 def test_each_step_has_its_records_their_rate_and_its_cost_beside_one_scan_of_its_input():
-    found = lines(FACTS, {"quality_gate": Floor(9000, 0.05), "extract/stripe_us": Floor(2900, 0.01)})
-    assert [line["step"] for line in found] == ["extract/stripe_us", "quality_gate", "proof"]
+    found = lines(FACTS, {"quality_gate": Floor(9000, 0.05), "extract/zendesk": Floor(2900, 0.01)})
+    assert [line["step"] for line in found] == ["extract/zendesk", "quality_gate", "proof"]
     assert [line["records"] for line in found] == [3000, 9000, None]
     assert [line["records_per_second"] for line in found] == [1500, 4500, None]
     assert [line["times_floor"] for line in found] == [150.0, 30.0, None]
