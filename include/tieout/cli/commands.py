@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import date
 from typing import Annotated
 
@@ -13,7 +14,10 @@ from tieout.errors import ConfigError
 from tieout.settings import Settings
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, help="Proves that billing, CRM, support, usage and ERP agree."
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,  # they may hold credentials
+    help="Proves that billing, CRM, support, usage and ERP agree.",
 )
 store_app = typer.Typer(no_args_is_help=True, help="The store: what Tieout remembers.")
 config_app = typer.Typer(no_args_is_help=True, help="The configuration finance and integration engineers edit.")
@@ -39,7 +43,7 @@ def store_upgrade() -> None:
 @config_app.command("check")
 def config_check() -> None:
     """Check every configuration file; the exit code is 1 if one cannot be used."""
-    from tieout.orchestration.checks import check_configuration
+    from tieout.orchestration.checks import check_configuration, missing_connections
 
     settings = Settings.from_env()
     problems = check_configuration(settings)
@@ -48,6 +52,8 @@ def config_check() -> None:
     if problems:
         raise typer.Exit(1)
     typer.echo(f"{settings.config} can be used")
+    if missing := missing_connections(settings, os.environ):
+        typer.echo(f"not checked, because only Airflow may know them: connections {', '.join(missing)}")
 
 
 @audit_app.command("verify")

@@ -115,7 +115,7 @@ def mapping_table(rows: Iterable[MappedId], sources: Mapping[str, str]) -> pa.Ta
     return pa.Table.from_pylist(listed, schema=shape)
 
 
-def _row(line: dict[str, str], where: str) -> MappedId:
+def _row(line: dict[str, str | None], where: str) -> MappedId:
     def day(column: str, otherwise: date) -> date:
         text = (line.get(column) or "").strip()
         try:
@@ -125,10 +125,16 @@ def _row(line: dict[str, str], where: str) -> MappedId:
                 "not a date", record=f"{where}, column {column}", got=text, expected="2026-03-31"
             ) from None
 
+    def filled(column: str) -> str:
+        text = (line[column] or "").strip()
+        if not text:
+            raise ConfigError("a mapping needs source, source_id and canonical_id", record=f"{where}, column {column}")
+        return text
+
     return MappedId(
-        source=line["source"].strip(),
-        source_id=line["source_id"].strip(),
-        canonical_id=line["canonical_id"].strip(),
+        source=filled("source"),
+        source_id=filled("source_id"),
+        canonical_id=filled("canonical_id"),
         family=(line.get("family") or "").strip() or None,
         valid_from=day("valid_from", date.min),
         valid_to=day("valid_to", _FOREVER),

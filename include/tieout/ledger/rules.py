@@ -127,7 +127,7 @@ def load_rules(settings: Settings) -> Rules:
 def load_accounts(path: Path) -> tuple[AccountMapping, ...]:
     """Read `mappings/accounts.csv`. Raises ConfigError naming file and line."""
     found: list[AccountMapping] = []
-    with path.open(encoding="utf-8", newline="") as file:
+    with path.open(encoding="utf-8-sig", newline="") as file:  # spreadsheets write a byte order mark
         reader = csv.DictReader(file)
         if reader.fieldnames is None or set(reader.fieldnames) != set(_ACCOUNT_COLUMNS):
             raise ConfigError("wrong columns", record=str(path), expected=list(_ACCOUNT_COLUMNS), got=reader.fieldnames)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from tieout.errors import ConfigError
 from tieout.orchestration.work import Work
-from tieout.settings import Settings
+from tieout.settings import Connection, Settings
+from tieout.transport import checked_address
+
+if TYPE_CHECKING:
+    from tieout.sources.config import SourceConfig
 
 
 def check_configuration(settings: Settings) -> list[ConfigError]:
@@ -21,12 +27,16 @@ def check_configuration(settings: Settings) -> list[ConfigError]:
     return list(problems.values())
 
 
+def missing_connections(settings: Settings, env: Mapping[str, str]) -> list[str]:
+    """Connections the sources name that the environment does not define; they may still be defined in Airflow."""
+    named = {source.connection for source in Work(settings).sources.values()}
+    return sorted(name for name in named if f"AIRFLOW_CONN_{name.upper()}" not in env)
+
+
 def _checks(work: Work) -> Iterator[Callable[[], object]]:
     from tieout.breaks.inputs import definition_path, side_queries
     from tieout.conform.links import load_rules as load_crosswalk_rules
-    from tieout.conform.references import mapped_ids
     from tieout.conform.verify import verify_mappings
-    from tieout.ledger import load_rules
     from tieout.quality.rules import load_suites
     from tieout.reconcile import load_definition
 
@@ -37,15 +47,61 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
         for kind in sorted({source.kind for source in work.sources.values()}):
             verify_mappings(work.settings, kind)
 
+    yield lambda: _folder_is_there(work)
     yield lambda: work.entities
     yield lambda: _sources_belong_to_entities(work)
     yield conform
     yield lambda: load_crosswalk_rules(work.settings)
-    yield from (partial(mapped_ids, work.settings, name) for name in ("products", "customers"))
-    yield lambda: load_rules(work.settings)
+    yield from (partial(_mapping_names_our_sources, work, name) for name in ("products", "customers"))
+    yield lambda: _every_role_has_an_account(work)
+    yield from (partial(_connection_can_be_used, source) for source in _sources_of(work))
     yield lambda: load_suites(work.settings)
     yield from (partial(definition, name) for name in work.definitions)
     yield lambda: _erp_fits(work)
+
+
+def _folder_is_there(work: Work) -> None:
+    if not work.settings.config.is_dir():
+        raise ConfigError(
+            "the configuration folder is not there",
+            record=str(work.settings.config),
+            remedy="create it, or point TIEOUT_CONFIG at the folder you mean",
+        )
+
+
+def _mapping_names_our_sources(work: Work, name: str) -> None:
+    from tieout.conform.references import mapped_ids
+
+    sources = work.sources.values()
+    known = {"*", *(source.name for source in sources), *(source.kind for source in sources)}
+    unknown = sorted({row.source for row in mapped_ids(work.settings, name)} - known)
+    if unknown:
+        raise ConfigError(
+            "a mapping names sources that are not configured",
+            record=str(work.settings.config_file(f"mappings/{name}.csv")),
+            expected=sorted(known),
+            got=unknown,
+            remedy="name your own sources in a file of that name in your folder; its header alone maps nothing",
+        )
+
+
+def _every_role_has_an_account(work: Work) -> None:
+    from tieout.ledger import load_rules
+
+    rules = load_rules(work.settings)
+    used = {line.role for rule in rules.postings.events.values() for line in rule.lines}
+    lacking = {
+        entity.id: sorted(used - {a.role for a in rules.accounts if a.legal_entity_id in ("*", entity.id)})
+        for entity in work.entities.entities
+    }
+    found = [f"{entity}: {', '.join(roles)}" for entity, roles in lacking.items() if roles]
+    if found:
+        raise ConfigError(
+            "posting rules use roles that have no account",
+            record=str(work.settings.config_file("mappings/accounts.csv")),
+            got=found,
+            remedy="add a row for each role, with the entity or `*`",
+        )
 
 
 def _sources_belong_to_entities(work: Work) -> None:
@@ -57,6 +113,26 @@ def _sources_belong_to_entities(work: Work) -> None:
                 record=f"sources.yaml: {source.name}",
                 got=source.legal_entity,
                 expected=known,
+            )
+
+
+def _sources_of(work: Work) -> list[SourceConfig]:
+    """The sources, none where their file has a mistake: another check tells that one."""
+    try:
+        return list(work.sources.values())
+    except ConfigError:
+        return []
+
+
+def _connection_can_be_used(source: SourceConfig) -> None:
+    """Where the environment defines the connection: whether its address is one that credentials may go to."""
+    if f"AIRFLOW_CONN_{source.connection.upper()}" in os.environ:
+        connection = Connection.from_env(source.connection)
+        if source.kind != "files":
+            checked_address(connection.host, source.connection)
+        elif "://" not in connection.host and not connection.host.startswith("/"):
+            raise ConfigError(
+                "a drop folder needs an address", record=source.connection, expected="file:///path or s3://bucket/path"
             )
 
 

@@ -1,5 +1,7 @@
 """The command: what it prints, its exit codes, and that it starts without loading what it does not use."""
 
+import json
+import os
 import subprocess
 import sys
 
@@ -101,8 +103,12 @@ def test_the_sandbox_configuration_can_be_used(home, monkeypatch):
 
 def test_the_shipped_configuration_can_be_used_as_it_is(home, monkeypatch):
     monkeypatch.delenv("TIEOUT_CONFIG", raising=False)
+    for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AIRFLOW_CONN_STRIPE_US", json.dumps({"conn_type": "http", "host": "https://api.stripe.com"}))
     result = runner.invoke(app, ["config", "check"])
     assert result.exit_code == 0, result.output
+    assert "connections drop, salesforce, stripe_de, stripe_jp, tryton, zendesk" in result.output
 
 
 @pytest.mark.parametrize(
@@ -144,3 +150,46 @@ def test_a_source_of_an_unknown_entity_is_told(home, tmp_path, monkeypatch):
     result = runner.invoke(app, ["config", "check"])
     assert result.exit_code == 1
     assert "XX" in result.output
+
+
+@pytest.fixture
+def config(home, monkeypatch):
+    """A folder of somebody's own, which falls back to the shipped files."""
+    folder = home / "config"
+    (folder / "mappings").mkdir(parents=True)
+    monkeypatch.setenv("TIEOUT_CONFIG", str(folder))
+    for name in [name for name in os.environ if name.startswith("AIRFLOW_CONN_")]:
+        monkeypatch.delenv(name)
+    return folder
+
+
+def test_a_stranger_is_told_every_mistake_of_a_first_try_at_once(config, monkeypatch):
+    mappings = config / "mappings"
+    header = "source,source_id,canonical_id,family,valid_from,valid_to\n"
+    (mappings / "customers.csv").write_text(f"{header}stripe\n")
+    (mappings / "products.csv").write_text(f"{header}stripe_uk,prod_1,product:1,seats,2025-01-01,\n")
+    shipped = (SHIPPED_CONFIG / "mappings" / "accounts.csv").read_text()
+    rows = [line.replace("*,receivable", "US,receivable", 1) for line in shipped.splitlines() if ",bank," not in line]
+    (mappings / "accounts.csv").write_text("\n".join(rows) + "\n", encoding="utf-8-sig")
+    plain = {"conn_type": "http", "host": "http://erp.example", "password": "hush"}
+    monkeypatch.setenv("AIRFLOW_CONN_TRYTON", json.dumps(plain))
+    monkeypatch.setenv("AIRFLOW_CONN_DROP", json.dumps({"conn_type": "fs", "host": "drop"}))
+    result = runner.invoke(app, ["config", "check"])
+    assert result.exit_code == 1
+    for mistake in (
+        "customers.csv:2, column source_id",
+        "got: ['stripe_uk']",
+        "'US: bank'",
+        "'DE: bank, receivable'",
+        "plain http to another machine; record: tryton",
+        "a drop folder needs an address; record: drop",
+    ):
+        assert mistake in result.output
+    assert "hush" not in result.output
+
+
+def test_a_configuration_folder_that_is_not_there_cannot_be_used(config, monkeypatch):
+    monkeypatch.setenv("TIEOUT_CONFIG", str(config / "elsewhere"))
+    result = runner.invoke(app, ["config", "check"])
+    assert result.exit_code == 1
+    assert "the configuration folder is not there" in result.output
