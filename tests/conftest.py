@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,21 +20,27 @@ def _umask() -> Iterator[None]:
 
 
 # What takes minutes starts first; each group shares its servers, so one process runs all of it.
-_GROUPS = ("e2e", "faults/night", "integration/night", "faults", "integration")
+_GROUPS = ("tests/e2e/", "tests/faults/night/", "tests/integration/night/", "tests/faults/", "tests/integration/")
 
 
-@pytest.hookimpl(tryfirst=True)
+def _group(nodeid: str) -> str:
+    """The tests that one process runs together: a folder of `_GROUPS`, else the test's file."""
+    return next((g for g in _GROUPS if nodeid.startswith(g)), nodeid.split("::")[0])
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`pytest -n 2 --dist loadgroup`): which tests stay together, and the longest first."""
-    here = Path(__file__).parent
+    """The longest first, so that no process is left alone with them at the end."""
+    items.sort(key=lambda item: _GROUPS.index(g) if (g := _group(item.nodeid)) in _GROUPS else len(_GROUPS))
 
-    def group(item: pytest.Item) -> str:
-        place = item.path.relative_to(here).as_posix()
-        return next((g for g in _GROUPS if place.startswith(f"{g}/")), place)
 
-    def rank(item: pytest.Item) -> int:
-        return _GROUPS.index(group(item)) if group(item) in _GROUPS else len(_GROUPS)
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """How `pytest -n 2` shares out the tests: by `_group`, in the order collected."""
+    from xdist.scheduler import LoadScopeScheduling
 
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
-    items.sort(key=rank)
+    class ByServers(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByServers(config, log)
