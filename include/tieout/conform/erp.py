@@ -67,7 +67,7 @@ def _accounts(pages: Pages, ledger: Ledger, entities: Iterable[LegalEntity], now
     for entity in entities:
         rows = [{**asdict(a), "id": f"{entity.id}:{a.code}"} for a in ledger.gl_accounts(entity.id)]
         _land(pages, rows, f"accounts of {entity.id}", now)
-    return Filled()
+    return Filled(control=ControlTotal("no second figure in the ERP; an account that lacks would not tie in the proof"))
 
 
 def _periods(
@@ -84,7 +84,7 @@ def _periods(
                     "start_date": status.start.isoformat(), "end_date": status.end.isoformat(),
                 }  # fmt: skip
         _land(pages, [found[start] for start in sorted(found)], f"periods of {entity.id}", now)
-    return Filled()
+    return Filled(control=ControlTotal("no second figure in the ERP; a period is asked for again before posting"))
 
 
 def _entries(
@@ -99,7 +99,8 @@ def _entries(
         for entity in entities:
             for page in ledger.gl_changes(entity.id, lo, hi + _OVERLAP):
                 _land(pages, [_entry(e) for e in page], f"entries of {entity.id}", now)
-        return Filled()
+        how = "no second figure for changes; the proof of the ledger holds all entries against the trial balance"
+        return Filled(control=ControlTotal(how))
 
     return run.extract("gl_entries", lo, hi, changed)
 
@@ -130,7 +131,7 @@ def _balances(
             for b in ledger.trial_balance(entity.id, on)
         ]  # fmt: skip
         _land(pages, rows, f"trial balance of {entity.id} on {on}", now)
-    return Filled()
+    return Filled(control=ControlTotal("it is itself the figure that the proof of the ledger is held against"))
 
 
 def _entry(entry: GlEntry) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def foreign_row(entry: GlEntry) -> Facts:
         "legal_entity_id": entry.entity,
         "account": entry.account,
         "accounting_date": entry.date,
+        "number": entry.journal_number or entry.journal_id,
         "narrative": entry.narrative or entry.description,
         "debit": entry.debit,
         "credit": entry.credit,

@@ -23,11 +23,12 @@ class ReportData:
 
     `sources`: source, object, complete_until (instant or None), records (= kept + merged + quarantined), control
     (proven, unproven or failed), control_how (against which figure, or why there is none). `gate`: entity,
-    expectations, failed, blocking, rows_failing, value_at_risk (text). `breaks`, `totals`, `journals`, `journal_lines`,
-    `drilldown`, `quarantine`, `backlog` follow their tables, `held` follows journal_held; journals carry `state` and
-    `erp_number` as well.
+    expectations, failed, blocking, rows_failing, value_at_risk, reasons (texts). `breaks`, `totals`, `journals`,
+    `journal_lines`, `drilldown`, `quarantine`, `backlog` follow their tables, `held` follows journal_held; journals
+    carry `state` and `erp_number` as well.
     `proof`: legal_entity_id, account, name, currency, opening, posted, foreign, expected, trial_balance, difference.
-    `foreign`: legal_entity_id, account, accounting_date, narrative, debit, credit, currency.
+    `foreign`: legal_entity_id, number (the ERP's of the entry), account, accounting_date, narrative, debit, credit,
+    currency.
     """
 
     business_date: date

@@ -155,6 +155,7 @@ PROOF = (
 FOREIGN = (
     ENTITY,
     _date("accounting_date", "Date"),
+    _text("number", "Entry", 18),
     _text("account", "Account", 10),
     _wide("narrative", "Narrative", 60),
     CURRENCY,
@@ -200,6 +201,7 @@ GATE = (
     _count("rows_failing", "Rows failing", 13),
     _wide("value_at_risk", "Value at risk", 34),
     _text("effect", "Effect", 12),
+    _wide("reasons", "What fails", 70),
 )
 PROOF_SUMS = ("opening", "posted", "foreign", "expected", "trial_balance", "difference")
 SIDES = "Left is the system named first in the reconciliation's title, right the one named second."

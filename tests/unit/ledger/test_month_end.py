@@ -43,8 +43,14 @@ def test_a_line_that_reduces_an_earlier_one_releases_backwards(books: Any) -> No
         {"amount": "-10", "start": date(2026, 3, 30), "end": date(2026, 4, 9)},
         {"amount": "20", "start": date(2026, 3, 30), "end": date(2026, 4, 9)},
     )
-    month_end(books)
+    plan = month_end(books)
     assert books.balances() == {DEFERRED: Decimal("2"), SEATS: Decimal("-2")}
+    lines = plan.journals.lines.to_pylist()
+    said = {(line["account"], line["side"], line["description"]) for line in lines}
+    assert said == {
+        (DEFERRED, "debit", "release seats"), (SEATS, "credit", "release seats"),
+        (DEFERRED, "credit", "release seats, taken back"), (SEATS, "debit", "release seats, taken back"),
+    }  # fmt: skip
 
 
 def test_what_a_credit_note_unwound_is_not_released_again(books: Any) -> None:

@@ -25,8 +25,11 @@ SELECT
   n.posted_side AS side, CAST(n.amount AS DECIMAL(18, 4)) AS amount, n.currency, n.row_count,
   replace(n.event_type, '_', ' ')
     || CASE WHEN n.product_family <> '' THEN ' ' || n.product_family ELSE '' END
-    || CASE WHEN n.tax_code <> '' THEN ' ' || n.tax_code ELSE '' END AS description
-FROM numbered AS n;
+    || CASE WHEN n.tax_code <> '' THEN ' ' || n.tax_code ELSE '' END
+    -- against the rule's own side stand negative source lines and what a later version corrects
+    || CASE WHEN r.side <> n.posted_side THEN ', taken back' ELSE '' END AS description
+FROM numbered AS n
+LEFT JOIN rule AS r ON r.event_type = n.event_type AND r.leg = n.first_leg;
 
 CREATE OR REPLACE TEMP TABLE journal_part AS
 SELECT
