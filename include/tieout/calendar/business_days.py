@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
-from tieout.entities import LegalEntity
+
+class Workplace(Protocol):
+    """What decides where days are worked; a legal entity is one. Without a country there are no public holidays."""
+
+    @property
+    def country(self) -> str | None: ...
+    @property
+    def region(self) -> str | None: ...
+    @property
+    def closures(self) -> tuple[date, ...]: ...
 
 
 @lru_cache(maxsize=64)
@@ -16,16 +25,16 @@ def _holidays(country: str, region: str | None, year: int) -> Any:
     return holidays.country_holidays(country, subdiv=region, years=year)
 
 
-def is_business_day(entity: LegalEntity, day: date) -> bool:
+def is_business_day(entity: Workplace, day: date) -> bool:
     """Whether the entity works on that date."""
     return (
         day.weekday() < 5
         and day not in entity.closures
-        and day not in _holidays(entity.country, entity.region, day.year)
+        and not (entity.country and day in _holidays(entity.country, entity.region, day.year))
     )
 
 
-def add_business_days(entity: LegalEntity, day: date, count: int) -> date:
+def add_business_days(entity: Workplace, day: date, count: int) -> date:
     """The date `count` business days after (or before, if negative) a date; 0 gives the date itself."""
     step = timedelta(days=1 if count > 0 else -1)
     while count:
@@ -35,6 +44,6 @@ def add_business_days(entity: LegalEntity, day: date, count: int) -> date:
     return day
 
 
-def business_day_of_month(entity: LegalEntity, year: int, month: int, number: int) -> date:
+def business_day_of_month(entity: Workplace, year: int, month: int, number: int) -> date:
     """BD`number` of a month: its first business day is number 1."""
     return add_business_days(entity, date(year, month, 1) - timedelta(days=1), number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -40,7 +41,8 @@ PLACEHOLDERS = (
 )  # fmt: skip
 
 _MIRROR = {"missing_left": "missing_right", "missing_right": "missing_left"}
-_CARDINALITY_MIRROR = {"1:1": "1:1", "1:N": "N:1", "N:1": "1:N"}
+_CARDINALITY_MIRROR = {"1:1": "1:1", "1:N": "N:1", "N:1": "1:N", "N:N": "N:N"}
+_SIDE_MIRROR = {"left": "right", "right": "left", None: None}
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
@@ -52,21 +54,42 @@ class _Part(BaseModel):
 
 
 class Extract(_Part):
-    """Takes the first part of a text that a regular expression finds (its first group, if it has one)."""
+    """Takes the part of a text that a regular expression (RE2) finds: its first group, if it has one."""
 
     extract: str
+    every: bool = False
+    """Take all parts found, not only the first: the row then names several references (N:N passes)."""
 
     @field_validator("extract")
     @classmethod
     def _compiles(cls, value: str) -> str:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
         try:
-            re.compile(value)
-        except re.error as error:
+            pc.match_substring_regex(pa.array([""]), value)  # the engine's dialect too: it has no look-around
+        except pa.ArrowInvalid as error:
             raise ValueError(f"not a regular expression: {error}") from None
         return value
 
+    @property
+    def group(self) -> int:
+        """Which group is taken: the first, or the whole find where the pattern has none."""
+        plain = re.sub(r"\\.|\[[^\]]*\]", "", self.extract)
+        return 1 if re.search(r"\((?!\?)|\(\?P?<", plain) else 0
 
-Normaliser = Literal["trim", "collapse_spaces", "upper", "lower", "strip_leading_zeros", "digits_only", "nfc"] | Extract
+
+class Split(_Part):
+    """Takes every part of a text between separators: the row then names several references (N:N passes)."""
+
+    split: str = Field(min_length=1)
+
+
+Normaliser = (
+    Literal["trim", "collapse_spaces", "upper", "lower", "strip_leading_zeros", "digits_only", "nfc", "nfkc"]
+    | Extract
+    | Split
+)
 
 
 class Key(_Part):
@@ -84,6 +107,21 @@ class Key(_Part):
     @classmethod
     def _short_form(cls, value: Any) -> Any:
         return {"left": value, "right": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _splits_once(self) -> Key:
+        if sum(map(_gives_several, self.normalise)) > 1:
+            raise ValueError("only one of the normalisers may give several values")
+        return self
+
+    @property
+    def is_several(self) -> bool:
+        """Whether one row may have several values of this key."""
+        return any(map(_gives_several, self.normalise))
+
+
+def _gives_several(step: Normaliser) -> bool:
+    return isinstance(step, Split) or (isinstance(step, Extract) and step.every)
 
 
 class Exclusion(_Part):
@@ -165,11 +203,16 @@ class Tolerance(_Part):
         return (no_units and no_percent) or (self.combine == "lesser" and (no_units or no_percent))
 
 
+DayCount = Literal["calendar", "business"]
+
+
 class DayWindow(_Part):
-    """By how many calendar days the right date may lie after the left one; negative means before."""
+    """By how many days the right date may lie after the left one; negative means before."""
 
     earliest: int = 0
     latest: int = 0
+    count: DayCount = "calendar"
+    """`business` counts working days by the definition's `calendars`: from Friday to Monday is one day."""
 
     @model_validator(mode="after")
     def _ordered(self) -> DayWindow:
@@ -215,25 +258,37 @@ class SideConditions(_Part):
 
 
 class KeyedPass(_Part):
-    """Rows whose keys are equal belong together: they match, or they are a break that names what differs."""
+    """Rows whose keys are equal belong together: they match, or they are a break that names what differs.
+
+    In an `N:N` pass a row may name several references, and all rows that are connected by any of them belong together.
+    """
 
     method: Literal["keyed"] = "keyed"
     name: Name
-    cardinality: Literal["1:1", "1:N", "N:1"] = "1:1"
+    cardinality: Literal["1:1", "1:N", "N:1", "N:N"] = "1:1"
     by: tuple[Key, ...] = Field(min_length=1)
     where: SideConditions = SideConditions()
     accept: Literal["automatic", "suggested", "only_if_unambiguous"] = "automatic"
     shortfall: Literal["partial_payment", "unexplained"] = "unexplained"
-    """What it means where the `N` side sums to less than the one record, but not to nothing."""
+    """What it means where the paying side sums to less than the other, but not to nothing."""
+    payer: Literal["left", "right"] | None = None
+    """The paying side of an `N:N` pass; elsewhere it is the `N` side."""
 
-    @field_validator("cardinality", mode="before")
-    @classmethod
-    def _many_to_many(cls, value: Any) -> Any:
-        if value == "N:N":
-            raise ValueError(
-                "N:N is not supported yet: split it into a 1:N and an N:1 pass, or group one side in its query"
-            )
-        return value
+    @model_validator(mode="after")
+    def _fits_its_cardinality(self) -> KeyedPass:
+        if self.cardinality == "N:N":
+            if self.shortfall == "partial_payment" and self.payer is None:
+                raise ValueError("a partial payment in an N:N pass needs `payer`: left or right")
+        elif self.payer is not None:
+            raise ValueError("`payer` is for N:N passes; elsewhere the N side pays")
+        elif any(key.is_several for key in self.by):
+            raise ValueError("a row names several references (`split`, `every`) only in an N:N pass")
+        return self
+
+    @property
+    def paying_side(self) -> Literal["left", "right"]:
+        """The side whose rows are summed against what is due."""
+        return self.payer or ("right" if self.cardinality == "1:N" else "left")
 
 
 class SearchedAmount(_Part):
@@ -259,14 +314,60 @@ class SearchPass(_Part):
     """The side whose row names the break."""
 
 
-Pass = Annotated[KeyedPass | SearchPass, Field(discriminator="method")]
+class SubsetPass(_Part):
+    """Finds which rows of the `N` side add up to one row of the other, such as the invoices of a bulk payment.
+
+    Exact: every combination is considered, and only a sum that a single combination reaches is taken. A row with more
+    candidates than `max_items` is not searched; its break says so.
+    """
+
+    method: Literal["subset"]
+    name: Name
+    cardinality: Literal["1:N", "N:1"]
+    by: tuple[Key, ...] = Field(min_length=1)
+    amount: SearchedAmount
+    window: DayWindow
+    where: SideConditions = SideConditions()
+    accept: Literal["suggested", "only_if_unambiguous"] = "only_if_unambiguous"
+    max_items: int = Field(default=20, ge=2, le=30)
+    """How many candidates of one row are combined at most."""
+
+    @property
+    def identity(self) -> Literal["left", "right"]:
+        """The single side: its row names the break."""
+        return "left" if self.cardinality == "1:N" else "right"
+
+
+Pass = Annotated[KeyedPass | SearchPass | SubsetPass, Field(discriminator="method")]
 
 
 class Lag(_Part):
-    """A counterpart that is missing is only `timing` while the row is younger than this many calendar days."""
+    """A counterpart that is missing is only `timing` while the row is younger than this many days."""
 
     type: Literal["missing_left", "missing_right"]
     days: int = Field(ge=1)
+    count: DayCount = "calendar"
+
+
+class WorkCalendar(_Part):
+    """Which days are worked: Monday to Friday but for public holidays and closures."""
+
+    country: str | None = None
+    """ISO 3166 code; without it no public holidays."""
+    region: str | None = None
+    closures: tuple[date, ...] = ()
+
+    @model_validator(mode="after")
+    def _place_is_known(self) -> WorkCalendar:
+        if self.country is not None:
+            from tieout.calendar.business_days import is_business_day
+
+            try:
+                is_business_day(self, date(2026, 1, 2))
+            except (NotImplementedError, KeyError):
+                place = f"{self.country} {self.region or ''}".strip()
+                raise ValueError(f"no public holidays are known for {place}") from None
+        return self
 
 
 class Definition(_Part):
@@ -283,6 +384,8 @@ class Definition(_Part):
     measure: Literal["balance", "monthly"] = "balance"
     """What the amounts are: money owed, paid or booked, or a price that comes again every month. Never added up."""
     lags: tuple[Lag, ...] = ()
+    calendars: dict[str, WorkCalendar] = Field(default_factory=dict)
+    """Working days per legal entity, with an optional `default`; without one Monday to Friday."""
     rounding_minor_units: int = Field(default=1, ge=0)
     """An amount difference of at most so many minor units per row is called rounding."""
     materiality: dict[str, Decimal] = Field(default_factory=dict)
@@ -343,7 +446,7 @@ class Definition(_Part):
             if side.date is None:
                 raise ValueError(f"a lag on {lag.type} needs a `date` column on the side that has the row")
         for match_pass in self.passes:
-            if isinstance(match_pass, SearchPass) and not (self.left.date and self.right.date):
+            if not isinstance(match_pass, KeyedPass) and not (self.left.date and self.right.date):
                 raise ValueError(f"pass {match_pass.name} searches by date, so both sides need a `date` column")
         return self
 
@@ -354,8 +457,19 @@ class Definition(_Part):
 
     @cached_property
     def content_hash(self) -> str:
-        """SHA-256 of the definition's content: the version of its rules."""
-        return content_hash(self.model_dump(mode="json"))
+        """SHA-256 of what the definition sets: the version of its rules. A default written out changes nothing."""
+        return content_hash(self.model_dump(mode="json", exclude_defaults=True))
+
+    def normalises(self, step: Normaliser) -> bool:
+        """Whether any key or compared field is normalised by a step."""
+        steps = [*(k.normalise for p in self.passes for k in p.by), *(c.normalise for c in self.compare)]
+        return any(step in found for found in steps)
+
+    @property
+    def counts_working_days(self) -> bool:
+        """Whether any window or lag counts business days."""
+        windows = [p.window for p in self.passes if not isinstance(p, KeyedPass)] + [c.window for c in self.compare]
+        return any(counted and counted.count == "business" for counted in (*windows, *self.lags))
 
     def owner(self, break_type: str) -> str:
         """The team that looks after breaks of a type."""
@@ -369,11 +483,14 @@ class Definition(_Part):
             match_pass["cardinality"] = _CARDINALITY_MIRROR[match_pass["cardinality"]]
             match_pass["by"] = [_swapped(k) for k in match_pass["by"]]
             match_pass["where"] = _swapped(match_pass["where"])
-            if match_pass["method"] == "search":
+            if match_pass["method"] == "keyed":
+                match_pass["payer"] = _SIDE_MIRROR[match_pass["payer"]]
+            else:
                 match_pass["amount"] = _swapped(match_pass["amount"])
                 match_pass["amount"]["tolerance"] = _mirrored_tolerance(match_pass["amount"]["tolerance"])
                 match_pass["window"] = _mirrored_window(match_pass["window"])
-                match_pass["identity"] = {"left": "right", "right": "left"}[match_pass["identity"]]
+            if match_pass["method"] == "search":
+                match_pass["identity"] = _SIDE_MIRROR[match_pass["identity"]]
         for field in data["compare"]:
             field["left"], field["right"] = field["right"], field["left"]
             field["left_values"], field["right_values"] = field["right_values"], field["left_values"]
@@ -392,8 +509,8 @@ def _swapped(pair: dict[str, Any]) -> dict[str, Any]:
     return {**pair, "left": pair["right"], "right": pair["left"]}
 
 
-def _mirrored_window(window: dict[str, int] | None) -> dict[str, int] | None:
-    return window and {"earliest": -window["latest"], "latest": -window["earliest"]}
+def _mirrored_window(window: dict[str, Any] | None) -> dict[str, Any] | None:
+    return window and {**window, "earliest": -window["latest"], "latest": -window["earliest"]}
 
 
 def _mirrored_tolerance(tolerance: dict[str, Any]) -> dict[str, Any]:

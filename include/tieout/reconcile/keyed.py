@@ -2,35 +2,43 @@
 
 from __future__ import annotations
 
+from tieout.reconcile.connected import connect
 from tieout.reconcile.definition import Comparison, Definition, KeyedPass
 from tieout.reconcile.groups import insert_groups
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES, SideName, open_rows
 from tieout.reconcile.sql import digits_of, joined, text, within
+from tieout.reconcile.working_days import counts_business
 
 
 def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPass, index: int) -> None:
     """Settle every key that both sides have; rows of keys on one side only stay open."""
     keys = [f"key_{index}_{i}" for i in range(1, len(match_pass.by) + 1)]
+    if match_pass.cardinality == "N:N":
+        connect(session, match_pass, index)
+        rows = {side: f"SELECT * FROM {side}_connected_{index}" for side in SIDES}
+    else:
+        rows = {side: open_rows(side, index, len(keys)) for side in SIDES}
     for side in SIDES:
-        session.make(f"{side}_groups_{index}", _side_groups(definition, side, index, keys))
+        session.make(f"{side}_groups_{index}", _side_groups(definition, rows[side], keys))
     session.make(f"joined_{index}", _joined_groups(definition, match_pass, index, keys))
     on = " AND ".join(f"r.{k} = g.{k}" for k in ("entity", *keys))
     for side in SIDES:
         session.run(
             f"{side}_links",
             f"INSERT INTO {side}_links SELECT r.row_no, g.group_id\n"
-            f"FROM ({open_rows(side, index, len(keys))}) r JOIN joined_{index} g ON {on}",
+            f"FROM ({rows[side]}) r JOIN joined_{index} g ON {on}",
         )
     source = f"joined_{index} g"
-    repeated = _repeated_side(definition, match_pass)
+    repeated = _repeated_sides(definition, match_pass)
     if repeated:
-        session.make(f"repeated_{index}", _repeats(definition, index, repeated))
+        query = "\nUNION\n".join(_repeats(definition, index, side) for side in repeated)
+        session.make(f"repeated_{index}", query)
         source += f" LEFT JOIN repeated_{index} d USING (group_id)"
     session.run("groups", insert_groups(_group_columns(definition, match_pass, keys, bool(repeated)), source))
 
 
-def _side_groups(definition: Definition, side: SideName, index: int, keys: list[str]) -> str:
+def _side_groups(definition: Definition, rows: str, keys: list[str]) -> str:
     """One row per key of a side: how many rows, their sums, and the least and greatest of every other value."""
     columns = ["entity", *keys, "count(*) AS rows", "min(currency) AS currency"]
     columns += [
@@ -46,9 +54,11 @@ def _side_groups(definition: Definition, side: SideName, index: int, keys: list[
         else:
             columns += [f"min(is_{c.name}) AS is_{c.name}", f"max(is_{c.name}) AS last_{c.name}"]
             columns.append(f"count(is_{c.name}) NOT IN (0, count(*)) AS gap_{c.name}")
+        if counts_business(c):
+            columns += [f"min(at_{c.name}) AS at_{c.name}", f"max(at_{c.name}) AS last_at_{c.name}"]
     listed = ",\n  ".join(columns)
     grouped = ", ".join(("entity", *keys))
-    return f"SELECT\n  {listed}\nFROM ({open_rows(side, index, len(keys))})\nGROUP BY {grouped}"
+    return f"SELECT\n  {listed}\nFROM ({rows})\nGROUP BY {grouped}"
 
 
 def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, keys: list[str]) -> str:
@@ -76,8 +86,8 @@ def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, ke
 
 def _tests(definition: Definition, match_pass: KeyedPass) -> list[tuple[str, str, str]]:
     """What makes a joined key a break, strongest evidence first: (condition, break type, field)."""
-    single = {"1:1": ("l", "r"), "1:N": ("l",), "N:1": ("r",)}[match_pass.cardinality]
-    tests = [(" OR ".join(f"{s}.rows > 1" for s in single), "'duplicate'", "NULL")]
+    single = {"1:1": ("l", "r"), "1:N": ("l",), "N:1": ("r",), "N:N": ()}[match_pass.cardinality]
+    tests = [(" OR ".join(f"{s}.rows > 1" for s in single), "'duplicate'", "NULL")] if single else []
     tests.append(
         (
             "l.proof_type IS NOT NULL OR r.proof_type IS NOT NULL",
@@ -107,7 +117,10 @@ def _differs(c: Comparison) -> str:
         return f"({gaps} OR {unequal})"
     tests = [gaps]
     if c.window:
-        tests.append(f"r.{own} - l.{last} < {c.window.earliest} OR r.{last} - l.{own} > {c.window.latest}")
+        first, final = (f"at_{c.name}", f"last_at_{c.name}") if counts_business(c) else (own, last)
+        if counts_business(c):  # a date that no calendar reaches
+            tests += [f"({s}.{first} IS NULL AND {s}.{own} IS NOT NULL)" for s in ("l", "r")]
+        tests.append(f"r.{first} - l.{final} < {c.window.earliest} OR r.{final} - l.{first} > {c.window.latest}")
     if c.periods:
         tests.append(_other_period(c))
     return f"coalesce({' OR '.join(tests)}, false)"
@@ -118,18 +131,19 @@ def _other_period(c: Comparison) -> str:
     return "coalesce(l.period <> r.period OR l.period <> l.last_period OR r.period <> r.last_period, false)"
 
 
-def _repeated_side(definition: Definition, match_pass: KeyedPass) -> SideName | None:
-    """The many side of a pass that sums amounts, where one row booked twice would make the sum too high."""
+def _repeated_sides(definition: Definition, match_pass: KeyedPass) -> list[SideName]:
+    """The many sides of a pass that sums amounts, where one row booked twice would make the sum too high."""
     first = definition.first_amount
-    if first is None or first.break_type != "amount" or match_pass.cardinality == "1:1":
-        return None
-    return "right" if match_pass.cardinality == "1:N" else "left"
+    if first is None or first.break_type != "amount":
+        return []
+    many: dict[str, list[SideName]] = {"1:N": ["right"], "N:1": ["left"], "N:N": ["left", "right"]}
+    return many.get(match_pass.cardinality, [])
 
 
 def _repeats(definition: Definition, index: int, many: SideName) -> str:
     """Groups whose surplus is exactly some extra copies of an amount that occurs more than once."""
     first = definition.first_amount
-    assert first is not None  # noqa: S101  asked for by `_repeated_side`
+    assert first is not None  # noqa: S101  asked for by `_repeated_sides`
     one = "left" if many == "right" else "right"
     column = f"is_{first.name}"
     surplus = f"(g.{many}_{column} - g.{one}_{column})"
@@ -158,7 +172,7 @@ def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str
     )
     taxes = [c for c in amounts if c.part == "tax"]
     tax = " + ".join(f"coalesce(g.left_is_{c.name} - g.right_is_{c.name}, 0)" for c in taxes) or "NULL"
-    many_sum, one_sum = ("right", "left") if match_pass.cardinality == "1:N" else ("left", "right")
+    many_sum, one_sum = ("right", "left") if match_pass.paying_side == "right" else ("left", "right")
     partial = "false"
     if first and match_pass.shortfall == "partial_payment":
         column = f"is_{first.name}"

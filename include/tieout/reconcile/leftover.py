@@ -51,13 +51,22 @@ def _leftover(definition: Definition, side: SideName, as_of: date | None) -> str
     cases = ["WHEN lone_type IS NOT NULL THEN lone_type"]
     lag = next((lag for lag in definition.lags if lag.type == missing), None)
     if lag and as_of:
-        cases.append(f"WHEN day > DATE '{as_of.isoformat()}' - {lag.days} THEN 'timing'")
+        today = f"DATE '{as_of.isoformat()}'"
+        if lag.count == "business":
+            reached = (
+                f"(SELECT w.work_number FROM working_days w WHERE w.work_calendar = calendar AND w.work_date = {today})"
+            )
+            cases.append(f"WHEN {reached} - workday < {lag.days} THEN 'timing'")
+        else:
+            cases.append(f"WHEN day > {today} - {lag.days} THEN 'timing'")
     excused = "spare"
     if definition.completeness not in ("both", side):
         excused = f"coalesce(spare, {text(NOT_REQUIRED)})"
     return (
-        f"SELECT *, {excused} AS excused, CASE {' '.join(cases)} ELSE {text(missing)} END AS break_type\n"
-        f"FROM ({open_rows(side)})"
+        "SELECT * REPLACE (coalesce(lone_reason, refused) AS lone_reason),\n"
+        f"  {excused} AS excused, CASE {' '.join(cases)} ELSE {text(missing)} END AS break_type\n"
+        f"FROM ({open_rows(side)})\n"
+        f"LEFT JOIN (SELECT row_no, min(reason) AS refused FROM {side}_refusals GROUP BY row_no) USING (row_no)"
     )
 
 

@@ -15,7 +15,7 @@ from tieout import schema
 from tieout.errors import DefinitionError
 from tieout.ids import canonical_json
 from tieout.reconcile.buckets import can_set_aside, keep_differing
-from tieout.reconcile.definition import BREAK_TYPES, Definition, KeyedPass
+from tieout.reconcile.definition import BREAK_TYPES, Definition, KeyedPass, SearchPass
 from tieout.reconcile.definition_file import load_definition
 from tieout.reconcile.explain import explain as explain_groups
 from tieout.reconcile.groups import empty_groups
@@ -24,7 +24,9 @@ from tieout.reconcile.leftover import settle_leftovers
 from tieout.reconcile.search import run_search_pass
 from tieout.reconcile.session import Rows, Session, open_session
 from tieout.reconcile.sides import SIDES, check_columns, numbered_rows, standard_rows
+from tieout.reconcile.subset import run_subset_pass
 from tieout.reconcile.totals import count_totals
+from tieout.reconcile.working_days import make_working_days
 
 if TYPE_CHECKING:
     from tieout.lake.engine import Engine
@@ -112,10 +114,16 @@ def reconcile(
 def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: date | None, *, identical: bool) -> int:
     """Run every step; gives how many identical pairs were set aside and are in no group."""
     session.make("groups", empty_groups())
+    if rules.normalises("nfkc"):
+        session.teach_nfkc()
     for side, rows in zip(SIDES, (left, right), strict=True):
         check_columns(rules, side, session.bind(f"{side}_input", rows))
+    if rules.counts_working_days:
+        make_working_days(session, rules, as_of)
+    for side in SIDES:
         session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard_rows(rules, side)}")
         session.make(f"{side}_links", "SELECT NULL::BIGINT AS row_no, NULL::BIGINT AS group_id WHERE false")
+        session.make(f"{side}_refusals", "SELECT NULL::BIGINT AS row_no, NULL::VARCHAR AS reason WHERE false")
     aside = 0
     if not identical and can_set_aside(rules):
         aside = keep_differing(session, rules)
@@ -125,8 +133,10 @@ def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: da
     for index, match_pass in enumerate(rules.passes, 1):
         if isinstance(match_pass, KeyedPass):
             run_keyed_pass(session, rules, match_pass, index)
-        else:
+        elif isinstance(match_pass, SearchPass):
             run_search_pass(session, rules, match_pass, index)
+        else:
+            run_subset_pass(session, rules, match_pass, index)
     settle_leftovers(session, rules, as_of or (_latest_day(session) if rules.lags else None))
     explain_groups(session, rules, identical=identical)
     count_totals(session, rules, aside=aside)

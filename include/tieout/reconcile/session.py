@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tieout.errors import DataError, DefinitionError
 from tieout.lake.engine import Engine
@@ -27,6 +28,13 @@ class Session:
         connection.execute("SET TimeZone = 'UTC'")
         for macro in macros():
             connection.execute(macro)
+
+    def teach_nfkc(self) -> None:
+        """Add `nfkc_normalize`, which the engine lacks: Unicode's compatibility form (ﬁ is fi, full width is half)."""
+        try:
+            self.connection.create_function("nfkc_normalize", _nfkc, ["VARCHAR"], "VARCHAR", type="arrow")
+        except duckdb.CatalogException:  # an earlier run on this engine did
+            return
 
     def bind(self, view: str, rows: Rows) -> dict[str, str]:
         """Make `view` show an Arrow table or Parquet files; gives its columns' types."""
@@ -73,6 +81,10 @@ class Session:
     def explained(self) -> str:
         """The statements run so far, as one readable script."""
         return "\n\n".join(f"-- {step}\n{statement};" for step, statement in self.statements)
+
+
+def _nfkc(values: pa.Array) -> pa.Array:
+    return pc.utf8_normalize(values, form="NFKC")
 
 
 @contextmanager

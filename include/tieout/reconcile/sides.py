@@ -6,8 +6,9 @@ import re
 from typing import Literal
 
 from tieout.errors import DataError
-from tieout.reconcile.definition import Comparison, Definition, KeyedPass, SearchPass, Side
-from tieout.reconcile.sql import AMOUNT, NUMBER, coalesced, joined, mapped, name, normalised, text
+from tieout.reconcile.definition import Comparison, Definition, Key, KeyedPass, Side
+from tieout.reconcile.sql import AMOUNT, NUMBER, SEVERAL, coalesced, joined, mapped, name, normalised, text
+from tieout.reconcile.working_days import calendar_of, counts_business, working_day
 
 SideName = Literal["left", "right"]
 SIDES: tuple[SideName, SideName] = ("left", "right")
@@ -29,7 +30,7 @@ def check_columns(definition: Definition, side_name: SideName, types: dict[str, 
     wanted += [(f"evidence {e.type}", e.column, "any") for e in side.evidence]
     for match_pass in definition.passes:
         wanted += [(f"pass {match_pass.name}", getattr(key, side_name), "any") for key in match_pass.by]
-        if isinstance(match_pass, SearchPass):
+        if not isinstance(match_pass, KeyedPass):
             wanted.append((f"pass {match_pass.name} amount", getattr(match_pass.amount, side_name), "amount"))
     for comparison in definition.compare:
         exact = comparison.kind in ("amount", "number", "date")
@@ -100,18 +101,27 @@ def standard_rows(definition: Definition, side_name: SideName) -> str:
             columns[f"key_{index}_{position}"] = normalised(getattr(key, side_name), key.normalise)
         condition = getattr(match_pass.where, side_name)
         columns[f"takes_part_{index}"] = f"coalesce(({condition}), false)" if condition else "true"
-        if isinstance(match_pass, SearchPass):
+        if not isinstance(match_pass, KeyedPass):
             columns[f"sought_{index}"] = f"{name(getattr(match_pass.amount, side_name))}::{AMOUNT}"
     for comparison in definition.compare:
         columns[f"is_{comparison.name}"] = _compared(comparison, side_name)
+    source = f"{side_name}_input"
+    if definition.counts_working_days:
+        calendar = calendar_of(definition, columns["entity"])
+        numbered = {"workday": day}
+        numbered |= {f"at_{c.name}": columns[f"is_{c.name}"] for c in definition.compare if counts_business(c)}
+        for alias, value in numbered.items():
+            columns[alias] = f"of_{alias}.work_number"
+            source += f"\n{working_day(f'of_{alias}', calendar, value)}"
+        columns["calendar"] = calendar
     selected = ",\n".join(f"    {expression} AS {alias}" for alias, expression in columns.items())
-    return f"SELECT\n{selected}\nFROM {side_name}_input"
+    return f"SELECT\n{selected}\nFROM {source}"
 
 
 def numbered_rows(definition: Definition, side_name: SideName, condition: str = "true") -> str:
     """The query that numbers the rows of `<side>_standard` for which a condition holds."""
     # a search breaks ties by row number, so there the numbering must not depend on the order of the input
-    searched = any(isinstance(p, SearchPass) for p in definition.passes)
+    searched = not all(isinstance(p, KeyedPass) for p in definition.passes)
     # … nor on which of two rows with one id came first: the whole row decides
     numbering = "ORDER BY id, s::VARCHAR" if searched else ""
     return f"SELECT row_number() OVER ({numbering}) AS row_no, s.* FROM {side_name}_standard s WHERE {condition}"
@@ -124,8 +134,12 @@ def _identity(definition: Definition, side_name: SideName, row_id: str) -> str:
     keyed = next((p for p in definition.passes if isinstance(p, KeyedPass)), None)
     if keyed is None:
         return row_id
-    parts = [normalised(getattr(k, side_name), k.normalise) for k in keyed.by]
+    parts = [_shown(normalised(getattr(k, side_name), k.normalise), k) for k in keyed.by]
     return f"CASE WHEN {' AND '.join(f'{p} IS NOT NULL' for p in parts)} THEN {joined(parts)} ELSE {row_id} END"
+
+
+def _shown(expression: str, key: Key) -> str:
+    return f"replace({expression}, {SEVERAL}, ', ')" if key.is_several else expression
 
 
 def _reasons(side: Side, applies: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 
 from tieout.money import currencies
-from tieout.reconcile.definition import Extract, Normaliser, Tolerance
+from tieout.reconcile.definition import Extract, Normaliser, Split, Tolerance
 
 AMOUNT = "DECIMAL(38,6)"
 NUMBER = "DECIMAL(38,12)"
@@ -20,7 +20,10 @@ _NORMALISERS = {
     "strip_leading_zeros": "regexp_replace({0}, '^0+(.)', '\\1')",
     "digits_only": "regexp_replace({0}, '[^0-9]', '', 'g')",
     "nfc": "nfc_normalize({0})",
+    "nfkc": "nfkc_normalize({0})",  # the session teaches it to the engine
 }
+# between the values of a key of which one row has several
+SEVERAL = "chr(31)"
 
 
 def name(column: str) -> str:
@@ -34,16 +37,29 @@ def text(value: str) -> str:
 
 
 def normalised(column: str, steps: Iterable[Normaliser]) -> str:
-    """A column as text with normalisers applied in order; an empty text becomes null, which never matches."""
-    expression = f"{name(column)}::VARCHAR"
+    """A column as text with normalisers applied in order; an empty text becomes null, which never matches.
+
+    Where a step gives several values, they are sorted, without repeats, and joined by `SEVERAL`.
+    """
+    expression, is_list = f"{name(column)}::VARCHAR", False
     for step in steps:
-        if isinstance(step, Extract):
-            # the whole pattern when it has no group of its own
-            group = 1 if "(" in step.extract.replace("\\(", "").replace("(?", "") else 0
-            expression = f"regexp_extract({expression}, {text(step.extract)}, {group})"
+        if is_list:
+            expression = f"list_transform({expression}, lambda part: {_applied('part', step)})"
         else:
-            expression = _NORMALISERS[step].format(expression)
+            expression = _applied(expression, step)
+        is_list = is_list or isinstance(step, Split) or (isinstance(step, Extract) and step.every)
+    if is_list:
+        parts = f"list_sort(list_distinct(list_filter({expression}, lambda part: part <> '')))"
+        expression = f"array_to_string({parts}, {SEVERAL})"
     return f"nullif({expression}, '')"
+
+
+def _applied(expression: str, step: Normaliser) -> str:
+    if isinstance(step, Split):
+        return f"string_split({expression}, {text(step.split)})"
+    if isinstance(step, Extract):
+        return f"regexp_extract{'_all' if step.every else ''}({expression}, {text(step.extract)}, {step.group})"
+    return _NORMALISERS[step].format(expression)
 
 
 def mapped(expression: str, values: Mapping[str, str]) -> str:

@@ -7,8 +7,9 @@ kind is "matched" or a break type.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from decimal import Decimal
+from itertools import combinations
 
 CENT = Decimal("0.01")
 
@@ -17,9 +18,10 @@ def reconcile(passes, left, right, minor_units=0):
     """Outcomes of all rows: `passes` are dicts as in a definition, tried in order on what earlier ones left."""
     found = []
     for one in passes:
-        how = {"keyed": keyed, "search": searched}[one.get("method", "keyed")]
+        how = {"keyed": keyed, "search": searched, "subset": added_up}[one.get("method", "keyed")]
         found += how(one, open_rows(left, 1, found), open_rows(right, 2, found), minor_units)
-    key = next(("key" for one in passes if one.get("method", "keyed") == "keyed"), "id")
+    first = next((one for one in passes if one.get("method", "keyed") == "keyed"), None)
+    key = "id" if first is None else "references" if first["cardinality"] == "N:N" else "key"
     return set(found) | missing(open_rows(left, 1, found), open_rows(right, 2, found), key)
 
 
@@ -46,10 +48,31 @@ def missing(left, right, key):
 
 
 def keyed(rules, left, right, minor_units):
+    if rules.get("cardinality") == "N:N":
+        return connected(left, right, minor_units)
     found = []
     for key in {row["key"] for row in left} & {row["key"] for row in right} - {None}:
         sides = [[row for row in rows if row["key"] == key] for rows in (left, right)]
         found.append(outcome(judged(rules.get("cardinality", "1:1"), *sides, minor_units * CENT), *sides))
+    return found
+
+
+def connected(left, right, minor_units):
+    """Rows that share a reference, or are connected through others, are judged together."""
+    rows = [(1, row) for row in left if row["references"]] + [(2, row) for row in right if row["references"]]
+    found = []
+    while rows:
+        group, names = [rows.pop(0)], set()
+        while True:
+            names |= {name for _, row in group for name in row["references"].split(",")}
+            near = [member for member in rows if names & set(member[1]["references"].split(","))]
+            if not near:
+                break
+            group += near
+            rows = [member for member in rows if member not in near]
+        sides = [[row for position, row in group if position == wanted] for wanted in (1, 2)]
+        if all(sides):
+            found.append(outcome(judged("N:N", *sides, minor_units * CENT), *sides))
     return found
 
 
@@ -91,11 +114,11 @@ def sums(rows):
 
 def fits(rules, a, b):
     """Whether a left and a right row may be one event: same customer and currency, amount and day near enough."""
-    window, units = rules["window"], rules["amount"].get("tolerance", {}).get("minor_units", 0)
+    window = rules["window"]
     return (
         a["customer"] == b["customer"] is not None
         and a["currency"] == b["currency"]
-        and abs(a["amount"] - b["amount"]) <= units * CENT
+        and abs(a["amount"] - b["amount"]) <= units(rules)
         and window["earliest"] <= (b["day"] - a["day"]).days <= window["latest"]
     )
 
@@ -154,3 +177,48 @@ def counted_off(rows):
     for row in rows:
         alike[row["customer"], row["currency"], row["amount"], row["day"]].add(row["id"])
     return {row_id: place for ids in alike.values() for place, row_id in enumerate(sorted(ids))}
+
+
+def added_up(rules, left, right, _):
+    """Rows that some rows of the other side add up to: every combination is tried, and only a single answer counts."""
+    single_first = rules["cardinality"] == "1:N"
+    answers = {}
+    for target in left if single_first else right:
+        parts = [part for part in (right if single_first else left) if may_add(rules, target, part, single_first)]
+        if all(part["amount"] * target["amount"] > 0 for part in parts):
+            parts = [part for part in parts if abs(part["amount"]) <= abs(target["amount"]) + units(rules)]
+        if len(parts) > rules["max_items"]:
+            continue
+        chosen = (some for count in range(1, len(parts) + 1) for some in combinations(parts, count))
+        answers[target["id"]] = [
+            {part["id"] for part in some} for some in chosen if abs(total(some) - target["amount"]) <= units(rules)
+        ]
+    wanted = Counter(part for ways in answers.values() for part in set().union(*ways))
+    clear = {
+        target for target, ways in answers.items() if len(ways) == 1 and all(wanted[part] == 1 for part in ways[0])
+    }
+    kind = "suggested_match" if rules["accept"] == "suggested" else "matched"
+    found, taken = [], set()
+    for target in sorted(target for target, ways in answers.items() if ways):
+        parts = set().union(*answers[target])
+        if target not in clear:
+            parts -= taken
+            taken |= parts
+        sides = [frozenset([target]), frozenset(parts)]
+        found.append((kind if target in clear else "ambiguous", *(sides if single_first else reversed(sides))))
+    return found
+
+
+def may_add(rules, target, part, single_first):
+    a, b = (target, part) if single_first else (part, target)
+    apart = (b["day"] - a["day"]).days
+    return (
+        a["customer"] == b["customer"] is not None
+        and a["currency"] == b["currency"]
+        and rules["window"]["earliest"] <= apart <= rules["window"]["latest"]
+        and a["amount"] != 0 != b["amount"]
+    )
+
+
+def units(rules):
+    return rules["amount"].get("tolerance", {}).get("minor_units", 0) * CENT

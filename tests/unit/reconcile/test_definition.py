@@ -37,7 +37,12 @@ def test_shipped_definitions_fit_the_published_schema(path):
 @pytest.mark.parametrize(
     ("change", "line", "told"),
     [
-        (("    by: [number]", "    by: [number]\n    cardinality: N:N"), 8, "N:N is not supported yet"),
+        (("    by: [number]", "    by: [number]\n    cardinality: N:N\n    shortfall: partial_payment"), 6,
+         "needs `payer`: left or right"),
+        (("    by: [number]", "    by: [{left: a, right: b, normalise: [{split: ','}]}]"), 6, "only in an N:N pass"),
+        (("    by: [number]", "    by: [{left: a, right: b, normalise: [{extract: '(?=a)'}]}]"), 7,
+         "regular expression"),
+        (("owners: {default: finance}", "calendars: {default: {country: ZZ}}"), 10, "no public holidays are known"),
         (("kind: amount", "kind: money"), 9, "'amount', 'number', 'date', 'status' or 'text'"),
         (("title: Sample", "titel: Sample"), 2, "Extra inputs are not permitted"),
         (("currency: currency, amount: amount, date: day, id: [number]}\nright",
@@ -77,6 +82,8 @@ def test_the_version_follows_the_content(tmp_path):
     path.write_text("# a comment\n" + GOOD)
     assert load_definition(path).content_hash == one.content_hash
     assert load_definition(yaml.safe_load(GOOD)).content_hash == one.content_hash
+    path.write_text(GOOD.replace("    by: [number]", "    by: [number]\n    cardinality: '1:1'"))
+    assert load_definition(path).content_hash == one.content_hash
     path.write_text(GOOD.replace("default: finance", "default: treasury"))
     assert load_definition(path).content_hash != one.content_hash
 

@@ -7,7 +7,7 @@ import pytest
 
 from tieout.errors import DataError, DefinitionError
 from tieout.lake.engine import engine
-from tieout.reconcile import reconcile, result_schema
+from tieout.reconcile import load_definition, reconcile, result_schema
 
 DAY = date(2026, 3, 20)
 SHAPE = {
@@ -44,6 +44,11 @@ def definition(**changes):
     } | changes
 
 
+def search(**changes):
+    return {"name": "wide", "method": "search", "by": ["customer"], "amount": {"left": "amount", "right": "amount"},
+            "window": {"earliest": -9, "latest": 9}} | changes  # fmt: skip
+
+
 def types(result):
     return {b["break_key"]: b["break_type"] for b in result.breaks.to_pylist()}
 
@@ -67,6 +72,62 @@ def test_a_reference_is_extracted_by_pattern(session):
         definition(passes=[{"name": "p", "by": by}]), rows("INV-12"), rows("payment for INV-12, thanks"), engine=session
     )
     assert result.matches.to_pylist()[0]["match_key"] == "12"
+
+
+@pytest.mark.parametrize(
+    ("steps", "left", "right"),
+    [
+        (["nfkc", "trim"], "ﬁle①", "\u00a0file1"),
+        (["nfc"], "caf\u00e9", "cafe\u0301"),
+        ([{"extract": "(?P<number>[0-9]{3})"}], "no 123.", "123"),
+        ([{"extract": "[(][0-9]+[)]"}], "a (12)", "(12)"),
+    ],
+)
+def test_keys_are_equal_after_normalising(session, steps, left, right):
+    by = [{"left": "number", "right": "number", "normalise": steps}]
+    result = reconcile(definition(passes=[{"name": "p", "by": by}]), rows(left), rows(right), engine=session)
+    assert result.summary.matched == 1
+
+
+def connected(**changes):
+    by = [{"left": "number", "right": "number", "normalise": [{"extract": "INV-([0-9]+)", "every": True}]}]
+    return definition(passes=[{"name": "p", "cardinality": "N:N", "by": by} | changes])
+
+
+def test_rows_connected_by_references_are_judged_together(session):
+    invoices = rows(*({"number": f"INV-{n}", "amount": n} for n in range(1, 8)))
+    payments = rows(
+        {"number": "INV-1 and INV-2", "amount": 2}, {"number": "INV-2, INV-3", "amount": 4},
+        {"number": "INV-4", "amount": 1}, {"number": "INV-4", "amount": 3}, {"number": "INV-5 INV-6", "amount": 9},
+        {"number": "thanks", "amount": 7},
+    )  # fmt: skip
+    rules = connected(shortfall="partial_payment", payer="right")
+    result = reconcile(rules, invoices, payments, engine=session)
+    assert {(m["match_key"], m["left_rows"], m["right_rows"]) for m in result.matches.to_pylist()} == {
+        ("1", 3, 2), ("4", 1, 2),
+    }  # fmt: skip
+    assert types(result) == {"5": "amount", "7": "missing_right", "thanks": "missing_left"}
+    short = next(b for b in result.breaks.to_pylist() if b["break_type"] == "amount")
+    assert (short["left_rows"], short["difference"], short["part_partial_payment"]) == (2, 2, 2)
+
+
+def test_a_long_chain_of_references_is_one_group(session):
+    invoices = rows(*({"number": f"INV-{n}", "amount": 1} for n in range(300)))
+    payments = rows(*({"number": f"INV-{n} INV-{n + 1}", "amount": 1} for n in range(299)), {"number": "INV-0"})
+    result = reconcile(connected(), invoices, payments, engine=session)
+    assert [(b["left_rows"], b["right_rows"], b["difference"]) for b in result.breaks.to_pylist()] == [(300, 300, -9)]
+
+
+@pytest.mark.parametrize(
+    ("payments", "expected"),
+    [(["3", "3"], None), (["3", "3", "3"], "duplicate"), (["3", "4"], "amount")],
+)
+def test_a_surplus_of_copies_among_connected_rows_is_a_duplicate(session, payments, expected):
+    invoices = rows({"number": "INV-1", "amount": 2}, {"number": "INV-2", "amount": 4})
+    result = reconcile(
+        connected(), invoices, rows(*({"number": "INV-1 INV-2", "amount": p} for p in payments)), engine=session
+    )
+    assert types(result).get("1") == expected
 
 
 def test_null_keys_never_match(session):
@@ -246,6 +307,50 @@ def test_dates_are_compared_by_window_and_period(session, day, window, expected)
     assert types(result).get("a") == expected
 
 
+HOLIDAYS = {"US": {"country": "US"}, "default": {"closures": ["2026-04-06"]}}
+
+
+DATED = [
+    ("US", date(2026, 3, 20), date(2026, 3, 23), True),  # Friday to Monday
+    ("US", date(2026, 3, 20), date(2026, 3, 24), False),
+    ("US", date(2026, 3, 21), date(2026, 3, 23), True),  # Saturday to Monday
+    ("US", date(2026, 7, 2), date(2026, 7, 6), True),  # Independence Day is kept on the Friday
+    ("DE", date(2026, 7, 2), date(2026, 7, 6), False),
+    ("DE", date(2026, 4, 3), date(2026, 4, 7), True),  # its own closure on the Monday
+    ("US", date(2026, 4, 3), date(2026, 4, 7), False),
+    ("US", date(2026, 3, 23), date(2026, 3, 20), False),
+    ("US", date(9999, 12, 31), date(9999, 12, 31), False),
+]
+
+
+@pytest.mark.parametrize("how", ["search", "compare"])
+def test_a_window_counts_business_days(session, how):
+    window = {"earliest": 0, "latest": 1, "count": "business"}
+    compare = [{"name": "day", "kind": "date", "left": "day", "right": "day", "window": window, "periods": False}]
+    changes = {"passes": [search(window=window)]} if how == "search" else {"compare": compare}
+    rules = load_definition(definition(calendars=HOLIDAYS, **changes))
+    sides = [
+        rows(
+            *(
+                {"number": str(n), "customer": str(n), "legal_entity_id": case[0], "day": case[position]}
+                for n, case in enumerate(DATED)
+            )
+        )
+        for position in (1, 2)
+    ]
+    result = reconcile(rules, *sides, engine=session)
+    agreeing = {str(n) for n, (*_, agrees) in enumerate(DATED) if agrees}
+    assert {m["match_key"] for m in result.matches.to_pylist()} == agreeing
+    back = reconcile(rules.mirrored(), *reversed(sides), engine=session)
+    assert {m["match_key"] for m in back.matches.to_pylist()} == agreeing
+
+
+@pytest.mark.parametrize(("as_of", "expected"), [(date(2026, 3, 23), "timing"), (date(2026, 3, 24), "missing_right")])
+def test_a_lag_counts_business_days(session, as_of, expected):
+    rules = definition(lags=[{"type": "missing_right", "days": 2, "count": "business"}])
+    assert types(reconcile(rules, rows("a"), rows(), engine=session, as_of=as_of)) == {"a": expected}
+
+
 def test_entities_never_match_each_other(session):
     result = reconcile(definition(), rows("a"), rows({"number": "a", "legal_entity_id": "DE"}), engine=session)
     assert {(b["legal_entity_id"], b["break_type"]) for b in result.breaks.to_pylist()} == {
@@ -259,6 +364,85 @@ def test_a_search_beyond_its_ceiling_is_refused(session):
     many = rows(*(str(n) for n in range(40)))
     with pytest.raises(DefinitionError, match=r"pass wide .* got: 1,600"):
         reconcile(definition(passes=passes, max_candidates=1000), many, many, engine=session)
+
+
+def test_a_row_that_is_there_twice_takes_no_partner(session):
+    for accept in ("automatic", "suggested", "only_if_unambiguous"):
+        rules = definition(passes=[search(accept=accept)])
+        result = reconcile(rules, rows("a", {"number": "b", "amount": 5}), rows("p", "p"), engine=session)
+        assert types(result) == {"a": "missing_right", "b": "missing_right", "p": "duplicate"}
+        copies = next(b for b in result.breaks.to_pylist() if b["break_type"] == "duplicate")
+        assert (copies["right_rows"], copies["rivals"], copies["pass_name"]) == (2, "a", "wide")
+
+
+def test_equal_rows_meet_in_order_and_at_once(session, capsys):
+    many = [rows(*(f"{side}{n:02}" for n in range(30))) for side in "ab"]
+    result = reconcile(definition(passes=[search(accept="automatic")]), *many, engine=session, explain=True)
+    assert [(m["left_ids"], m["right_ids"]) for m in result.matches.to_pylist()] == [
+        (f"a{n:02}", f"b{n:02}") for n in range(30)
+    ]
+    assert capsys.readouterr().out.count("INSERT INTO pairs_1") == 1
+
+
+def test_the_nearest_amount_is_taken_before_the_nearest_day(session):
+    amount = {"left": "amount", "right": "amount", "tolerance": {"minor_units": 100}}
+    right = rows({"number": "near", "amount": "10.50"}, {"number": "exact", "day": date(2026, 3, 22)})
+    result = reconcile(definition(passes=[search(accept="automatic", amount=amount)]), rows("a"), right, engine=session)
+    assert [m["right_ids"] for m in result.matches.to_pylist()] == ["exact"]
+
+
+def bulk(**changes):
+    return search(name="bulk", method="subset", cardinality="N:1", accept="only_if_unambiguous") | changes
+
+
+@pytest.mark.parametrize(
+    ("invoices", "payment", "kind", "ids"),
+    [
+        (["10", "20", "35", "50"], "55", "matched", "i1; i2"),
+        (["10", "20", "35", "45"], "55", "ambiguous", "i0; i1; i2; i3"),
+        (["20", "20"], "20", "ambiguous", "i0; i1"),
+        (["10", "20"], "25", "missing_left", ""),
+        (["100", "-20", "0"], "80", "matched", "i0; i1"),
+        (["10", "20"], "0", "missing_left", ""),
+    ],
+    ids=str,
+)
+def test_the_invoices_that_add_up_to_a_payment(session, invoices, payment, kind, ids):
+    left = rows(*({"number": f"i{n}", "amount": a} for n, a in enumerate(invoices)))
+    result = reconcile(definition(passes=[bulk()]), left, rows({"number": "p", "amount": payment}), engine=session)
+    found = [("matched", m) for m in result.matches.to_pylist()]
+    found += [(b["break_type"], b) for b in result.breaks.to_pylist()]
+    assert [(k, row["left_ids"]) for k, row in found if row["right_ids"] == "p"] == [(kind, ids)]
+    if kind == "ambiguous":
+        assert next(row["rivals"] for k, row in found if k == kind) == ids
+
+
+def test_invoices_that_two_payments_could_take_are_given_to_neither(session):
+    left = rows({"number": "i1", "amount": 10}, {"number": "i2", "amount": 20}, {"number": "i3", "amount": 40})
+    right = rows({"number": "p1", "amount": 30}, {"number": "p2", "amount": 60})
+    assert reconcile(definition(passes=[bulk()]), left, right, engine=session).summary.breaks_by_type == {
+        "ambiguous": 2
+    }
+    clear = reconcile(definition(passes=[bulk(accept="suggested")]), left, right.slice(0, 1), engine=session)
+    assert clear.summary.breaks_by_type == {"missing_right": 1, "suggested_match": 1}
+
+
+def test_a_payment_with_too_many_open_invoices_is_not_searched_and_says_so(session):
+    left = rows(*(str(n) for n in range(9)))
+    rules = definition(passes=[bulk(max_items=8)])
+    result = reconcile(rules, left, rows({"number": "p", "amount": 20}), engine=session)
+    refused = next(b for b in result.breaks.to_pylist() if b["break_type"] == "missing_left")
+    assert refused["reason"] == "9 candidates (invoice) are more than the 8 that pass bulk adds up"
+    assert result.summary.breaks == 10
+
+
+@pytest.mark.parametrize(("ceiling", "told"), [(15, "pairs; .* got: 16"), (20, "combinations; .* got: 32")])
+def test_too_many_combinations_are_refused(session, ceiling, told):
+    left = rows(*({"number": str(n), "amount": 1 + n} for n in range(8)))
+    rules = definition(passes=[bulk()], max_candidates=ceiling)
+    right = rows({"number": "p", "amount": 20}, {"number": "q", "amount": "0.01"})
+    with pytest.raises(DefinitionError, match=f"pass bulk would have to look at too many {told}"):
+        reconcile(rules, left, right, engine=session)
 
 
 @pytest.mark.parametrize(("left", "right"), [((), ()), (("a",), ()), ((), ("a",))], ids=["both", "right", "left"])
