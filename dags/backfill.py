@@ -1,9 +1,10 @@
 """
 # Backfill
 
-**What.** Computes past business dates again from what the lake holds; no vendor is asked. *Report only* reconciles
-and reports. *Post* also plans the journals: only the difference to what is posted becomes a new version of its
-slot.
+**What.** Computes past business dates again from what the lake holds; neither a vendor nor the ERP is asked. *Report
+only* reconciles the chosen entities and reports, in a folder of its own, `<date> as known on <now>`, with the reason
+and who asked; the date's own report and breaks stay as they were. *Post* also plans the journals: only the difference
+to what is posted becomes a new version of its slot.
 
 **When.** By hand: *Trigger*, fill in the form. The dry run comes first; its log lists what would change before
 anything is planned. The same preview without Airflow: `tieout backfill --dry-run`.

@@ -22,6 +22,7 @@ from tieout.store.batches import select_batches
 
 FOLDER = "reconciliations"
 _WORD = re.compile(r"[a-z_]+")
+_READ = re.compile(r"\b(?:from|join)\s+([a-z_]+)")
 
 
 def definition_ids(settings: Settings) -> list[str]:
@@ -46,6 +47,11 @@ def side_queries(settings: Settings, definition: Definition) -> dict[str, str]:
             )
         queries[side_name] = settings.config_file(f"{FOLDER}/{side.sql}").read_text(encoding="utf-8").strip()
     return queries
+
+
+def tables_of(queries: Mapping[str, str]) -> list[str]:
+    """The tables of the data model that the queries of both sides read."""
+    return sorted(set(_READ.findall(" ".join(queries.values()).lower())) & set(schema.TABLES))
 
 
 def rules_hash(definition: Definition, queries: Mapping[str, str]) -> str:
@@ -93,6 +99,10 @@ def _legal_entities(settings: Settings) -> pa.Table:
 
 
 def journal_states(store: Store) -> list[tuple[str, str]]:
-    """Run key and state of every journal that a batch holds."""
+    """Run key and state of every journal that a batch holds; `reversed` are all of a batch that was."""
     with store.reading() as session:
-        return [(journal.run_key, batch.state) for batch in select_batches(session) for journal in batch.journals]
+        return [
+            (journal.run_key, "reversed" if batch.state == "reversed" else journal.state)
+            for batch in select_batches(session)
+            for journal in batch.journals
+        ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -15,7 +15,7 @@ from tieout.breaks.inputs import bind_sides, definition_path, rules_hash, side_q
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.observe.steps import step
-from tieout.reconcile import Definition, Reconciliation, load_definition, reconcile
+from tieout.reconcile import Definition, Reconciliation, Summary, load_definition, reconcile
 from tieout.reconcile.sql import joined, text
 from tieout.reconcile.sql import name as quoted
 from tieout.settings import Settings
@@ -32,6 +32,7 @@ def run(
     settings: Settings,
     run_id: str,
     sides_complete: bool = True,
+    unproven_entities: Collection[str] = (),
     as_was: str | None = None,
 ) -> Reconciliation:
     """Reconcile a business date on the tables that are published for the run, and publish what was found.
@@ -40,11 +41,64 @@ def run(
 
     Writes the date's part of `matches`, `breaks`, `breaks_gone` and `totals`. What is new, continuing, reopened or gone
     follows from the dates before, so running a date again gives the same tables. A break that is gone is `resolved`
-    only if `sides_complete` and each of its rows is matched now; otherwise it `disappeared` and needs a look.
-    The returned tables have the life of each break; `summary.definition_hash` covers the queries of the sides too.
+    only if `sides_complete`, its entity is none of `unproven_entities`, and each of its rows is matched now; otherwise
+    it `disappeared` and needs a look. The returned tables have the life of each break; `summary.definition_hash` covers
+    the queries of the sides too.
 
     Raises ConfigError for an unknown definition, DefinitionError and DataError as `reconcile` does.
     """
+    found, tables = _worked_out(
+        definition_id,
+        business_date,
+        lake=lake,
+        store=store,
+        settings=settings,
+        run_id=run_id,
+        sides_complete=sides_complete,
+        unproven_entities=unproven_entities,
+        as_was=as_was,
+    )
+    where = f"business_date = '{business_date.isoformat()}' AND definition_id = '{definition_id}'"
+    versions = {name: lake.write(name, table, where=where) for name, table in sorted(tables.items())}
+    store.publish(run_id, versions, {"definition_id": definition_id, "business_date": business_date.isoformat()})
+    with store.transaction() as transaction:
+        record(
+            transaction,
+            definition_id,
+            business_date,
+            run_id,
+            _sightings(tables["breaks"]),
+            _sightings(tables["breaks_gone"]),
+            store.now(),
+        )
+    return Reconciliation(tables["matches"], tables["breaks"], tables["totals"], found)
+
+
+def look(
+    definition_id: str, business_date: date, *, lake: Lake, store: Store, settings: Settings, run_id: str
+) -> dict[str, pa.Table]:
+    """What `run` would write of a business date, by result table; nothing is published and no break's life moves.
+
+    Both sides are what the tables published for the run say, so of a past date this is what is known now.
+    """
+    return _worked_out(
+        definition_id, business_date, lake=lake, store=store, settings=settings, run_id=run_id, sides_complete=False
+    )[1]
+
+
+def _worked_out(
+    definition_id: str,
+    business_date: date,
+    *,
+    lake: Lake,
+    store: Store,
+    settings: Settings,
+    run_id: str,
+    sides_complete: bool,
+    unproven_entities: Collection[str] = (),
+    as_was: str | None = None,
+) -> tuple[Summary, dict[str, pa.Table]]:
+    """The summary and the four result tables of a reconciliation, each break with its life."""
     definition = load_definition(definition_path(settings, definition_id))
     queries = side_queries(settings, definition)
     snapshot = store.published(run_id)
@@ -69,23 +123,10 @@ def run(
             definition=definition,
             sides=sides,
             complete=sides_complete,
+            unproven=unproven_entities,
         )
         current.count(matches=found.summary.matched, breaks=found.summary.breaks, gone=tables["breaks_gone"].num_rows)
-    where = f"business_date = '{business_date.isoformat()}' AND definition_id = '{definition_id}'"
-    versions = {name: lake.write(name, table, where=where) for name, table in sorted(tables.items())}
-    store.publish(run_id, versions, {"definition_id": definition_id, "business_date": business_date.isoformat()})
-    with store.transaction() as transaction:
-        record(
-            transaction,
-            definition_id,
-            business_date,
-            run_id,
-            _sightings(tables["breaks"]),
-            _sightings(tables["breaks_gone"]),
-            store.now(),
-        )
-    summary = replace(found.summary, definition_hash=rules_hash(definition, queries))
-    return Reconciliation(tables["matches"], tables["breaks"], tables["totals"], summary)
+    return replace(found.summary, definition_hash=rules_hash(definition, queries)), tables
 
 
 def _with_life(
@@ -99,6 +140,7 @@ def _with_life(
     definition: Definition,
     sides: Mapping[str, Path],
     complete: bool,
+    unproven: Collection[str],
 ) -> dict[str, pa.Table]:
     """The four result tables in the lake's schema, each break with its cause, state, age and what changed."""
     lake.bind(session, snapshot, ["breaks", "totals"])
@@ -108,7 +150,7 @@ def _with_life(
     session.execute(_EARLIER, {"day": business_date, "definition": definition.id})
     session.execute(f"CREATE OR REPLACE TEMP TABLE cause_of AS {_causes(session, definition, sides)}")
     session.execute(_CURRENT, {"day": business_date, "measure": definition.measure})
-    session.execute(_GONE, {"complete": complete, "definition": definition.id})
+    session.execute(_GONE, {"complete": complete, "unproven": list(unproven), "definition": definition.id})
     queries = {
         "matches": "SELECT $day AS business_date, * FROM found_matches",
         "totals": "SELECT $day AS business_date, * FROM found_totals",
@@ -198,7 +240,11 @@ WITH gone AS (
 )
 SELECT
   $definition AS definition_id, g.legal_entity_id, g.break_key, g.ordinal, g.break_type,
-  CASE WHEN $complete AND u.break_key IS NULL THEN 'resolved' ELSE 'disappeared' END AS state,
+  CASE
+    WHEN $complete AND u.break_key IS NULL
+      AND NOT coalesce(list_contains($unproven::VARCHAR[], g.legal_entity_id), false) THEN 'resolved'
+    ELSE 'disappeared'
+  END AS state,
   g.owner, g.currency, g.value, g.first_seen, g.sentence
 FROM gone AS g
 LEFT JOIN unmatched AS u USING (legal_entity_id, break_key, ordinal)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
 from tieout.errors import DataError
+from tieout.orchestration.completeness import Gap, journal_gaps, keep_gaps, source_gaps
 from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
+
+if TYPE_CHECKING:
+    from tieout.reconcile import Reconciliation
 
 LEDGER_SIDE = ("invoice_to_receivable", "journal_to_ledger")
 """Reconciliations whose right side is the general ledger; the others run before anything is posted."""
@@ -47,32 +52,54 @@ def aggregate_usage(work: Work, run_id: str, business_date: str) -> Facts:
 
 def reconcile_sources(work: Work, run_id: str, business_date: str) -> Facts:
     """Run every reconciliation that reads no ledger."""
-    return _reconcile(work, run_id, business_date, [d for d in work.definitions if d not in LEDGER_SIDE])
+    day, counts = date.fromisoformat(business_date), {}
+    for name in (d for d in work.definitions if d not in LEDGER_SIDE):
+        found = _reconcile(work, run_id, day, name, source_gaps(work, name, day))
+        counts[name] = found.summary.breaks
+    return counts
 
 
 def reconcile_ledger(work: Work, run_id: str, business_date: str, *, ledger_read: bool) -> Facts:
-    """Run the reconciliations against the ledger; some only where it was read after posting."""
-    chosen = [d for d in work.definitions if d in LEDGER_SIDE and (ledger_read or d not in NEEDS_FRESH_LEDGER)]
+    """Run the reconciliations against the ledger; some only where it was read after posting.
+
+    First the one that holds our journals against the ledger: where they differ, those that take our journals for the
+    ledger prove nothing.
+    """
+    day, counts = date.fromisoformat(business_date), {}
+    journals = None
     if ledger_read:
         work.made_good(run_id, UNREAD)
     else:
         work.unproven(run_id, UNREAD)
-    return _reconcile(work, run_id, business_date, chosen)
+    for name in (d for d in work.definitions if d in NEEDS_FRESH_LEDGER and ledger_read):
+        found = _reconcile(work, run_id, day, name, [])
+        counts[name], journals = found.summary.breaks, found.breaks
+    gaps = journal_gaps(work, day, journals)
+    for name in (d for d in work.definitions if d in LEDGER_SIDE and d not in NEEDS_FRESH_LEDGER):
+        found = _reconcile(work, run_id, day, name, [*source_gaps(work, name, day), *gaps])
+        counts[name] = found.summary.breaks
+    return counts
 
 
-def _reconcile(work: Work, run_id: str, business_date: str, definitions: Sequence[str]) -> Facts:
+def _reconcile(work: Work, run_id: str, day: date, name: str, gaps: Sequence[Gap]) -> Reconciliation:
+    """One reconciliation; what vanished on a side with a gap is not taken for resolved."""
     from tieout.breaks.run import run
 
-    day, counts = date.fromisoformat(business_date), {}
-    as_was = work.store.facts(run_id).get("as_was")
-    for name in definitions:
-        with work.kept(run_id, f"reconcile/{name}") as facts:
-            result = run(
-                name, day, lake=work.lake, store=work.store, settings=work.settings, run_id=run_id, as_was=as_was
-            )
-            facts |= {"matches": result.summary.matched, "breaks": result.summary.breaks}
-        counts[name] = facts["breaks"]
-    return counts
+    with work.kept(run_id, f"reconcile/{name}") as facts:
+        result = run(
+            name,
+            day,
+            lake=work.lake,
+            store=work.store,
+            settings=work.settings,
+            run_id=run_id,
+            sides_complete=all(gap.entities for gap in gaps),
+            unproven_entities={entity for gap in gaps for entity in gap.entities},
+            as_was=work.store.facts(run_id).get("as_was"),
+        )
+        facts |= {"matches": result.summary.matched, "breaks": result.summary.breaks}
+    keep_gaps(work, run_id, name, gaps)
+    return result
 
 
 def breaks(work: Work, business_date: date, definition: str | None = None) -> list[Facts]:

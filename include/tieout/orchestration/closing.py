@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 from tieout.orchestration.facts import Facts, kept_proof
 from tieout.orchestration.work import Work
@@ -14,7 +15,7 @@ def report(work: Work, run_id: str, business_date: str) -> Facts:
     return _report(work, run_id, date.fromisoformat(business_date), {})
 
 
-def _report(work: Work, run_id: str, day: date, naming: Mapping[str, str]) -> Facts:
+def _report(work: Work, run_id: str, day: date, naming: Mapping[str, Any]) -> Facts:
     from tieout.orchestration.reporting import write_report
     from tieout.orchestration.results import record_counts, result_hashes
 

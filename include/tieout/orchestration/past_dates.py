@@ -1,4 +1,4 @@
-"""Past dates computed again from the lake: the request, its dry run, the report, the differences to post."""
+"""Past dates asked for again: the request, its dry run, the differences to post. `recompute` reports them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from tieout.errors import ConfigError
-from tieout.orchestration import checking, closing, planning
+from tieout.orchestration import planning
 from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
 
@@ -16,14 +16,6 @@ log = logging.getLogger("tieout")
 
 LONGEST_BACKFILL = 92
 """Days one request may cover: a quarter; more is several requests, each with its own dry run."""
-
-
-def recompute(work: Work, run_id: str, business_date: str) -> Facts:
-    """Reconcile and report a past date again from what the lake holds."""
-    checking.reconcile_sources(work, run_id, business_date)
-    checking.reconcile_ledger(work, run_id, business_date, ledger_read=True)
-    work.unproven(run_id, "Computed again from the lake as known now; the ERP was not read.")
-    return closing.report(work, run_id, business_date)
 
 
 def open_backfill(work: Work, run_id: str, form: Mapping[str, Any], asked_by: str) -> Facts:
@@ -53,7 +45,7 @@ def open_backfill(work: Work, run_id: str, form: Mapping[str, Any], asked_by: st
     days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
     runs = [{"run_id": f"{run_id}.{day}", "business_date": day.isoformat()} for day in days]
     for run, day in zip(runs, days, strict=True):
-        work.store.start_run(run["run_id"], "backfill", day)
+        work.store.start_run(run["run_id"], "backfill", day, facts)
     return {"run_id": run_id, **facts, "runs": runs}
 
 

@@ -7,9 +7,12 @@ from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from tieout.orchestration.completeness import unproven_sentences
 from tieout.orchestration.facts import Facts
 
 if TYPE_CHECKING:
+    from tieout.entities import Entities
+    from tieout.lake.tables import Lake
     from tieout.orchestration.work import Work
 
 _AMOUNTS = ("opening", "posted", "foreign", "expected", "trial_balance", "difference", "debit", "credit")
@@ -17,12 +20,20 @@ TITLE = "Nightly reconciliation"
 
 
 def write_report(
-    work: Work, run_id: str, business_date: date, known: Mapping[str, Any], *, title: str = TITLE, name: str = ""
+    work: Work,
+    run_id: str,
+    business_date: date,
+    known: Mapping[str, Any],
+    *,
+    title: str = TITLE,
+    name: str = "",
+    lake: Lake | None = None,
+    entities: Entities | None = None,
 ) -> Facts:
     """Write the report below `reports/<name, or business date>/` and return its paths by kind.
 
     `known` are the facts of the run: proof and foreign entries (amounts as text), the gate, what is unproven, the
-    result hashes.
+    result hashes. `lake` and `entities` are the run's own unless the report shows others.
     """
     from tieout.breaks.inputs import definition_path
     from tieout.lake.engine import engine
@@ -40,11 +51,11 @@ def write_report(
         data = gather(
             business_date,
             engine=session,
-            lake=work.lake,
+            lake=lake or work.lake,
             snapshot=snapshot,
             landing=work.landing,
             store=work.store,
-            entities=work.entities,
+            entities=entities or work.entities,
             title=title,
             definitions={d.id: d.title for d in loaded},
             sides={d.id: (d.left.name, d.right.name) for d in loaded},
@@ -54,11 +65,11 @@ def write_report(
             proof=_rows(known.get("proof_rows", ())),
             foreign=_rows(known.get("foreign_rows", ())),
             backlog=_rows(known.get("backlog_rows", ())),
-            unproven=known.get("unproven", ()),
+            unproven=unproven_sentences(known),
             note=known.get("note", ""),
             hashes=known.get("result_hashes", {}),
         )
-        export(business_date, folder / "tables", engine=session, lake=work.lake, snapshot=snapshot)
+        export(business_date, folder / "tables", engine=session, lake=lake or work.lake, snapshot=snapshot)
     page, book = folder / "report.html", folder / "report.xlsx"
     page.write_text(render(data), encoding="utf-8")
     write(data, book)

@@ -117,6 +117,7 @@ def reconcile_sources(run: dict[str, str]) -> dict[str, Any]:
     """Run every reconciliation that needs no ledger."""
     from tieout.orchestration import checking
 
+    _unless_report(run)
     return dict(checking.reconcile_sources(_work(), run["run_id"], run["business_date"]))
 
 
@@ -127,6 +128,7 @@ def reconcile_ledger(
     """Run the reconciliations against the ledger; what needs a fresh read of it stays unproven without one."""
     from tieout.orchestration import checking
 
+    _unless_report(run)
     _unless_cut_short(run, posting)
     return dict(checking.reconcile_ledger(_work(), run["run_id"], run["business_date"], ledger_read=ledger is not None))
 
@@ -204,10 +206,16 @@ def prove(run: dict[str, str], ledger: dict[str, Any]) -> dict[str, Any]:
 
 @task(outlets=[assets.REPORT], trigger_rule=TriggerRule.ALL_DONE)
 def report(run: dict[str, str], ledger: dict[str, Any] | None, proof: dict[str, Any] | None) -> dict[str, Any]:
-    """Write result tables, HTML and workbook of the business date, and close the run's record."""
+    """Write result tables, HTML and workbook of the business date, and close the run's record.
+
+    A run that only reports a past date leaves what that night wrote alone: its report stands beside it.
+    """
     from tieout.orchestration import closing
+    from tieout.orchestration import recompute as past_date
 
     _unless_cut_short(run, ledger)
+    if run.get("kind") == "report":
+        return dict(past_date.recompute(_work(), run["run_id"], run["business_date"]))
     return dict(closing.report(_work(), run["run_id"], run["business_date"]))
 
 
@@ -268,12 +276,12 @@ def business_dates(request: dict[str, Any], preview: dict[str, Any]) -> list[dic
     return list(request["runs"])
 
 
-@task(outlets=[assets.BREAKS, assets.REPORT], max_active_tis_per_dagrun=1)
+@task(outlets=[assets.REPORT], max_active_tis_per_dagrun=1)
 def recompute(run: dict[str, str]) -> dict[str, Any]:
-    """Reconcile and report one past date from the lake; vendors are not read."""
-    from tieout.orchestration import past_dates
+    """Reconcile and report one past date from the lake, beside its own report; nothing outside is read."""
+    from tieout.orchestration import recompute as past_date
 
-    return dict(past_dates.recompute(_work(), run["run_id"], run["business_date"]))
+    return dict(past_date.recompute(_work(), run["run_id"], run["business_date"]))
 
 
 @task(outlets=[assets.JOURNALS])

@@ -162,6 +162,15 @@ def read_end(source: str, object: str, store: Store) -> datetime | None:
     return datetime.fromisoformat(mark.value["hi"]) if mark and mark.value.get("hi") else None
 
 
+def last_extract(source: str, object: str, store: Store, landing: Landing) -> ExtractRef | None:
+    """The newest extract of an object; None before the first."""
+    mark = store.watermark(_watermark_name(source, object))
+    if mark is None:
+        return None
+    found = landing.extracts(source, object, after=int(mark.value["sequence"]) - 1)
+    return found[0] if found else None
+
+
 def _watermark_name(source: str, object: str) -> str:
     return f"source/{source}/{object}"
 

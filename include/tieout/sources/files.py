@@ -16,7 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import IO, Any
 
 import fsspec
@@ -63,22 +63,27 @@ class Delivery:
 def catch_up(
     run: Extraction, connection: Connection, *, until: datetime | None = None, clock: Clock | None = None
 ) -> list[ExtractRef]:
-    """Land every new or changed file, one extract a feed; `until` is not used, because files carry no clock."""
-    del until
+    """Land every new or changed file, one extract a feed.
+
+    Of the folders that name a day, those whose day (in UTC) begins before `until` are read; all others always are.
+    """
     filesystem, root = fsspec.core.url_to_fs(connection.host)
     if not filesystem.isdir(root):
         raise Unavailable("the drop folder cannot be reached", source=run.source.name, request=connection.host)
     done = []
     for name in run.source.objects:
-        done += _Feed(run, filesystem, f"{root}/{name}", name, clock or Clock()).catch_up()
+        done += _Feed(run, filesystem, f"{root}/{name}", name, clock or Clock(), until).catch_up()
     return done
 
 
 class _Feed:
     """One feed's folder being read."""
 
-    def __init__(self, run: Extraction, filesystem: Any, folder: str, name: str, clock: Clock) -> None:
+    def __init__(
+        self, run: Extraction, filesystem: Any, folder: str, name: str, clock: Clock, until: datetime | None
+    ) -> None:
         self.run, self.fs, self.folder, self.name, self.clock = run, filesystem, folder, name, clock
+        self.until = until
         self._left_alone: dict[str, str] = {}
 
     def catch_up(self) -> list[ExtractRef]:
@@ -140,8 +145,13 @@ class _Feed:
         if not self.fs.isdir(self.folder):
             return []
         inside = self.fs.ls(self.folder, detail=True)
-        folders = sorted(f["name"] for f in inside if f["type"] == "directory")
+        folders = sorted(f["name"] for f in inside if f["type"] == "directory" and self._has_begun(f["name"]))
         return [*([self.folder] if any(f["type"] == "file" for f in inside) else []), *folders]
+
+    def _has_begun(self, folder: str) -> bool:
+        """Whether a folder's day begins before what is to be read."""
+        begin = _begin(folder)
+        return self.until is None or begin is None or begin < self.until
 
     def _digested(self, delivery: Delivery) -> Delivery:
         with self.fs.open(f"{self.folder}/{delivery.path}", "rb") as file:
@@ -295,14 +305,16 @@ def _digest(file: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
+def _begin(folder: str) -> datetime | None:
+    """When a folder's day begins (UTC); None where it names none."""
+    day = _DAY.search(folder)
+    try:
+        return datetime.combine(date.fromisoformat(day[1]), time(), UTC) if day else None
+    except ValueError:
+        return None
+
+
 def _days(deliveries: list[Delivery]) -> tuple[datetime | None, datetime | None]:
     """The days of the folders, as a window; open where a folder is named otherwise."""
-    days = [
-        date.fromisoformat(match[1])
-        for d in deliveries
-        if (match := _DAY.search(posixpath.dirname(d.path))) is not None
-    ]
-    if not days:
-        return None, None
-    at = [datetime(d.year, d.month, d.day, tzinfo=UTC) for d in (min(days), max(days))]
-    return at[0], at[1] + timedelta(days=1)
+    begun = [begin for d in deliveries if (begin := _begin(posixpath.dirname(d.path))) is not None]
+    return (min(begun), max(begun) + timedelta(days=1)) if begun else (None, None)

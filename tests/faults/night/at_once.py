@@ -7,7 +7,7 @@ import sys
 import time
 
 from tieout.errors import IncompleteExtract, TieoutError
-from tieout.orchestration import checking, closing, intake, past_dates, planning, posting, steps
+from tieout.orchestration import checking, closing, intake, past_dates, planning, posting, recompute, steps
 from tieout.orchestration.work import Work
 
 TRIES = 300
@@ -60,7 +60,7 @@ def backfill(work: Work, run_id: str, first: str, last: str) -> None:
     request = tried(past_dates.open_backfill, work, run_id, form, "anna")
     tried(past_dates.backfill_dry_run, work, request)
     for run in request["runs"]:
-        tried(past_dates.recompute, work, run["run_id"], run["business_date"])
+        tried(recompute.recompute, work, run["run_id"], run["business_date"])
     tried(past_dates.plan_backfill, work, request)
     post(work, run_id)
 

@@ -88,6 +88,14 @@ def test_nothing_is_resolved_while_a_side_is_incomplete(house):
     assert gone(house, days(1)) == {"a": ("disappeared", DAY)}
 
 
+def test_nothing_of_an_unproven_entity_is_resolved(house):
+    sold(house, "a")
+    house.run(NAME)
+    granted(house, "a")
+    house.run(NAME, days(1), unproven_entities={"US"})
+    assert gone(house, days(1)) == {"a": ("disappeared", DAY)}
+
+
 def test_a_break_that_comes_back_is_reopened_with_its_first_date(house):
     sold(house, "a")
     house.run(NAME)

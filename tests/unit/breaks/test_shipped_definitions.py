@@ -314,6 +314,35 @@ def test_lines_of_one_entry_by_others_and_an_unmapped_product_name_their_common_
     assert (gap["cause"], gap["reason"]) == ("product prod_X", "no product family is mapped for prod_X (Add-on)")
 
 
+@pytest.mark.parametrize(
+    ("state", "found"),
+    [
+        pytest.param("mismatched", {("v1|1", "amount")}, id="held otherwise"),
+        pytest.param("confirmed", set(), id="not read back yet"),
+        pytest.param("reversed", set(), id="reversed"),
+        pytest.param("rejected", {(f"v1|{n}", "missing_left") for n in (1, 2, 3)}, id="refused"),
+    ],
+)
+def test_our_own_journals_in_the_ledger_are_nobody_elses(house, monkeypatch, state, found):
+    accounts(house)
+    run_key = journal(house)
+    monkeypatch.setattr("tieout.breaks.inputs.journal_states", lambda store: [(run_key, state)])
+    ours = {"run_key": run_key, "accounting_date": DAY}
+    mirror = {"run_key": f"{run_key}/reversed", "accounting_date": DAY}
+    rows = [
+        entry("j", "11000", debit=120, line_no=1, **ours),
+        entry("j", "22000", credit=19, line_no=2, **ours),
+        entry("j", "40100", credit=100, line_no=3, **ours),
+    ]
+    if state == "reversed":
+        rows += [
+            entry("m", "11000", credit=120, line_no=1, **mirror),
+            entry("m", "40100", debit=120, line_no=2, **mirror),
+        ]
+    house.put("gl_entry", *rows)
+    assert {(key.rpartition("/")[2], kind) for _, key, kind in house.found("journal_to_ledger")} == found
+
+
 def payment(number, **changes):
     return {
         "source_id": number, "customer_id": "crm:A", "customer_source_id": "cus", "status": "succeeded", "amount": 119,

@@ -17,9 +17,9 @@ STEPS = {
     "past_dates": {
         "open_backfill": {"run_id": "b", "to": DAY, "runs": [RUN, {"run_id": "s", "business_date": "2026-03-30"}]},
         "backfill_dry_run": {},
-        "recompute": {},
         "plan_backfill": RUN,
     },
+    "recompute": {"recompute": {}},
 }
 
 

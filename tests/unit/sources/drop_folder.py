@@ -43,9 +43,9 @@ class Drop:
         (folder / "_MANIFEST.json").write_text(json.dumps({"files": files}))
         return folder / name
 
-    def catch_up(self):
+    def catch_up(self, until=None):
         connection = Connection("drop", f"file://{self.root}")
-        return catch_up(self.source, connection, landing=self.landing, store=self.store)
+        return catch_up(self.source, connection, landing=self.landing, store=self.store, until=until)
 
     def records(self, ref):
         return [

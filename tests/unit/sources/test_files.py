@@ -49,6 +49,16 @@ def test_json_lines_are_landed_however_they_are_packed(drop, name, pack):
     assert (ref.window_lo, ref.window_hi) == (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC))
 
 
+def test_days_that_begin_after_what_is_asked_for_are_left_for_later(drop):
+    for day in ("2026-03-01", "2026-03-02", "2026-13-45"):
+        drop.put("a.jsonl", lines(EVENT | {"event_id": day}), day=day)
+    (ref,) = drop.catch_up(until=datetime(2026, 3, 2, tzinfo=UTC))
+    assert {r["event_id"] for r, _ in drop.records(ref)} == {"2026-03-01", "2026-13-45"}  # the latter is no day
+    assert ref.window_hi == datetime(2026, 3, 2, tzinfo=UTC)
+    (later,) = drop.catch_up(until=datetime(2026, 3, 2, 8, tzinfo=UTC))
+    assert [r["event_id"] for r, _ in drop.records(later)] == ["2026-03-02"]
+
+
 def test_csv_and_parquet_land_as_the_same_record(drop, tmp_path):
     drop.put("a.csv.gz", gzip.compress(csv_file("e1,2026-03-01T10:00:00Z,sub_1,api,1.5")))
     drop.put("b.parquet", parquet_file(tmp_path))

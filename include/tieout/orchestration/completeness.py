@@ -1,0 +1,160 @@
+"""Which sides of a reconciliation cannot be vouched for on a business date, and why, in sentences.
+
+A side is made of tables; a table is complete when every object it comes from was read to the end of the date and no
+figure of the vendor's contradicts what was read. The ledger's side from go-live on is our own drill-down: it counts
+only while those journals are known to stand in the ledger as they were posted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from tieout.calendar import complete_at
+from tieout.orchestration.catalog import LEDGER_KIND
+from tieout.orchestration.work import Work
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tieout.sources.config import SourceConfig
+
+UNPROVEN = "unproven/"
+"""Facts of a run under this name and a reconciliation's id: why it proves less than it seems, a list of sentences."""
+
+_SUMMED_FROM = {"usage_summary": ("usage_event", "subscription", "subscription_item", "product")}
+_RECEIVABLE_STREAMS = ("billing", "prior_period")
+_UNDER_WAY = ("submitted", "unknown", "partially_posted", "confirmed", "mismatched")
+_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Why a side cannot be vouched for; `entities` are those it concerns, all of them where none is named."""
+
+    reason: str
+    entities: tuple[str, ...] = ()
+
+
+def source_gaps(work: Work, definition_id: str, business_date: date) -> list[Gap]:
+    """Why the vendors' tables of a reconciliation may lack something of a business date; empty if they do not."""
+    from tieout.breaks.inputs import definition_path, side_queries, tables_of
+    from tieout.conform.mapping import load_mappings
+    from tieout.reconcile import load_definition
+
+    definition = load_definition(definition_path(work.settings, definition_id))
+    named = set(tables_of(side_queries(work.settings, definition)))
+    for summed in named & set(_SUMMED_FROM):
+        named |= set(_SUMMED_FROM[summed])
+    gaps = []
+    for source in work.sources.values():
+        if source.kind == LEDGER_KIND:
+            continue
+        mappings = load_mappings(work.settings, source.kind)
+        objects = [
+            name for name, mapping in mappings.items() if name in source.objects and named & set(mapping.entities)
+        ]
+        gaps += [gap for name in sorted(objects) if (gap := _object_gap(work, source, name, business_date))]
+    return gaps
+
+
+def _object_gap(work: Work, source: SourceConfig, name: str, business_date: date) -> Gap | None:
+    from tieout.sources.extract import last_extract, read_end
+
+    entities = (source.legal_entity,) if source.legal_entity else ()
+    end = read_end(source.name, name, work.store)
+    if end is None:
+        return Gap(f"{name} of {source.name} have never been read", entities)
+    needed = _end_of(work, source, business_date)
+    if end < needed:
+        return Gap(
+            f"{name} of {source.name} are read up to {_words(end)} only, the date ended {_words(needed)}", entities
+        )
+    last = last_extract(source.name, name, work.store, work.landing)
+    if last is not None and last.control.claimed and not last.control.proven:
+        return Gap(
+            f"{name} of {source.name}: {last.control.how} says {_figures(last.control.claimed)}, "
+            f"read were {_figures(last.control.counted)}",
+            entities,
+        )
+    return None
+
+
+def _end_of(work: Work, source: SourceConfig, business_date: date) -> datetime:
+    """When a source has told everything of a date: files come by UTC day, all others as the entities' clocks go."""
+    if source.kind == "files":
+        return datetime.combine(business_date + timedelta(days=1), time(), UTC)
+    return complete_at(work.entities.entities, business_date)
+
+
+def journal_gaps(work: Work, business_date: date, breaks: pa.Table | None) -> list[Gap]:
+    """Why our drill-down may not be what the ledger holds: by entity, the slots whose journals differ or are under way.
+
+    `breaks` are those of journal_to_ledger; None where the ledger was not read, which leaves every slot open.
+    """
+    if breaks is None:
+        return [Gap("the ledger was not read after posting, so our own journals stand in for it unchecked")]
+    faults: dict[str, dict[str, str]] = {}
+    for slot, state in _batches_under_way(work, business_date):
+        faults.setdefault(slot.split("/")[0], {})[slot] = state
+    for row in breaks.select(["legal_entity_id", "break_key"]).to_pylist():
+        if row["break_key"].startswith("TIEOUT/"):
+            slot = row["break_key"].removeprefix("TIEOUT/").partition("/v")[0]
+            if slot.split("/")[3] in _RECEIVABLE_STREAMS:
+                faults.setdefault(row["legal_entity_id"], {}).setdefault(slot, "differs from the ledger")
+    return [Gap(_slots(found), (entity,)) for entity, found in sorted(faults.items())]
+
+
+def _batches_under_way(work: Work, business_date: date) -> Iterator[tuple[str, str]]:
+    from tieout.store.batches import select_batches
+
+    with work.store.reading() as session:
+        found = select_batches(session, states=_UNDER_WAY)
+    for batch in found:
+        if batch.slot.stream in _RECEIVABLE_STREAMS and batch.slot.business_date <= business_date:
+            yield str(batch.slot), f"is {batch.state.replace('_', ' ')}"
+
+
+def _slots(faults: Mapping[str, str]) -> str:
+    told = [
+        f"the journal {stream.replace('_', ' ')} of {day} {fault}"
+        for (_, _, _, stream, day), fault in ((slot.split("/"), fault) for slot, fault in sorted(faults.items()))
+    ]
+    more = f", and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return "; ".join(told[:_NAMED]) + more
+
+
+def keep_gaps(work: Work, run_id: str, definition_id: str, gaps: Sequence[Gap]) -> None:
+    """Keep with the run, for its report, why a reconciliation is unproven; run again, it replaces what was kept."""
+    work.store.add_facts(run_id, {f"{UNPROVEN}{definition_id}": sentences_of(work, definition_id, gaps)})
+
+
+def sentences_of(work: Work, definition_id: str, gaps: Sequence[Gap]) -> list[str]:
+    """Why a reconciliation is unproven, for people."""
+    from tieout.breaks.inputs import definition_path
+    from tieout.reconcile import load_definition
+
+    title = load_definition(definition_path(work.settings, definition_id)).title
+    return [
+        f"{title}, unproven{f' for {_listed(gap.entities)}' if gap.entities else ''}: {gap.reason}." for gap in gaps
+    ]
+
+
+def unproven_sentences(known: Mapping[str, Any]) -> list[str]:
+    """Everything the facts of a run say its report cannot vouch for."""
+    sides = [sentence for name in sorted(known) if name.startswith(UNPROVEN) for sentence in known[name]]
+    return [*known.get("unproven", ()), *sides]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _figures(figures: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sorted(figures.items()))
+
+
+def _words(instant: datetime) -> str:
+    return f"{instant:%Y-%m-%d %H:%M} UTC"
