@@ -50,6 +50,13 @@ class InvoiceDraft:
     facts: list[Fact] = field(default_factory=list)
     stays_draft: bool = False
     case: str | None = None
+    starting_balance: Decimal = ZERO
+    """The customer's balance before finalisation, negative where the customer has credit."""
+
+    @property
+    def credit_applied(self) -> Decimal:
+        """What the customer's credit pays of it; negative where the invoice's own total is, and adds to the credit."""
+        return self.total if self.total < 0 else min(self.total, -self.starting_balance)
 
     @property
     def subtotal(self) -> Decimal:
@@ -76,7 +83,7 @@ class InvoiceDraft:
         """What is still to be paid after every fact so far; nothing once voided or given up."""
         if any(f.kind in ("void", "uncollectible") for f in self.facts):
             return ZERO
-        return self.total - self.paid - self.credited_before
+        return self.total - self.credit_applied - self.paid - self.credited_before
 
     def versions(self) -> tuple[InvoiceVersion, ...]:
         """Draft, open, and one version per fact."""
@@ -106,7 +113,7 @@ class InvoiceDraft:
                 after += fact.amount
             elif fact.kind in ("void", "uncollectible"):
                 status = fact.kind
-            remaining = self.total - paid - before
+            remaining = self.total - self.credit_applied - paid - before
             if status == "open" and remaining == 0:
                 status = "paid"
             result.append(
@@ -163,10 +170,25 @@ class CreditDraft:
     memo: str
     at: datetime
     on: date
+    refund_fails_after: int | None = None
+    """Days until the refund comes back; drawn where not given."""
 
     @property
     def total(self) -> Decimal:
         return sum((net + tax for _, net, tax in self.lines), ZERO)
+
+
+@dataclass(slots=True)
+class BalanceDraft:
+    """A change of a customer's credit; `invoice_key` names the invoice draft that took or gave it."""
+
+    entity: str
+    customer_id: str
+    amount: Decimal
+    """Negative gives the customer credit."""
+    invoice_key: str | None
+    at: datetime
+    key: str
 
 
 @dataclass(slots=True)

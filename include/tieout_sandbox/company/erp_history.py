@@ -111,11 +111,15 @@ def _invoices(company: Company, stops: dict[str, date]) -> Iterator[ErpMove]:
         if on is None or on >= GO_LIVE:
             continue
         entry = _Entry()
-        entry.debit(RECEIVABLE, invoice.total)
+        # an invoice that comes out negative is owed to the customer
+        entry.debit(RECEIVABLE if invoice.total >= 0 else CREDIT, invoice.total)
         for line in invoice.lines:
             entry.credit(DEFERRED if is_ahead(line, on) else REVENUE[line.family], line.amount)
         entry.credit(TAX, invoice.tax)
         yield _move(entity, on, f"BillingSync {number}", entry.lines())
+        if invoice.total > 0 and invoice.credit_applied:
+            yield _move(entity, on, f"BillingSync CRA {number}",
+                        [(CREDIT, invoice.credit_applied, _ZERO), (RECEIVABLE, _ZERO, invoice.credit_applied)])  # fmt: skip
         if invoice.voided_at is not None:
             yield from _void(invoice, on, _local(entity, invoice.voided_at))
         if invoice.uncollectible_at is not None:
@@ -178,6 +182,9 @@ def _cash(company: Company) -> Iterator[ErpMove]:
         if refund.accounting_date < GO_LIVE:
             yield _move(refund.legal_entity_id, refund.accounting_date, f"BillingSync REF {refund.id}",
                         [(CREDIT, refund.amount, _ZERO), (CLEARING, _ZERO, refund.amount)])  # fmt: skip
+        if refund.failed_date is not None and refund.failed_date < GO_LIVE:
+            yield _move(refund.legal_entity_id, refund.failed_date, f"BillingSync RFF {refund.id}",
+                        [(CLEARING, refund.amount, _ZERO), (CREDIT, _ZERO, refund.amount)])  # fmt: skip
     for dispute in company.disputes:
         if dispute.accounting_date < GO_LIVE:
             taken = dispute.amount + dispute.fee

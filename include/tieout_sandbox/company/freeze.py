@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from random import Random
@@ -16,6 +17,7 @@ from tieout_sandbox.company.model import (
     Charge,
     CreditNote,
     CreditNoteLine,
+    CustomerBalanceTransaction,
     Dispute,
     DisputeVersion,
     Entity,
@@ -33,6 +35,7 @@ _AVAILABLE_AFTER = {"US": 2, "DE": 3, "JP": 4}
 _ARRIVES_AFTER = {"US": 1, "DE": 1, "JP": 2}
 _CARD_FEE = {"US": ("2.9", "0.30"), "DE": ("1.5", "0.25"), "JP": ("3.6", "0")}
 _TRANSFER_FEE = {"US": ("0.8", "0"), "DE": ("0", "0.35"), "JP": ("1.5", "0")}
+_REFUNDS_FAIL = 0.04
 _DISPUTE_FEE = {"US": Decimal("15.00"), "DE": Decimal("20.00"), "JP": Decimal(1500)}
 
 
@@ -58,6 +61,7 @@ def freeze_documents(world: World, numbers: dict[str, str]) -> None:
         _charge(world, charge, numbers, by_key)
     for credit in sorted(world.credits, key=lambda c: (c.at, c.key)):
         _credit_note(world, credit, by_key[credit.invoice_key], numbers, charge_ids)
+    _balance_changes(world, {key: draft.id for key, draft in by_key.items()})
     for charge_key, on, rng in world.disputes:
         if charge_key in charge_ids:
             _dispute(world, charge_ids[charge_key], on, rng)
@@ -97,6 +101,8 @@ def _invoice(draft: InvoiceDraft, number: str | None) -> Invoice:
         voided_at=first("void"),
         uncollectible_at=first("uncollectible"),
         paid_at=first("paid"),
+        starting_balance=draft.starting_balance,
+        ending_balance=draft.starting_balance + draft.credit_applied,
     )
 
 
@@ -205,16 +211,51 @@ def _credit_note(
     if refund_id is not None:
         charge = charges[draft.charge_key or ""]
         transaction = world.id("txn", f"{draft.key}/refund")
-        world.company.refunds.append(
-            Refund(
-                refund_id, invoice.entity, charge.id, draft.id, invoice.customer_id, entity.currency, draft.total,
-                transaction, "requested_by_customer", draft.at, draft.on, draft.at,
-            )
+        refund = Refund(
+            refund_id, invoice.entity, charge.id, draft.id, invoice.customer_id, entity.currency, draft.total,
+            transaction, "requested_by_customer", draft.at, draft.on, draft.at,
         )  # fmt: skip
+        world.company.refunds.append(_come_back(world, refund, draft, number))
         kind = "refund" if charge.method == "card" else "payment_refund"
         _transaction(
             world, transaction, entity, kind, "refund", -draft.total, _ZERO, refund_id, f"Refund of {number}",
             draft.at, draft.on,
+        )  # fmt: skip
+
+
+def _come_back(world: World, refund: Refund, draft: CreditDraft, number: str) -> Refund:
+    """The refund as it ends: some are sent back by the customer's bank days later."""
+    entity = BY_ID[refund.legal_entity_id]
+    rng = Random(f"{world.company.seed}/refund/{draft.key}")
+    after = draft.refund_fails_after
+    if after is None and rng.random() < _REFUNDS_FAIL:
+        after = rng.randrange(3, 9)
+    on = draft.on + DAY * after if after is not None else END
+    if on >= END:
+        return refund
+    at = moment(entity.zone, on, rng.uniform(0.3, 0.6))
+    transaction = world.id("txn", f"{draft.key}/refund failed")
+    _transaction(
+        world, transaction, entity, "refund_failure", "refund_failure", refund.amount, _ZERO, refund.id,
+        f"Refund of {number} failed", at, on,
+    )  # fmt: skip
+    return replace(
+        refund, failed_at=at, failed_date=on, failure_balance_transaction_id=transaction,
+        failure_reason=rng.choice(("expired_or_canceled_card", "lost_or_stolen_card", "declined")),
+    )  # fmt: skip
+
+
+def _balance_changes(world: World, invoice_ids: dict[str, str]) -> None:
+    """Number the changes of customers' credit and add up each customer's balance."""
+    balances: dict[str, Decimal] = {}
+    for draft in sorted(world.balance_changes, key=lambda c: (c.at, c.key)):
+        balance = balances[draft.customer_id] = balances.get(draft.customer_id, _ZERO) + draft.amount
+        world.company.customer_balance_transactions.append(
+            CustomerBalanceTransaction(
+                world.id("cbtxn", draft.key), draft.entity, draft.customer_id, BY_ID[draft.entity].currency,
+                "adjustment" if draft.invoice_key is None else "applied_to_invoice", draft.amount, balance,
+                None if draft.invoice_key is None else invoice_ids[draft.invoice_key], draft.at,
+            )
         )  # fmt: skip
 
 

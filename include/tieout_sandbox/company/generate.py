@@ -65,7 +65,7 @@ def _generate(company: Company) -> Company:
                 i for i in company.invoices
                 if i.accounting_date is not None and i.accounting_date < GO_LIVE - DAY * 8
                 and i.voided_at is None and i.uncollectible_at is None
-                and i.id not in unusable and i.id not in keys
+                and i.id not in unusable and i.id not in keys and i.total > 0 and not i.credit_applied
             ],
         )  # fmt: skip
         planted.plant_manual_moves(company, world)
@@ -90,7 +90,7 @@ def _customer(world: World, lives: list[Life]) -> None:
             provision(world, life.account.id, BY_ID[life.plan.entity].zone, life.subscription)
     if lives and lives[0].contracts:
         company.accounts.append(lives[0].account.freeze())
-        if lives[0].plan.case != "case_without_contract":
+        if lives[0].plan.case not in ("case_without_contract", "case_deleted"):
             ask_for_help(world, lives[0], lives[-1].plan.start, lives[-1].ends_on)
 
 

@@ -98,6 +98,7 @@ class _Run:
         customer = BillingCustomer(
             self.world.id("cus", plan.key), plan.entity, known, account.name, f"billing@{account.domain}",
             self.entity.country, self.entity.currency, plan.taxed, created,
+            moment(self.zone, plan.deleted_on, 0.35) if plan.deleted_on else None,
         )  # fmt: skip
         self.world.company.customers.append(customer)
         return customer

@@ -305,6 +305,27 @@ class BillingCustomer:
     currency: str
     taxed: bool
     created: datetime
+    deleted_at: datetime | None = None
+    """From then on Stripe answers `deleted: true`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerBalanceTransaction:
+    """A change of the credit a customer has in billing, which its next invoices use up."""
+
+    id: str
+    """`cbtxn_…`."""
+    legal_entity_id: str
+    customer_id: str
+    currency: str
+    type: Literal["adjustment", "applied_to_invoice"]
+    """adjustment: a payment was larger than what it pays; applied_to_invoice: an invoice took credit or, with a
+    negative total, gave it."""
+    amount: Decimal
+    """As Stripe signs it: negative gives the customer credit."""
+    ending_balance: Decimal
+    invoice_id: str | None
+    created: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -440,6 +461,15 @@ class Invoice:
     """From the version `uncollectible` on."""
     paid_at: datetime | None = None
     """From the version `paid` on."""
+    starting_balance: Decimal = Decimal(0)
+    """The customer's balance before finalisation, negative where the customer has credit."""
+    ending_balance: Decimal = Decimal(0)
+    """And after it."""
+
+    @property
+    def credit_applied(self) -> Decimal:
+        """What the customer's credit paid of it; what it added to the credit (negative) where its total is negative."""
+        return self.ending_balance - self.starting_balance
 
 
 @dataclass(frozen=True, slots=True)
@@ -528,6 +558,11 @@ class Refund:
     created: datetime
     accounting_date: date
     visible_at: datetime
+    failed_at: datetime | None = None
+    """The bank sent it back: status `failed` from then on, and the amount is in the processor's balance again."""
+    failed_date: date | None = None
+    failure_balance_transaction_id: str | None = None
+    failure_reason: Literal["lost_or_stolen_card", "expired_or_canceled_card", "declined"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -561,8 +596,8 @@ class BalanceTransaction:
     id: str
     """`txn_…`."""
     legal_entity_id: str
-    type: Literal["charge", "payment", "refund", "payment_refund", "adjustment", "payout", "stripe_fee"]
-    reporting_category: Literal["charge", "refund", "dispute", "dispute_reversal", "payout", "fee"]
+    type: Literal["charge", "payment", "refund", "payment_refund", "refund_failure", "adjustment", "payout", "stripe_fee"]
+    reporting_category: Literal["charge", "refund", "refund_failure", "dispute", "dispute_reversal", "payout", "fee"]
     amount: Decimal
     """Gross, signed."""
     fee: Decimal
@@ -705,7 +740,7 @@ class SupportUser:
 class TicketVersion:
     at: datetime
     visible_at: datetime
-    status: Literal["new", "open", "pending", "hold", "solved", "closed"]
+    status: Literal["new", "open", "pending", "hold", "solved", "closed", "deleted"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -740,8 +775,9 @@ class ErpMove:
 
     Descriptions of the former integration: `BillingSync <invoice number>` (invoice), `BillingSync VOID <invoice
     number>`, `BillingSync UNC <invoice number>` (uncollectible), `BillingSync CN <credit note number>`,
-    `BillingSync PAY <charge id>` (payment with its fee), `BillingSync REF <refund id>`, `BillingSync DSP <dispute id>`
-    (funds withdrawn), `BillingSync DSC <dispute id>` (closed), `BillingSync PO <payout id>` (sent),
+    `BillingSync CRA <invoice number>` (customer credit applied), `BillingSync PAY <charge id>` (payment with its fee),
+    `BillingSync REF <refund id>`, `BillingSync RFF <refund id>` (refund failed), `BillingSync DSP <dispute id>` (funds
+    withdrawn), `BillingSync DSC <dispute id>` (closed), `BillingSync PO <payout id>` (sent),
     `BillingSync POA <payout id>` (arrived), `BillingSync REL 2026-02` (revenue released in the month).
     Accountants: `MANUAL <text>`. Opening: `OPENING <entity>`.
     """
@@ -814,6 +850,7 @@ class Company:
     contract_lines: list[ContractLine] = field(default_factory=list)
     entitlements: list[Entitlement] = field(default_factory=list)
     customers: list[BillingCustomer] = field(default_factory=list)
+    customer_balance_transactions: list[CustomerBalanceTransaction] = field(default_factory=list)
     subscriptions: list[Subscription] = field(default_factory=list)
     invoices: list[Invoice] = field(default_factory=list)
     credit_notes: list[CreditNote] = field(default_factory=list)

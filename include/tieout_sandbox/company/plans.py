@@ -67,11 +67,17 @@ class Plan:
     """Days until it is; drawn where not given."""
     goodwill_on: date | None = None
     """Part of an already billed usage line is credited that day."""
+    refund_fails_after: int | None = None
+    """Days until its refunds come back; drawn where not given."""
     uncollectible_on: date | None = None
     """The oldest open invoice is given up that day."""
     draft_on: date | None = None
     """An invoice is begun that day and never finalised."""
     tickets: bool = True
+    deleted_on: date | None = None
+    """The billing customer is deleted that day."""
+    ticket_deleted_on: date | None = None
+    """A ticket it had opened is deleted that day."""
     parent: str | None = None
     case: str | None = None
     """Planted case (see `planted`); None on records that are otherwise clean."""
@@ -199,7 +205,7 @@ def scripted_plans(entity: str) -> Iterator[Plan]:
         )  # fmt: skip
         yield monthly(
             key=f"{entity}-n{n}-goodwill", start=add_months(night, -3) - timedelta(days=9), lines=[("seat_pro", 3 + n)],
-            meters=["usage_api"], goodwill_on=night,
+            meters=["usage_api"], goodwill_on=night, refund_fails_after=1 + n if n < 3 else None,
         )  # fmt: skip
         yield monthly(
             key=f"{entity}-n{n}-void", start=add_months(night, -2), lines=[("platform_team", 1)], payer="transfer",
@@ -213,6 +219,7 @@ def scripted_plans(entity: str) -> Iterator[Plan]:
         key=f"{entity}-given-up", entity=entity, start=date(2025, 11, 12), term=6, interval=1, renews=False,
         lines=[("seat_standard", 5)], payer="never", uncollectible_on=GO_LIVE + timedelta(days=2),
     )  # fmt: skip
+    yield from _credit_plans(entity)
     other = {"US": "DE", "DE": "JP", "JP": "US"}[entity]
     yield Plan(
         key=f"{entity}-moves", entity=entity, start=date(2025, 11, 30), term=12, interval=1,
@@ -225,6 +232,31 @@ def scripted_plans(entity: str) -> Iterator[Plan]:
     yield Plan(
         key=f"{entity}-renews", entity=entity, start=date(2025, 12, 30), term=3, interval=1,
         lines=[("seat_standard", 14), ("support_premium", 1)], meters=["usage_api"], renews=True,
+    )  # fmt: skip
+
+
+def _credit_plans(entity: str) -> Iterator[Plan]:
+    """Customers whose credit changes, or who are deleted, around the first nights."""
+    yield Plan(
+        key=f"{entity}-overpays", entity=entity, start=add_months(NIGHTS[2], -4), term=12, interval=1,
+        lines=[("seat_pro", 11)], payer="over",
+        ticket_deleted_on={"US": NIGHTS[3], "DE": NIGHTS[2], "JP": NIGHTS[1]}[entity],
+    )  # fmt: skip
+    yield Plan(
+        key=f"{entity}-sent-back", entity=entity, start=date(2025, 11, 23), term=12, interval=1,
+        lines=[("seat_pro", 7)], meters=["usage_api"], goodwill_on=date(2026, 3, 10), refund_fails_after=8,
+    )  # fmt: skip
+    yield Plan(
+        key=f"{entity}-shrinks", entity=entity, start=date(2025, 12, 12), term=12, interval=1,
+        lines=[("seat_standard", 30)], payer="transfer",
+        changes=[
+            Change(date(2026, 2, 17), "prorate", "seat_standard", -9),
+            Change({"US": NIGHTS[1], "DE": NIGHTS[2], "JP": NIGHTS[3]}[entity], "prorate", "seat_standard", -6),
+        ],
+    )  # fmt: skip
+    yield Plan(
+        key=f"{entity}-deleted", entity=entity, start=date(2025, 11, 6), term=3, interval=1, renews=False,
+        lines=[("seat_standard", 4)], deleted_on={"US": NIGHTS[2], "DE": NIGHTS[1], "JP": NIGHTS[3]}[entity],
     )  # fmt: skip
 
 
@@ -284,6 +316,8 @@ PLANNED_CASES: tuple[PlannedCase, ...] = (
     PlannedCase("entitlement_level", 1, _SUPPORT | {"start": 0}, (_d(12, 9, 2025),)),
     PlannedCase("entitlement_status", 1, _SUPPORT | {"start": 0}, (_d(1, 19),)),
     PlannedCase("entitlement_without_line", 1, _ONE_LINE | {"start": 0}, (_d(2, 2),)),
+    PlannedCase("case_deleted", 1, _ONE_LINE | {"start": -5, "term": 3, "renews": False, "tickets": False},
+                (_d(3, 27),)),
 )  # fmt: skip
 
 GROWTH = Decimal("0.3")

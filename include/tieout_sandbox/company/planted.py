@@ -283,6 +283,17 @@ class _Case:
             note="the customer's contract ended before",
         )  # fmt: skip
 
+    def _case_deleted(self) -> None:
+        """A ticket without a contract that the support team deletes: from then on there is nothing to report."""
+        account = self.life.account
+        organization = open_organization(self.world, account.name, account.id, account.created, account.domain)
+        deleted = GO_LIVE + DAY * 2
+        add_ticket(self.world, self.plan.key, self.plan.entity, organization, self.day, self.rng, None, deleted)
+        self._label(
+            CASE, "missing_right", f"{{ticket:{self.plan.key}}}", self.day, deleted,
+            note="the customer's contract ended before; the ticket is deleted later",
+        )  # fmt: skip
+
     # -- entitlement_to_contract
 
     def _support_line(self) -> str:

@@ -9,7 +9,7 @@ from random import Random
 
 from tieout_sandbox.company.catalogue import BY_ID, cents
 from tieout_sandbox.company.days import DAY, END, moment
-from tieout_sandbox.company.drafts import ChargeDraft, CreditDraft, Fact, InvoiceDraft
+from tieout_sandbox.company.drafts import BalanceDraft, ChargeDraft, CreditDraft, Fact, InvoiceDraft
 from tieout_sandbox.company.lifecycle import Life
 from tieout_sandbox.company.model import InvoiceLine
 from tieout_sandbox.company.schedule import is_ahead, released
@@ -33,6 +33,7 @@ class _Settlement:
         self.zone, self.currency = self.entity.zone, self.entity.currency
         self.bulk: list[InvoiceDraft] = []
         self.charges: list[ChargeDraft] = []
+        self.balance_changes: list[BalanceDraft] = []
 
     def run(self) -> None:
         plan = self.plan
@@ -43,6 +44,7 @@ class _Settlement:
             elif plan.case in PAID_BY_CASE and plan.case_on == invoice.on:
                 continue
             else:
+                self._use_credit(invoice)
                 self._settle(invoice)
         for invoice in reissued:
             self._settle(invoice)
@@ -58,6 +60,21 @@ class _Settlement:
         if plan.draft_on is not None:
             self._leave_draft(plan.draft_on)
         self.world.charges.extend(self.charges)
+        self.world.balance_changes.extend(self.balance_changes)
+
+    # -- the customer's credit
+
+    def _use_credit(self, invoice: InvoiceDraft) -> None:
+        """Finalising takes the credit the customer has by then, or adds to it where the total is negative."""
+        at = invoice.finalized_at
+        invoice.starting_balance = sum((c.amount for c in self.balance_changes if c.at < at), Decimal(0))
+        if invoice.credit_applied:
+            self._change_balance(f"{invoice.key}/credit", at, invoice.credit_applied, invoice.key)
+
+    def _change_balance(self, key: str, at: datetime, amount: Decimal, invoice_key: str | None) -> None:
+        self.balance_changes.append(
+            BalanceDraft(self.plan.entity, self.life.customer.id, amount, invoice_key, at, key)
+        )  # fmt: skip
 
     def _leave_draft(self, on: date) -> None:
         """An invoice somebody began and has not finalised."""
@@ -71,37 +88,40 @@ class _Settlement:
     # -- payments
 
     def _settle(self, invoice: InvoiceDraft) -> None:
-        rng, payer = self.rng, self.plan.payer
+        rng, payer, due = self.rng, self.plan.payer, invoice.open_amount
+        if due <= 0:
+            return
         if payer == "card":
             at = invoice.finalized_at + timedelta(minutes=rng.randrange(2, 30))
-            self.pay(invoice, invoice.total, at, invoice.on, "card")
+            self.pay(invoice, due, at, invoice.on, "card")
         elif payer == "slow_card" and rng.random() < 0.4:
             self._pay_after_reminders(invoice)
         elif payer == "slow_card":
-            self.pay(invoice, invoice.total, invoice.finalized_at + timedelta(minutes=9), invoice.on, "card")
+            self.pay(invoice, due, invoice.finalized_at + timedelta(minutes=9), invoice.on, "card")
         elif payer == "transfer":
             on = invoice.on + DAY * rng.randrange(3, 28)
             if on < END:
-                self.pay(invoice, invoice.total, moment(self.zone, on, rng.uniform(0.45, 0.7)), on, self._method())
+                self.pay(invoice, due, moment(self.zone, on, rng.uniform(0.45, 0.7)), on, self._method())
         elif payer == "partial":
             self._pay_in_parts(invoice)
         elif payer == "over":
             on = invoice.on + DAY * rng.randrange(2, 20)
             if on < END:
-                extra = cents(invoice.total * Decimal(rng.randrange(1, 8)) / 100, self.currency)
-                self.pay_directly([(invoice, invoice.total)], invoice.total + extra, on)
+                extra = cents(due * Decimal(rng.randrange(1, 8)) / 100, self.currency)
+                charge = self.pay_directly([(invoice, due)], due + extra, on)
+                self._change_balance(f"{charge.key}/over", charge.at, -extra, None)
         elif payer == "bulk":
             self.bulk.append(invoice)
             if len(self.bulk) == 2 + len(self.plan.key) % 2:
                 on = invoice.on + DAY * rng.randrange(4, 12)
                 if on < END:
-                    self.pay_directly([(i, i.total) for i in self.bulk], sum(i.total for i in self.bulk), on)
+                    self.pay_directly([(i, i.open_amount) for i in self.bulk], sum(i.open_amount for i in self.bulk), on)
                 self.bulk = []
         elif payer == "never" and self.plan.case is None and rng.random() < 0.8:
             # mostly late rather than never
             on = invoice.on + DAY * rng.randrange(35, 60)
             if on < END and self.plan.uncollectible_on is None:
-                self.pay(invoice, invoice.total, moment(self.zone, on, rng.uniform(0.45, 0.7)), on, self._method())
+                self.pay(invoice, due, moment(self.zone, on, rng.uniform(0.45, 0.7)), on, self._method())
 
     def _method(self) -> str:
         return _METHODS[self.plan.entity]
@@ -135,13 +155,14 @@ class _Settlement:
     def _pay_after_reminders(self, invoice: InvoiceDraft) -> None:
         """The card fails at first; the subscription is past due until it works."""
         failed_at = invoice.finalized_at + timedelta(minutes=5)
-        failed = self._charge(f"{invoice.key}/failed", invoice.total, failed_at, invoice.on, "card")
+        due = invoice.open_amount
+        failed = self._charge(f"{invoice.key}/failed", due, failed_at, invoice.on, "card")
         failed.failed, failed.invoice_key = True, invoice.key
         invoice.facts.append(Fact(failed_at, "attempt"))
         on = invoice.on + DAY * self.rng.randrange(3, 12)
         paid_at = moment(self.zone, on, self.rng.uniform(0.5, 0.8)) if on < END else None
         if paid_at is not None:
-            self.pay(invoice, invoice.total, paid_at, on, "card")
+            self.pay(invoice, due, paid_at, on, "card")
         self._past_due(failed_at, paid_at)
 
     def _past_due(self, since: datetime, until: datetime | None) -> None:
@@ -163,13 +184,14 @@ class _Settlement:
         self.life.subscription = replace(self.life.subscription, versions=tuple(sorted(changed, key=lambda v: v.at)))
 
     def _pay_in_parts(self, invoice: InvoiceDraft) -> None:
-        first = cents(invoice.total * Decimal(self.rng.randrange(20, 70)) / 100, self.currency)
+        due = invoice.open_amount
+        first = cents(due * Decimal(self.rng.randrange(20, 70)) / 100, self.currency)
         on = invoice.on + DAY * self.rng.randrange(2, 12)
         if on < END and first > 0:
             self.pay_directly([(invoice, first)], first, on, "part 1")
             later = on + DAY * self.rng.randrange(5, 20)
             if later < END and self.rng.random() < 0.8:
-                self.pay_directly([(invoice, invoice.total - first)], invoice.total - first, later, "part 2")
+                self.pay_directly([(invoice, due - first)], due - first, later, "part 2")
 
     # -- corrections
 
@@ -208,7 +230,8 @@ class _Settlement:
         paid = any(f.kind == "paid" and f.at < at for f in invoice.facts)
         charge_key = f"{invoice.key}/pay" if paid else None
         credit = CreditDraft(
-            key, self.world.id("cn", key), invoice.key, lines, paid, charge_key, reason, memo, at, on
+            key, self.world.id("cn", key), invoice.key, lines, paid, charge_key, reason, memo, at, on,
+            self.plan.refund_fails_after,
         )  # type: ignore[arg-type]  # fmt: skip
         self.world.credits.append(credit)
         invoice.facts.append(Fact(at, "credited_after" if paid else "credited_before", credit.total))
@@ -283,5 +306,5 @@ def replace_invoice(
     """Another invoice of the same customer and subscription, outside the billing cycle."""
     return replace(
         invoice, key=key, id=invoice_id, on=on, created=created, finalized_at=finalized_at, lines=lines,
-        reason="manual", facts=[],
+        reason="manual", facts=[], starting_balance=Decimal(0),
     )  # fmt: skip

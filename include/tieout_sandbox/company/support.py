@@ -62,8 +62,9 @@ def add_ticket(
     opened: date,
     rng: Random,
     solved: date | None,
+    deleted: date | None = None,
 ) -> None:
-    """A ticket opened on a day, worked on, and solved on another one unless it stays open."""
+    """A ticket opened on a day, worked on, and solved on another one unless it stays open or is deleted."""
     created = working_moment(opened, rng.random() * 0.8)
     versions = [TicketVersion(created, created, "new"), _later(created, 20, "open")]
     if solved is None or (solved - opened).days > 2:
@@ -76,6 +77,9 @@ def add_ticket(
         closed = working_moment(solved + DAY * 4, 0.5)
         if closed.date() < END:
             versions.append(TicketVersion(closed, closed, "closed"))
+    if deleted is not None:
+        at = working_moment(deleted, rng.random())
+        versions = [v for v in versions if v.at < at] + [TicketVersion(at, at, "deleted")]
     ticket = Ticket(
         id=0,
         organization_id=organization.id if organization else None,
@@ -102,6 +106,9 @@ def ask_for_help(world: World, life: Life, first: date, last: date | None) -> No
     )
     if not plan.tickets or plan.case is not None:
         return
+    if plan.ticket_deleted_on is not None:
+        opened, deleted = plan.ticket_deleted_on - DAY * 4, plan.ticket_deleted_on
+        add_ticket(world, f"{plan.key}/deleted", plan.entity, organization, opened, rng, None, deleted)
     first, end = first + DAY * 2, (last or END) - DAY * 2
     for n in range(rng.choice((0, 0, 1, 1, 2, 3))):
         span = (end - first).days

@@ -8,7 +8,7 @@ from decimal import Decimal
 from random import Random
 
 from tieout_sandbox.company.catalogue import ENTITIES, PriceBook
-from tieout_sandbox.company.drafts import ChargeDraft, CreditDraft, InvoiceDraft, LabelDraft
+from tieout_sandbox.company.drafts import BalanceDraft, ChargeDraft, CreditDraft, InvoiceDraft, LabelDraft
 from tieout_sandbox.company.identifiers import Numbering, stripe_id
 from tieout_sandbox.company.model import Company, Ticket
 
@@ -23,6 +23,7 @@ class World:
     invoices: list[InvoiceDraft] = field(default_factory=list)
     charges: list[ChargeDraft] = field(default_factory=list)
     credits: list[CreditDraft] = field(default_factory=list)
+    balance_changes: list[BalanceDraft] = field(default_factory=list)
     disputes: list[tuple[str, date, Random]] = field(default_factory=list)
     """Charge key, day it is disputed, the customer's dice."""
     tickets: list[tuple[str, str | None, Ticket]] = field(default_factory=list)

@@ -175,7 +175,7 @@ class AsOf:
                 yield ("invoice_to_receivable", *at, "duplicate" if found else "missing_right")
                 continue
             net = {x.account: x.debit - x.credit for x in found[0].lines}
-            if net["11000"] != invoice.total or -net.get("22000", Decimal(0)) != invoice.tax:
+            if net.get("11000", 0) + net.get("23000", 0) != invoice.total or -net.get("22000", Decimal(0)) != invoice.tax:
                 yield ("invoice_to_receivable", *at, "amount")
             elif f"{found[0].date:%Y-%m}" != f"{invoice.accounting_date:%Y-%m}":
                 yield ("invoice_to_receivable", *at, "cut_off")
@@ -227,7 +227,7 @@ class AsOf:
                 active[contract.account_id].append((contract.start_date, version.end_date))
         for ticket in self.company.tickets:
             version, opened = self.now(ticket), ticket.created.date()
-            if version is None or version.status in ("solved", "closed") or opened > self.night:
+            if version is None or version.status in ("solved", "closed", "deleted") or opened > self.night:
                 continue
             account = organizations.get(ticket.organization_id)
             if account not in accounts:

@@ -32,6 +32,32 @@ def test_a_negative_invoice_becomes_the_customers_credit(books: Any) -> None:
     assert posted(books) == {CREDIT: Decimal("-66"), DEFERRED: Decimal("60"), TAX: Decimal("6")}
 
 
+def test_credit_pays_an_invoice_when_it_becomes_final(books: Any) -> None:
+    books.invoice("A", D29, {"amount": "100"}, credit_applied="30", amount_remaining="70")
+    books.pay("ch", D30, "70", A="70")
+    assert posted(books) == {CREDIT: Decimal("30"), CLEARING: Decimal("70"), SEATS: Decimal("-100")}
+
+
+def test_a_void_gives_the_credit_back(books: Any) -> None:
+    books.invoice(
+        "A", D29, {"amount": "100"}, credit_applied="30", status="void", voided_date=D30, amount_remaining="0"
+    )  # fmt: skip
+    assert posted(books) == {}
+
+
+def test_a_negative_invoice_gives_its_credit_once(books: Any) -> None:
+    books.invoice("A", D29, {"amount": "-40", "tax": "-4"}, credit_applied="-44", status="paid", amount_remaining="0")
+    assert posted(books)[CREDIT] == Decimal("-44")
+
+
+def test_what_credit_paid_is_not_given_up_with_the_rest(books: Any) -> None:
+    books.invoice(
+        "A", D29, {"amount": "100"}, credit_applied="30", status="uncollectible", uncollectible_date=D31,
+        amount_remaining="70",
+    )  # fmt: skip
+    assert posted(books) == {CREDIT: Decimal("30"), BAD_DEBT: Decimal("70"), SEATS: Decimal("-100")}
+
+
 def test_documents_accounted_before_go_live_never_post_but_what_happens_to_them_does(books: Any) -> None:
     books.invoice("OLD", date(2026, 3, 28), {"amount": "100", "start": date(2026, 3, 28), "end": date(2026, 4, 28)})
     assert books.plan(D31).batches == ()

@@ -144,6 +144,7 @@ WITH invoiced AS (
     i.correlation_id,
     i.raw_ref,
     i.total
+      - coalesce(i.credit_applied, 0)
       - coalesce((
           SELECT sum(a.amount) FROM payment_allocation AS a
           JOIN payment AS p ON p.source = a.source AND p.source_id = a.payment_source_id

@@ -57,6 +57,18 @@ WITH received AS (
     source, source_id, correlation_id, raw_ref
   FROM movement WHERE reporting_category NOT IN ('dispute', 'dispute_reversal')
   UNION ALL
+  -- a negative invoice gives the credit itself, by its own rule
+  SELECT
+    'credit_applied:' || document_id, 'credit_applied', document_id || ':credit', number, accounting_date, currency,
+    credit_applied, source, source_id, correlation_id, raw_ref
+  FROM ledger_invoice WHERE total > 0 AND credit_applied <> 0
+  UNION ALL
+  -- a voided invoice gives back the credit it had taken
+  SELECT
+    'credit_returned:' || document_id, 'credit_applied', document_id || ':credit', number, voided_date, currency,
+    -credit_applied, source, source_id, correlation_id, raw_ref
+  FROM ledger_invoice WHERE total > 0 AND credit_applied <> 0 AND voided_date IS NOT NULL
+  UNION ALL
   SELECT
     'refund:' || source || ':' || source_id,
     CASE WHEN credit_note_source_id IS NULL THEN 'refund_unexplained' ELSE 'refund_credited' END,

@@ -19,6 +19,7 @@ from tieout_sandbox.simulators.stripe.errors import StripeError
 from tieout_sandbox.simulators.stripe.present import Presenter
 from tieout_sandbox.simulators.stripe.resources import (
     CREDIT_NOTE_LINES,
+    CUSTOMER_BALANCE,
     LINES,
     RESOURCES,
     SUBSCRIPTION_STATUSES,
@@ -31,7 +32,11 @@ _EVENTS_KEPT = 30 * 86400
 _KEYS_KEPT = 24 * 3600
 _MAX_EVENT_TYPES = 20
 _GRANTED = {"rak_reporting_write"}  # restricted keys read everything and may ask for reports, nothing else
-_SUB_LISTS = {("invoices", "lines"): LINES, ("credit_notes", "lines"): CREDIT_NOTE_LINES}
+_SUB_LISTS = {
+    ("invoices", "lines"): LINES,
+    ("credit_notes", "lines"): CREDIT_NOTE_LINES,
+    ("customers", "balance_transactions"): CUSTOMER_BALANCE,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +121,9 @@ class _Api:
                 self._parent(show, "charges", charge)
                 url = f"/v1/charges/{charge}/refunds"
                 return self._list(request, show, RESOURCES["refunds"], asked | {"charge": charge}, url=url)
+            case ["customers", customer, "balance_transactions", transaction]:
+                self._parent(show, "customers", customer)
+                return self._retrieve(request, show, CUSTOMER_BALANCE, transaction, asked)
             case [name, parent, sub] if (name, sub) in _SUB_LISTS:
                 self._parent(show, name, parent)
                 resource = _SUB_LISTS[name, sub]

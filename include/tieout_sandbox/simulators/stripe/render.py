@@ -14,15 +14,18 @@ from typing import Any
 
 from tieout.money import minor_digits, to_minor
 from tieout_sandbox.company.model import (
+    BillingCustomer,
     Charge,
     Company,
     CreditNote,
+    CustomerBalanceTransaction,
     Dispute,
     Entity,
     Invoice,
     InvoiceLine,
     InvoiceVersion,
     Price,
+    Refund,
     Subscription,
 )
 from tieout_sandbox.simulators.documents import Document
@@ -97,23 +100,12 @@ class _Account:
         mine = self.entity.id
         company = self.company
         yield from self._catalogue()
+        balances: dict[str, list[CustomerBalanceTransaction]] = defaultdict(list)
+        for t in company.customer_balance_transactions:
+            balances[t.customer_id].append(t)
         for c in company.customers:
-            if c.legal_entity_id != mine:
-                continue
-            if c.taxed:
-                self.taxed.add(c.id)
-            self.names[c.id] = (c.name, c.email)
-            body = {
-                "created": seconds(c.created),
-                "name": c.name,
-                "email": c.email,
-                "currency": c.currency.lower(),
-                "address": _address(c.country),
-                "tax_exempt": "none" if c.taxed else "exempt",
-                "invoice_prefix": digest(c.id)[:8].upper(),
-                "metadata": {"crm_account_id": c.account_id} if c.account_id else {},
-            }
-            yield from self._once("customers", c.id, c.created, c.created, body, "customer.created")
+            if c.legal_entity_id == mine:
+                yield from self._customer(c, balances[c.id])
         invoices_of: dict[str, list[tuple[datetime, str]]] = defaultdict(list)
         for invoice in company.invoices:
             if invoice.legal_entity_id == mine:
@@ -185,6 +177,46 @@ class _Account:
             "type": "one_time" if price.one_off else "recurring",
             **self._unit(price.unit_amount),
         }
+
+    # --- customers --------------------------------------------------------------------------------------------
+
+    def _customer(self, c: BillingCustomer, changes: list[CustomerBalanceTransaction]) -> Iterator[Document]:
+        if c.taxed:
+            self.taxed.add(c.id)
+        self.names[c.id] = (c.name, c.email)
+        created = seconds(c.created)
+        body: dict[str, Any] = {
+            "created": created,
+            "name": c.name,
+            "email": c.email,
+            "currency": c.currency.lower(),
+            "address": _address(c.country),
+            "tax_exempt": "none" if c.taxed else "exempt",
+            "invoice_prefix": digest(c.id)[:8].upper(),
+            "metadata": {"crm_account_id": c.account_id} if c.account_id else {},
+        }
+        yield from self._once("customers", c.id, c.created, c.created, body, "customer.created")
+        version = 1
+        for version, t in enumerate(changes, 2):
+            change = {
+                "amount": self._minor(t.amount),
+                "created": seconds(t.created),
+                "currency": t.currency.lower(),
+                "customer": c.id,
+                "ending_balance": self._minor(t.ending_balance),
+                "invoice": t.invoice_id,
+                "type": t.type,
+            }
+            yield self._document(
+                "customer_balance_transactions", t.id, seconds(t.created), t.created, 1, change, parent=c.id
+            )
+            body = body | {"balance": self._minor(t.ending_balance)}
+            yield self._document("customers", c.id, created, t.created, version, body)
+            yield self._event("customer.updated", "customers", c.id, version, t.created, t.created)
+        if c.deleted_at is not None:
+            gone = body | {"deleted": True}
+            yield self._document("customers", c.id, created, c.deleted_at, version + 1, gone)
+            yield self._event("customer.deleted", "customers", c.id, version + 1, c.deleted_at, c.deleted_at)
 
     # --- subscriptions ----------------------------------------------------------------------------------------
 
@@ -290,7 +322,7 @@ class _Account:
             "voided_at": _maybe(invoice.voided_at) if v.status == "void" else None,
         }
         return {
-            "amount_due": max(0, self._minor(invoice.total)) - credited,
+            "amount_due": self._minor(invoice.total - invoice.credit_applied) - credited,
             "amount_paid": self._minor(v.amount_paid),
             "amount_remaining": self._minor(v.amount_remaining),
             "attempt_count": v.attempt_count,
@@ -299,7 +331,8 @@ class _Account:
             "charge": v.charge_id,
             "payment_intent": _intent(v.charge_id) if v.charge_id else None,
             "effective_at": None if draft else _maybe(invoice.finalized_at),
-            "ending_balance": None if draft else 0,
+            "starting_balance": self._minor(invoice.starting_balance),
+            "ending_balance": None if draft else self._minor(invoice.ending_balance),
             "number": None if draft else invoice.number,
             "paid": v.status == "paid",
             "paid_out_of_band": v.paid_out_of_band,
@@ -396,7 +429,7 @@ class _Account:
         for r in self.company.refunds:
             if r.legal_entity_id == mine:
                 changes[r.charge_id].append((r.created, r.visible_at, "charge.refunded", r.amount))
-                body = {
+                body: dict[str, Any] = {
                     "amount": self._minor(r.amount),
                     "balance_transaction": r.balance_transaction_id,
                     "charge": r.charge_id,
@@ -410,6 +443,9 @@ class _Account:
                 yield from self._once(
                     "refunds", r.id, r.created, r.visible_at, body, "refund.created", parent=r.charge_id
                 )
+                if r.failed_at is not None:
+                    changes[r.charge_id].append((r.failed_at, r.failed_at, "charge.updated", -r.amount))
+                    yield from self._failed_refund(r, body, r.failed_at)
         for d in self.company.disputes:
             if d.legal_entity_id == mine:
                 changes[d.charge_id].append((d.created, d.versions[0].visible_at, "", Decimal(0)))
@@ -417,6 +453,16 @@ class _Account:
         for c in self.company.charges:
             if c.legal_entity_id == mine:
                 yield from self._charge(c, sorted(changes[c.id]))
+
+    def _failed_refund(self, r: Refund, body: dict[str, Any], at: datetime) -> Iterator[Document]:
+        failed = body | {
+            "failure_balance_transaction": r.failure_balance_transaction_id,
+            "failure_reason": r.failure_reason,
+            "status": "failed",
+        }
+        yield self._document("refunds", r.id, seconds(r.created), at, 2, failed, parent=r.charge_id)
+        for kind in ("refund.updated", "charge.refund.updated"):
+            yield self._event(kind, "refunds", r.id, 2, at, at)
 
     def _charge(self, c: Charge, changes: list[tuple[datetime, datetime, str, Decimal]]) -> Iterator[Document]:
         name, email = self.names.get(c.customer_id, (None, None))
@@ -462,7 +508,7 @@ class _Account:
         for number, (at, visible, change, refund) in enumerate(changes, 2):
             if change:
                 refunded += self._minor(refund)
-                body = body | {"amount_refunded": refunded, "refunded": refunded >= amount}
+                body = body | {"amount_refunded": refunded, "refunded": 0 < amount <= refunded}
             else:
                 body = body | {"disputed": True}
             yield self._document("charges", c.id, created, visible, number, body)

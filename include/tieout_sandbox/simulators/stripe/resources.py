@@ -118,6 +118,7 @@ RESOURCES: dict[str, Resource] = {
 
 _POSITION = "stamp, id"  # lines keep the order of their document: their stamp is their position
 LINES = Resource("lines", "line item", "rak_invoice", order=_POSITION)
+CUSTOMER_BALANCE = Resource("customer_balance_transactions", "customer balance transaction", "rak_customer")
 CREDIT_NOTE_LINES = Resource("credit_note_lines", "credit note line item", "rak_credit_note", order=_POSITION)
 
 SUBSCRIPTION_STATUSES = [
@@ -531,6 +532,14 @@ TEMPLATES: dict[str, dict[str, Any]] = {
         "livemode": False,
         "metadata": {},
         "payment_intent": None,
+    },
+    "customer_balance_transactions": {
+        "object": "customer_balance_transaction",
+        "credit_note": None,
+        "description": None,
+        "invoice": None,
+        "livemode": False,
+        "metadata": {},
     },
     "balance_transactions": {
         "object": "balance_transaction",
