@@ -42,8 +42,9 @@ def load(
     """Store the ERP's trial balance of the day before go-live, once, with what our documents explain of it.
 
     Open invoices, customer credit, deferred schedules, processor clearing and cash in transit are recomputed from
-    canonical tables as of that day; each is tied to its account and the difference stated. Raises LedgerError if the ERP's own trial
-    balance does not balance, ErpError if it cannot be read. A second call reads nothing and changes nothing.
+    canonical tables as of that day; each is tied to its account and the difference stated. Raises LedgerError if
+    the ERP's own trial balance does not balance, ErpError if it cannot be read. A second call reads nothing and
+    changes nothing.
     """
     stored = opening(store, entity)
     if stored.balances:

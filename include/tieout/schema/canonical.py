@@ -388,6 +388,14 @@ CANONICAL: tuple[Table, ...] = (
         _c("object_source_id", "text", "charge, refund, dispute or payout it settles"),
     ),
     _entity(
+        "payout_transaction",
+        "A balance transaction as the list of one payout shows it, the payout's own included.",
+        _r("payout_source_id", "text", "the payout it was listed by"),
+        _r("type", "text", "the processor's type"),
+        _r("net", "money", "gross − fee"),
+        _r("currency", "text", "ISO 4217 code"),
+    ),
+    _entity(
         "billing_event",
         "A change billing tells of; dates changes that the record itself does not date.",
         _r("type", "text", "what happened, as billing names it"),

@@ -28,6 +28,7 @@ OBJECTS: dict[str, tuple[str, ...]] = {
         "disputes",
         "balance_transactions",
         "payouts",
+        "payout_transactions",
     ),
     "salesforce": (
         "Account",

@@ -3,7 +3,8 @@
 No list can be filtered by time of change, so events are the only way to see changes; their payloads are in the
 version they were made in and lack what can be expanded, so they only name objects. Events are kept for 30 days: a
 source not read for longer is loaded again from the beginning. Balance transactions have no events; they only ever
-move from pending to available, so each window reaches back to the oldest that was still pending.
+move from pending to available, so each window reaches back to the oldest that was still pending. Nor do they name
+the payout that carries them: each automatic payout's are listed by it, and must add up to its amount.
 """
 
 from __future__ import annotations
@@ -129,6 +130,8 @@ class _Account:
             self.client.window = window_text(mark.hi, feed_hi)
             if name == "balance_transactions":
                 done.append(self._balance_transactions(mark, feed_hi))
+            elif name == "payout_transactions":
+                done += self._payout_transactions(mark, feed_hi)
             elif mark.hi is None or mark.hi < self.now - EVENTS_KEPT:
                 done.append(self._load(name, mark, feed_hi, feed_sequence))
             else:
@@ -208,8 +211,12 @@ class _Account:
                 total.add(records)
                 oldest = records[-1]["id"] if records else oldest
                 self._land(pages, [self._whole(record, answer) for record in records], answer)
+            # what was deleted is on no list any more; records that refer to it are
+            gone = [{**c.deleted, "deleted": True} for c in self._changes_of(name, mark).values() if c.deleted]
+            if gone:
+                self._land(pages, gone, answer)
             control = self._second_listing(name, lo, hi, oldest, total) if self.source.second_listing else None
-            return Filled(control, {"events": events}, {"full": True})
+            return Filled(control, {"events": events}, {"full": True, "deleted": len(gone)})
 
         return self.run.extract(name, lo, hi, fill)
 
@@ -288,6 +295,37 @@ class _Account:
 
         return self.run.extract("balance_transactions", lo, hi, fill)
 
+    def _payout_transactions(self, mark: Mark, hi: datetime) -> list[ExtractRef]:
+        """The transactions of each automatic payout that was read since, once Stripe knows which those are."""
+        consumed = int(mark.feed.get("payouts", 0))
+        extracts = self.run.landing.extracts(self.source.name, "payouts", after=consumed)
+        feed = {"payouts": max((e.sequence for e in extracts), default=consumed)}
+        payouts: dict[str, Mapping[str, Any]] = {}
+        for extract in extracts:
+            for text in (text for file in extract.files() for text in _records(file)):
+                payout = parse(text)
+                if payout.get("automatic") is True and payout.get("reconciliation_status") == "completed":
+                    payouts[str(payout.get("id"))] = payout
+        if not payouts:
+            self.run.pass_over("payout_transactions", hi, feed)
+            return []
+
+        def fill(pages: Pages) -> Filled:
+            content = _PayoutContent()
+            for payout_id, payout in payouts.items():
+                carried: list[Mapping[str, Any]] = []
+                for page in StripeList(self.client, "v1/balance_transactions", [("payout", payout_id)]):
+                    records = [{**r, "payout": payout_id} if isinstance(r, dict) else r for r in page.records]
+                    carried += [r for r in records if isinstance(r, dict)]
+                    self._land(pages, records, page.answer)
+                content.add(payout_id, payout, carried)
+            if content.wrong:
+                log.warning("source=%s payouts that their transactions do not add up to: %s",
+                            self.source.name, ", ".join(content.wrong))  # fmt: skip
+            return Filled(content.control(), feed)
+
+        return [self.run.extract("payout_transactions", mark.hi, hi, fill)]
+
     def _list(self, name: str, lo: datetime | None, hi: datetime) -> Iterator[tuple[list[Any], Answer]]:
         for page in StripeList(self.client, f"v1/{name}", self._window(name, lo, hi)):
             yield page.records, page.answer
@@ -364,6 +402,36 @@ class _Account:
                 return ControlTotal(f"the balance report failed: {answer.value.get('error')}")
             self.client.clock.sleep(min(30.0, 2.0**attempt))
         return ControlTotal("the balance report was not ready in time")
+
+
+class _PayoutContent:
+    """Payouts beside the net of the transactions each of them carries, in minor units per currency."""
+
+    def __init__(self) -> None:
+        self._claimed, self._counted = Figures("amount"), Figures("amount")
+        self.wrong: dict[str, tuple[str, str]] = {}
+
+    def add(self, payout_id: str, payout: Mapping[str, Any], carried: list[Mapping[str, Any]]) -> None:
+        """One payout; its own transaction, which the list has too, is none that it carries."""
+        try:
+            amount = Decimal(str(payout.get("amount")))
+            net = sum((Decimal(str(t.get("net"))) for t in carried if t.get("type") != "payout"), Decimal(0))
+        except InvalidOperation:
+            self.wrong[payout_id] = (str(payout.get("amount")), "an amount that cannot be read")
+            return
+        self._claimed.add([{"amount": amount, "currency": payout.get("currency")}])
+        self._counted.add([{"amount": net, "currency": payout.get("currency")}])
+        if amount != net:
+            self.wrong[payout_id] = (plain(amount), plain(net))
+
+    def control(self) -> ControlTotal:
+        """The payouts' amounts; each that differs by itself too, as two wrong ones may add up.
+
+        One that differs leaves the extract unproven instead of refusing it: reading again would not change it.
+        """
+        claimed = self._claimed.texts() | {p: amount for p, (amount, _) in self.wrong.items()}
+        counted = self._counted.texts() | {p: net for p, (_, net) in self.wrong.items()}
+        return ControlTotal("the amounts of the payouts themselves", claimed, counted, approximate=True)
 
 
 class _Activity:

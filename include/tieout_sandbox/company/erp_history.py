@@ -118,8 +118,8 @@ def _invoices(company: Company, stops: dict[str, date]) -> Iterator[ErpMove]:
         entry.credit(TAX, invoice.tax)
         yield _move(entity, on, f"BillingSync {number}", entry.lines())
         if invoice.total > 0 and invoice.credit_applied:
-            yield _move(entity, on, f"BillingSync CRA {number}",
-                        [(CREDIT, invoice.credit_applied, _ZERO), (RECEIVABLE, _ZERO, invoice.credit_applied)])  # fmt: skip
+            taken = invoice.credit_applied
+            yield _move(entity, on, f"BillingSync CRA {number}", [(CREDIT, taken, _ZERO), (RECEIVABLE, _ZERO, taken)])
         if invoice.voided_at is not None:
             yield from _void(invoice, on, _local(entity, invoice.voided_at))
         if invoice.uncollectible_at is not None:

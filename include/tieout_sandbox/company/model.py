@@ -596,7 +596,9 @@ class BalanceTransaction:
     id: str
     """`txn_…`."""
     legal_entity_id: str
-    type: Literal["charge", "payment", "refund", "payment_refund", "refund_failure", "adjustment", "payout", "stripe_fee"]
+    type: Literal[
+        "charge", "payment", "refund", "payment_refund", "refund_failure", "adjustment", "payout", "stripe_fee"
+    ]
     reporting_category: Literal["charge", "refund", "refund_failure", "dispute", "dispute_reversal", "payout", "fee"]
     amount: Decimal
     """Gross, signed."""

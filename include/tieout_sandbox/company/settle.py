@@ -115,7 +115,9 @@ class _Settlement:
             if len(self.bulk) == 2 + len(self.plan.key) % 2:
                 on = invoice.on + DAY * rng.randrange(4, 12)
                 if on < END:
-                    self.pay_directly([(i, i.open_amount) for i in self.bulk], sum(i.open_amount for i in self.bulk), on)
+                    self.pay_directly(
+                        [(i, i.open_amount) for i in self.bulk], sum(i.open_amount for i in self.bulk), on
+                    )
                 self.bulk = []
         elif payer == "never" and self.plan.case is None and rng.random() < 0.8:
             # mostly late rather than never

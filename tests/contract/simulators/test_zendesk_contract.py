@@ -72,7 +72,12 @@ def faults(description):
 def test_exports_and_lists(faults, vendors, path, asked, records):
     answer = vendors.zendesk(path, **asked)
     assert answer[records]
-    assert faults(path, answer) == []
+    found = faults(path, answer)
+    if path.startswith("incremental/tickets"):
+        # the description's states are those of living tickets; the exports' documentation adds deleted ones
+        found = [f for f in found if "status: 'deleted' is not one of" not in f]
+        assert any(ticket["status"] == "deleted" for ticket in answer[records])
+    assert found == []
 
 
 @pytest.mark.parametrize("path", ["tickets/count", "users/count", "organizations/count"])

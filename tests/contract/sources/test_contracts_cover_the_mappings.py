@@ -9,8 +9,8 @@ from tieout.settings import SHIPPED_CONFIG
 from tieout.sources.drift import load_contract
 
 MAPPINGS = sorted((SHIPPED_CONFIG / "conform").glob("*/*.yaml"))
-# not fields of a living record: a mark of deletion we or the vendor add, and a link that Stripe has only as a filter
-NOT_SENT = {"deleted", "deleted_at", "payout"}
+# not fields of a living record: a mark of deletion we or the vendor add
+NOT_SENT = {"deleted", "deleted_at"}
 
 
 def paths(mapping):

@@ -111,6 +111,7 @@ def stripe_documents() -> Iterator[Document]:
     yield stripe("refunds", "re_1", created + 10, {"amount": 500, "currency": "usd", "charge": "ch_1"}, parent="ch_1")
     payout = {"amount": 9000, "currency": "usd", "arrival_date": NOW - DAY, "status": "paid", "automatic": True}
     yield stripe("payouts", "po_1", NOW - 2 * DAY, payout)
+    yield stripe("payouts", "po_2", NOW - 2 * DAY, payout | {"automatic": False})
     for i in range(6):
         money = {"amount": 2000, "fee": 50, "net": 1950, "currency": "usd", "type": "charge", "source": "ch_1"}
         money |= {"reporting_category": "charge", "available_on": NOW - DAY if i < 4 else NOW + DAY}

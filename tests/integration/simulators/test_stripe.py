@@ -135,6 +135,9 @@ class TestLists:
     def test_balance_transactions_of_a_payout(self, vendors):
         assert ids(vendors.stripe("balance_transactions?payout=po_1")) == ["txn_2", "txn_1", "txn_0"]
         assert vendors.stripe("balance_transactions?payout=po_none").status_code == 400
+        by_hand = vendors.stripe("balance_transactions?payout=po_2")
+        assert by_hand.status_code == 400
+        assert "automatic" in by_hand.json()["error"]["message"]
         assert len(ids(vendors.stripe("balance_transactions?type=charge&currency=usd&source=ch_1"))) == 6
 
     def test_unknown_urls_and_objects(self, vendors):

@@ -175,7 +175,10 @@ class AsOf:
                 yield ("invoice_to_receivable", *at, "duplicate" if found else "missing_right")
                 continue
             net = {x.account: x.debit - x.credit for x in found[0].lines}
-            if net.get("11000", 0) + net.get("23000", 0) != invoice.total or -net.get("22000", Decimal(0)) != invoice.tax:
+            if (
+                net.get("11000", 0) + net.get("23000", 0) != invoice.total
+                or -net.get("22000", Decimal(0)) != invoice.tax
+            ):
                 yield ("invoice_to_receivable", *at, "amount")
             elif f"{found[0].date:%Y-%m}" != f"{invoice.accounting_date:%Y-%m}":
                 yield ("invoice_to_receivable", *at, "cut_off")

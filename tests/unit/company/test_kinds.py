@@ -89,10 +89,14 @@ KINDS: dict[str, Callable[[Company], list]] = {
     "proration of remaining time": lambda c: [x for x in lines(c) if x.proration and x.amount > 0],
     "billing-entity change": moved,
     "trials": lambda c: statuses(c.subscriptions, "trialing"),
-    "trials that became paid": lambda c: [s for s in statuses(c.subscriptions, "trialing") if s.versions[-1].status == "active"],
+    "trials that became paid": lambda c: [
+        s for s in statuses(c.subscriptions, "trialing") if s.versions[-1].status == "active"
+    ],
     "past-due subscriptions": lambda c: statuses(c.subscriptions, "past_due"),
     "cancellations": lambda c: statuses(c.subscriptions, "canceled"),
-    "cancellations announced ahead": lambda c: [s for s in c.subscriptions if any(v.cancel_at_period_end for v in s.versions)],
+    "cancellations announced ahead": lambda c: [
+        s for s in c.subscriptions if any(v.cancel_at_period_end for v in s.versions)
+    ],
     "renewals": after_billing_period,
     "usage events": lambda c: [e for e in c.usage_events if e.kind == "usage"],
     "usage delivered twice": lambda c: [e for e in c.usage_events if e.copy],
@@ -113,7 +117,9 @@ KINDS: dict[str, Callable[[Company], list]] = {
     "partial payments": partly_paid,
     "bulk payments": lambda c: [x for x in c.charges if len(x.allocations) > 1],
     "overpayments": lambda c: [x for x in c.charges if x.allocations and x.amount > allocated(x)],
-    "customer credit from overpayments": lambda c: [t for t in c.customer_balance_transactions if t.type == "adjustment"],
+    "customer credit from overpayments": lambda c: [
+        t for t in c.customer_balance_transactions if t.type == "adjustment"
+    ],
     "fees": lambda c: [b for b in c.balance_transactions if b.fee > 0],
     "refunds": lambda c: c.refunds,
     "failed refunds before go-live": lambda c: [r for r in c.refunds if r.failed_date and r.failed_date < c.go_live],

@@ -50,6 +50,8 @@ class Stripe:
             )
         lo, hi = (int(query.get(f"created[{b}]", [d])[0]) for b, d in (("gte", 0), ("lt", 1 << 40)))
         rows = [r for r in self.lists.get(name, []) if lo <= r["created"] < hi]
+        if "payout" in query:
+            rows = self.lists[f"carried by {query['payout'][0]}"]
         return 200, headers, json.dumps(self.page(rows, query, parts.path))
 
     def page(self, rows, query, path):
@@ -86,7 +88,7 @@ def read(tmp_path):
     store.upgrade()
     # the contract is not what these tests are about
     contract = tmp_path / "any.yaml"
-    names = ["events", "customers", "invoices", "balance_transactions"]
+    names = ["events", "customers", "invoices", "balance_transactions", "payouts", "payout_transactions"]
     contract.write_text('source: s\nversion: "2024-06-20"\nobjects:\n' + "".join(f"  {n}: {{}}\n" for n in names))
 
     def run(*objects, **more):
@@ -138,6 +140,53 @@ def test_a_deleted_object_comes_from_its_event(stripe, read):
     assert landed(refs["customers"]) == [customer(2, deleted=True), customer(1, name="B", deleted=True)]
     assert refs["customers"].facts["deleted"] == 2
     assert refs["customers"].control.proven
+
+
+def test_what_was_deleted_before_the_first_load_is_known_from_its_event(stripe, read):
+    stripe.lists["customers"] = [customer(1)]
+    stripe.event(1, "customer.deleted", customer(2))
+    refs = read("customers")
+    assert landed(refs["customers"]) == [customer(1), customer(2, deleted=True)]
+    assert refs["customers"].control.proven
+
+
+def payout(number, amount, **more):
+    stated = {"automatic": True, "reconciliation_status": "completed", "currency": "usd"}
+    return {"id": f"po_{number}", "object": "payout", "created": 1_774_000_000, "amount": amount, **stated, **more}
+
+
+def moved(number, net, kind="charge"):
+    return {"id": f"txn_{number}", "created": 1_774_000_000, "net": net, "currency": "usd", "type": kind}
+
+
+def test_each_automatic_payouts_transactions_are_listed_by_it_and_add_up(stripe, read):
+    stripe.lists["payouts"] = [
+        payout(1, 90),
+        payout(2, 5, automatic=False),
+        payout(3, 7, reconciliation_status="in_progress"),
+    ]
+    stripe.lists["carried by po_1"] = [moved(9, -90, "payout"), moved(1, 100), moved(2, -10, "refund")]
+    ref = read("payouts", "payout_transactions")["payout_transactions"]
+    assert [(r["id"], r["payout"]) for r in landed(ref)] == [("txn_9", "po_1"), ("txn_2", "po_1"), ("txn_1", "po_1")]
+    assert ref.control.claimed == {"count": "1", "amount usd": "90"}
+    assert ref.control.proven
+    stripe.now = datetime(2026, 3, 30, 12, tzinfo=UTC)
+    stripe.lists["payouts"][2] = payout(3, 7)
+    stripe.lists["carried by po_3"] = [moved(3, 7)]
+    stripe.event(1, "payout.reconciliation_completed", payout(3, 7))
+    assert landed(read("payouts", "payout_transactions")["payout_transactions"]) == [moved(3, 7) | {"payout": "po_3"}]
+    assert "payout_transactions" not in read("payouts", "payout_transactions")
+
+
+def test_payouts_their_transactions_do_not_add_up_to_leave_the_extract_unproven(stripe, read, caplog):
+    stripe.lists["payouts"] = [payout(1, 90), payout(2, 20)]
+    stripe.lists["carried by po_1"] = [moved(1, 80)]
+    stripe.lists["carried by po_2"] = [moved(2, 30)]  # together they would be right
+    control = read("payouts", "payout_transactions")["payout_transactions"].control
+    assert not control.proven
+    assert control.claimed["po_1"] == "90"
+    assert control.counted["po_1"] == "80"
+    assert "po_1, po_2" in caplog.text or "po_2, po_1" in caplog.text
 
 
 def test_an_object_deleted_after_the_window_is_left_to_the_next(stripe, read):

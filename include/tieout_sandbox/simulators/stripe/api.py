@@ -164,8 +164,15 @@ class _Api:
             query = query.under(parent)
         query, backwards = _paged(show, resource, query, asked)
         query = Query(query.where, query.params, query.order, limit + 1)
-        if "payout" in asked and show.find("payouts", asked["payout"]) is None:
-            raise errors.missing("payout", asked["payout"], param="payout", status=400)
+        if "payout" in asked:
+            payout = show.find("payouts", asked["payout"])
+            if payout is None:
+                raise errors.missing("payout", asked["payout"], param="payout", status=400)
+            if not payout["automatic"]:
+                raise errors.invalid(
+                    "Balance transaction history can only be filtered on automatic transfers, not manual.",
+                    param="payout",
+                )
         follow_up = "starting_after" in asked or "ending_before" in asked
         duplicate = self.world.dial.duplicate_page(
             request.method, request.url.path, query_text(request), follow_up=follow_up

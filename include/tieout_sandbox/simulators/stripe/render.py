@@ -590,7 +590,8 @@ class _Account:
                 t.visible_at,
                 1,
                 body,
-                parent=t.payout_id or "",
+                # a payout's list has its own transaction too
+                parent=t.payout_id or (t.source_id if t.type == "payout" else None) or "",
             )
         for p in self.company.payouts:
             if p.legal_entity_id != self.entity.id:
@@ -606,7 +607,12 @@ class _Account:
                 "statement_descriptor": p.bank_reference,
             }
             for number, v in enumerate(p.versions, 1):
-                body = fixed | {"status": v.status}
+                # Stripe knows what a payout carries some time after it made it
+                known = number > 1
+                body = fixed | {
+                    "status": v.status,
+                    "reconciliation_status": "completed" if known else "in_progress",
+                }
                 if v.status == "failed":
                     body |= {
                         "failure_code": "account_closed",
@@ -616,6 +622,9 @@ class _Account:
                 kind = "payout.created" if number == 1 else f"payout.{v.status}"
                 kind = kind if kind in ("payout.created", "payout.paid", "payout.failed") else "payout.updated"
                 yield self._event(kind, "payouts", p.id, number, v.at, v.visible_at)
+                if number == 2:
+                    kind = "payout.reconciliation_completed"
+                    yield self._event(kind, "payouts", p.id, number, v.at, v.visible_at)
 
     # --- parts ------------------------------------------------------------------------------------------------
 
