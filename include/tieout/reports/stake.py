@@ -43,9 +43,9 @@ def count_once(breaks: Iterable[Row]) -> tuple[dict[str, Any], ...]:
         counted = _larger_side(candidates[best])
         for row in counted:
             row[f"{measure(row)}_at_stake"] = row["value"]
-        others = [r for of_one in candidates.values() for r in of_one if not any(r is c for c in counted)]
-        for row in others:
-            row["counted_with"] = counted[0]["break_key"]
+        for row in (r for of_one in candidates.values() for r in of_one):
+            if row[f"{measure(row)}_at_stake"] is None:
+                row["counted_with"] = counted[0]["break_key"]
     return tuple(rows)
 
 
