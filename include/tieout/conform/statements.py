@@ -156,7 +156,8 @@ def typed_rows(mapping: ObjectMapping, entity_name: str, source: str, legal_enti
         *[f"  {_final(c, entity, defaults)} AS {_q(c.name)}," for c in table.columns],
         f"  coalesce({', '.join(['read_fault', *after]) if after else 'read_fault, NULL'}) AS fault",
         f"FROM {'computed' if computed else 'typed'}",
-        *([f"WHERE ({entity.where}) OR read_fault IS NOT NULL"] if entity.where else []),
+        # a record that is certainly not meant has no fault here; one that cannot tell keeps the fault it has
+        *([f"WHERE ({entity.where}) OR (read_fault IS NOT NULL AND ({entity.where}) IS NULL)"] if entity.where else []),
     ]  # fmt: skip
     return "\n".join(lines)
 

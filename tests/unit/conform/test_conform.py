@@ -59,9 +59,11 @@ def test_a_quote_that_amends_a_contract_is_an_amendment(world: Any) -> None:
         "SBQQ__Type__c": "Amendment", "SBQQ__Status__c": "Accepted", "SBQQ__NetAmount__c": "-120.50",
         "CurrencyIsoCode": "USD", "SBQQ__StartDate__c": "2026-04-01", "Legal_Entity__c": "US",
     }  # fmt: skip
-    new = quote | {"Id": "a0qNEW", "Name": "Q-1", "SBQQ__Type__c": "Quote"}
-    world.land(world.CRM, "SBQQ__Quote__c", [quote, new])
-    world.conform(world.CRM)
+    new = quote | {"Id": "a0qNEW", "Name": "Q-1", "SBQQ__Type__c": "Quote", "SBQQ__MasterContract__c": None}
+    lost = quote | {"Id": "a0qLOST", "Name": "Q-3", "SBQQ__MasterContract__c": None}
+    world.land(world.CRM, "SBQQ__Quote__c", [quote, new, lost])
+    assert world.conform(world.CRM).rows_quarantined == 1
+    assert world.one("quarantine")["source_id"] == "a0qLOST"
     assert [r["kind"] for r in world.rows("quote")] == ["Amendment", "New"]
     found = world.one("amendment")
     assert (found["source_id"], found["contract_source_id"], found["net_amount"]) == (
