@@ -49,8 +49,23 @@ def test_the_answer_key_is_not_empty(demo):
 def test_every_record_extracted_is_conformed_or_quarantined(demo):
     for run in demo.summary["runs"]:
         assert run["extracted"] == run["conformed"] + run["quarantined"]
+        assert run["conformed"] == run["kept"] + run["merged"]
     assert demo.summary["runs"][0]["extracted"] > 1000
     assert sum(run["quarantined"] for run in demo.summary["runs"]) > 0
+    assert sum(run["merged"] for run in demo.summary["runs"]) > 0
+
+
+def test_records_in_are_records_out_merged_and_quarantined_per_source_object_and_step(demo):
+    for run in (*demo.summary["runs"], demo.summary["month_end"]):
+        wrong = [r for r in run["records"] if r["in"] != r["out"] + r["merged"] + r["quarantined"]]
+        assert wrong == []
+    for run in demo.summary["runs"]:
+        read = dict.fromkeys(run["extracted_by_source"], 0)
+        for row in run["records"]:
+            if row["step"] == "conform" and row["source"] != "erp":
+                read[row["source"]] += row["in"]
+        assert read == run["extracted_by_source"]
+        assert {row["step"] for row in run["records"]} == {"conform", "usage"}
 
 
 def test_every_journal_is_read_back(demo):
@@ -166,6 +181,30 @@ def test_the_last_nights_page_names_every_break(demo, books):
 def test_a_second_pass_posts_nothing(demo):
     assert demo.summary["posted_on_second_run"] == 0
     assert "nothing posted" in demo.output
+    counted = demo.summary["moves_in_erp"]  # by the ERP itself
+    assert set(counted) == {"US", "DE", "JP"}
+    assert all(moves["before"] == moves["after"] > 0 for moves in counted.values())
+    assert all(c["posted"] == 0 for run in demo.summary["second_runs"] for c in run["journals"].values())
+
+
+def test_a_second_pass_finds_what_the_first_found(demo):
+    tables = {"matches", "breaks", "totals", "journals", "journal_lines"}
+    for run, again in zip(demo.summary["runs"], demo.summary["second_runs"], strict=True):
+        assert set(run["result_hashes"]) == tables
+        assert again["business_date"] == run["business_date"]
+        assert again["result_hashes"] == run["result_hashes"]
+        assert again["same_results"] is True
+        assert again["breaks"] == run["breaks"]
+        assert (again["precision"], again["recall"]) == (1, 1)
+        assert again["trial_balance_ties"] is True
+    assert len({run["result_hashes"]["journals"] for run in demo.summary["runs"]}) == 3
+
+
+def test_the_report_shows_the_result_hashes_of_its_run(demo):
+    for run in (*demo.summary["second_runs"], demo.summary["month_end"]):
+        folder = run.get("business_date") or run["period"]
+        page = (demo.data / "reports" / folder / "report.html").read_text(encoding="utf-8")
+        assert all(digest in page for digest in run["result_hashes"].values()), folder
 
 
 def test_everything_is_stopped_at_the_end(demo):
