@@ -6,7 +6,7 @@ the same bytes: no clock time is written into the file.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -119,6 +119,9 @@ LINES = (
 DRILLDOWN = (
     _text("run_key", "Run key", 49),
     _count("line_no", "Line", 7),
+    _text("account", "Account", 10),
+    _text("side", "Side", 8),
+    _text("line_text", "Text of the line", 34),
     _date("event_date", "Event date"),
     _text("document_number", "Document", 20),
     _money("amount", "Amount"),
@@ -244,8 +247,12 @@ def write(data: ReportData, path: Path) -> Path:
     lines = [{**row, row["side"]: row["amount"]} for row in data.journal_lines]
     netted = "Nothing is netted: an account debited and credited in one journal had events of both directions."
     sheets.table("Journal lines", "Lines of the journals", LINES, lines, sums=("debit", "credit"), notes=(netted,))
-    drill = [{**row, "currency": currency.get(row["run_key"])} for row in data.drilldown]
-    adds_up = "The amounts of a run key and line add up to that journal line exactly, positive on the line's side."
+    of_line = {(line["run_key"], line["line_no"]): line for line in data.journal_lines}
+    drill = [_part(row, of_line.get((row["run_key"], row["line_no"])), currency) for row in data.drilldown]
+    adds_up = (
+        "The amounts of a run key and line add up to that journal line exactly, positive on the line's side. An "
+        "accrual's event names what was delivered and when its billing period began, a release's the invoice line."
+    )
     sheets.table("Drill-down", "Source rows behind each journal line", DRILLDOWN, drill, notes=(adds_up,))
     both = [
         {**t, "definition": _title(data, t["definition_id"]), "apart": _apart(t)}
@@ -288,6 +295,12 @@ def _break_row(data: ReportData, row: Row) -> dict[str, Any]:
         "stake": _priced(row, "value"),
         "status": ", ".join(str(w) for w in (row.get("state"), change if change != "continuing" else None) if w),
     }
+
+
+def _part(row: Row, line: Row | None, currency: Mapping[str, str]) -> dict[str, Any]:
+    """A row of the drill-down with what its journal line says."""
+    told = {} if line is None else {n: line[n] for n in ("account", "side")} | {"line_text": line["description"]}
+    return {**row, **told, "currency": currency.get(row["run_key"])}
 
 
 def _priced(row: Row, column: str) -> Decimal | str:

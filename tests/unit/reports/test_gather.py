@@ -9,7 +9,7 @@ from sample import DAY, KEY, broken, sample
 from tieout import schema
 from tieout.entities import load_entities
 from tieout.lake.engine import engine
-from tieout.lake.landing import Landing
+from tieout.lake.landing import ControlTotal, Landing
 from tieout.lake.tables import Lake
 from tieout.reports.export import export
 from tieout.reports.gather import gather
@@ -42,6 +42,10 @@ def home(tmp_path_factory):
             for run in ("night 28", "night 29", "night 30", "by hand")
         ],
     }
+    counts = {"source": "stripe_us", "object": "invoices", "records": 10, "rows": 9, "merged": 0, "quarantined": 1}
+    rows["conformed_extracts"] = [
+        {**counts, "extract_id": run, "run_id": run} for run in ("night 28", "night 29", "night 30")
+    ]
     snapshot = {}
     for table, values in rows.items():
         plain = [_full(table, row) for row in values]
@@ -65,6 +69,9 @@ def test_a_report_shows_its_own_date_and_earlier_journals_that_are_not_done(home
     root, lake, snapshot = home
     store = Store(f"sqlite:///{root}/store.sqlite")
     store.upgrade()
+    landing = Landing(root / "raw")
+    extract = landing.open("stripe_us", "invoices", window_lo=None, window_hi=NOON, extract_id="x", sequence=1)
+    extract.commit(ControlTotal("no second listing"))
     for day in (28, 29, 30):
         store.start_run(f"night {day}", "nightly", date(2026, 3, day))
     with engine() as session:
@@ -73,7 +80,7 @@ def test_a_report_shows_its_own_date_and_earlier_journals_that_are_not_done(home
             engine=session,
             lake=lake,
             snapshot=snapshot,
-            landing=Landing(root / "raw"),
+            landing=landing,
             store=store,
             entities=load_entities(SHIPPED_CONFIG / "entities.yaml"),
             title="Northwind",
@@ -85,6 +92,9 @@ def test_a_report_shows_its_own_date_and_earlier_journals_that_are_not_done(home
     assert len(data.journal_lines) == 2
     assert [h["event_id"] for h in data.held] == ["invoice:1"]
     assert [q["raw_ref"] for q in data.quarantine] == ["by hand", "night 28", "night 29"]
+    (invoices,) = data.sources
+    assert (invoices["records"], invoices["kept"], invoices["quarantined"]) == (20, 18, 2)
+    assert (invoices["control"], invoices["control_how"]) == ("unproven", "no second listing")
     assert data.entities == {"US": "USD", "DE": "EUR", "JP": "JPY"}
 
 

@@ -69,6 +69,12 @@ def test_it_names_held_events_cut_off_breaks_and_entries_by_others_among_the_blo
     assert "opening + posted + entries by others = ERP trial balance" in render(sample())
 
 
+def test_it_says_what_at_stake_means_and_where_the_close_backlog_is():
+    html = render(sample(close_report="reports/2026-03/report.html"))
+    assert "each cause counted once, nothing netted" in html
+    assert "reports/2026-03/report.html" in html
+
+
 def test_periods_are_summed_in_the_totals_and_all_comes_last():
     html = render(sample())
     rows = re.findall(r"<tr[^>]*><td>DE</td><td>EUR</td><td>(.*?)</td><td class=\"num\">(\d+)</td>", html)

@@ -1,8 +1,9 @@
 from datetime import datetime
+from decimal import Decimal
 
 import pytest
 from openpyxl import load_workbook
-from sample import sample
+from sample import broken, sample
 
 from tieout.reports.workbook import write
 
@@ -52,6 +53,39 @@ def test_amounts_are_numbers_in_the_currencys_format_and_too_large_ones_exact_te
     assert ".00" in cells["DE-2026-000001"].number_format
     assert "." not in cells["JP-2026-000009"].number_format
     assert cells["=HYPERLINK(1)"].value == "99,999,999,999,999.99"
+
+
+def rows_of(sheet):
+    """The rows below the headings, by heading."""
+    heads = [cell.value for cell in sheet[4]]
+    return [
+        dict(zip(heads, values, strict=True)) for values in sheet.iter_rows(min_row=5, values_only=True) if values[1]
+    ]
+
+
+def test_a_break_shows_what_is_compared_and_what_it_adds_to_the_total(tmp_path):
+    entry = {"definition_id": "journal_to_ledger", "cause": "ledger entry 7"}
+    breaks = (
+        broken("tax", "amount", "30.67", field="tax", left_value="61.33 EUR", right_value="30.66 EUR"),
+        broken("line 1", "missing_left", "5", **entry), broken("line 2", "missing_left", "5", difference=Decimal(-5), **entry),
+        broken("monthly", "amount", "7", measure="monthly"), broken("case", "orphan", None, None),
+    )  # fmt: skip
+    book = load_workbook(write(sample(breaks=breaks), tmp_path / "report.xlsx"))
+    found = {row["Key"]: row for row in rows_of(book["Breaks"])}
+    assert (found["tax"]["Compared"], found["tax"]["Left"], found["tax"]["Right"]) == ("tax", 61.33, 30.66)
+    assert found["case"]["At stake"] == "not priced"
+    once = {"owed": "Counted once: owed, paid or booked", "monthly": "Counted once: again every month"}
+    counted = {key: [row[head] for head in once.values()] for key, row in found.items()}
+    assert counted == {
+        "tax": [30.67, None], "line 1": [5, None], "line 2": [None, None], "monthly": [None, 7], "case": [None, None],
+    }  # fmt: skip
+    texts = {cell.value for line in book["Summary"].iter_rows() for cell in line}
+    assert {"Total owed, paid or booked", "Total again every month", 35.67} <= texts
+
+
+def test_a_source_row_names_the_journal_line_it_belongs_to(book):
+    (part,) = rows_of(book["Drill-down"])
+    assert (part["Account"], part["Side"], part["Amount"], part["Currency"]) == ("11000", "debit", 1190, "EUR")
 
 
 def test_totals_stand_under_each_currency(book):
