@@ -67,7 +67,8 @@ def test_a_break_shows_what_is_compared_and_what_it_adds_to_the_total(tmp_path):
     entry = {"definition_id": "journal_to_ledger", "cause": "ledger entry 7"}
     breaks = (
         broken("tax", "amount", "30.67", field="tax", left_value="61.33 EUR", right_value="30.66 EUR"),
-        broken("line 1", "missing_left", "5", **entry), broken("line 2", "missing_left", "5", difference=Decimal(-5), **entry),
+        broken("line 1", "missing_left", "5", **entry),
+        broken("line 2", "missing_left", "5", difference=Decimal(-5), **entry),
         broken("monthly", "amount", "7", measure="monthly"), broken("case", "orphan", None, None),
     )  # fmt: skip
     book = load_workbook(write(sample(breaks=breaks), tmp_path / "report.xlsx"))
