@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
 
 import pyarrow.parquet as pq
@@ -210,6 +210,25 @@ def test_an_object_is_read_once_however_many_events_name_it_and_not_again_in_the
     refs = read("customers")
     assert refs["events"].records == 5
     assert "customers" not in refs
+
+
+def test_many_changes_are_read_by_the_page_and_only_the_rest_one_by_one(stripe, read):
+    stripe.lists["customers"] = [customer(number, created=1_600_000_000 + number) for number in range(300)]
+    read("customers")
+    new = [customer(number, created=1_774_860_000 + number, name="new") for number in range(1000, 1150)]
+    old = [{**row, "name": "changed"} for row in stripe.lists["customers"][:2]]
+    stripe.lists["customers"] = [*old, *stripe.lists["customers"][2:], *new]
+    stripe.now += timedelta(hours=1)
+    for number, row in enumerate([*old, *new]):
+        stripe.event(number, "customer.updated", row)
+    stripe.asked.clear()
+    ref = read("customers")["customers"]
+    assert {(row["id"], row["name"]) for row in landed(ref)} == {(row["id"], row["name"]) for row in [*old, *new]}
+    assert ref.records == 152
+    assert ref.control.proven
+    singly = [url for url in stripe.asked if re.search("/customers/cus_", url)]
+    pages = [url for url in stripe.asked if "/customers?" in url]
+    assert (len(singly), len(pages)) == (2, 3)
 
 
 def test_a_late_event_is_caught_by_the_overlap(stripe, read):
