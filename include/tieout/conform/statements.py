@@ -223,8 +223,7 @@ def _value(
         unreadable = f"{raw} IS NOT NULL AND NOT coalesce({good}, false)"
         faults.append(_fault(unreadable, _CODES.get(form, "not_a_number"), path, raw, _EXPECTED[form]))
     if spec.codes is not None:
-        listed = ", ".join(f"{_t(k)}: {_t(v)}" for k, v in spec.codes.items())
-        typed = f"(MAP {{{listed}}})[{raw}]"
+        typed = _translated(raw, spec.codes)
         faults.append(
             _fault(
                 f"{raw} IS NOT NULL AND ({typed}) IS NULL", "unknown_code", path, raw, "one of " + ", ".join(spec.codes)
@@ -246,6 +245,12 @@ def _value(
             )
         )
     return _Value(name, raw, typed, tuple(faults), form)
+
+
+def _translated(raw: str, codes: Mapping[str, str]) -> str:
+    """SQL of our value for a vendor's code; null for a code that is not listed."""
+    listed = ", ".join(f"{_t(k)}: {_t(v)}" for k, v in codes.items())
+    return f"(MAP {{{listed}}})[{raw}]"
 
 
 def _sum_value(name: str, path: str, json: str) -> _Value:
@@ -331,6 +336,10 @@ def _common(
     mapped = entity.columns.get("legal_entity_id")
     if mapped is not None and mapped.path is not None:
         entity_id = (parent if mapped.path.startswith("^") else own).text(mapped.path.removeprefix("^"))
+        if mapped.default is not None:
+            entity_id = f"coalesce({entity_id}, {_t(mapped.default)})"
+        if mapped.codes is not None:
+            entity_id = _translated(entity_id, mapped.codes)
     return {
         "id": f"{_t(source + ':')} || source_id",
         "source": _t(source),

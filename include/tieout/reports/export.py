@@ -51,7 +51,7 @@ def _safe_columns(table: str) -> str:
         name = f'"{column.name}"'
         if column.kind == "text":
             parts.append(
-                f"CASE WHEN regexp_matches({name}, '^[=+@\\t\\r-]') THEN '''' || {name} ELSE {name} END AS {name}"
+                f"CASE WHEN regexp_matches({name}, '^[=+@\\t\\r\\n-]') THEN '''' || {name} ELSE {name} END AS {name}"
             )
         else:
             parts.append(name)

@@ -61,3 +61,23 @@ def test_a_mistake_in_a_mapping_file_is_told(tmp_path: Path, rows: str, words: s
     (tmp_path / "mappings" / "products.csv").write_text(header + rows)
     with pytest.raises(ConfigError, match=words):
         mapped_ids(Settings(tmp_path, tmp_path, "", ""), "products")
+
+
+def test_the_crms_own_words_for_a_legal_entity_can_be_translated(world, make) -> None:
+    own = world.settings.config / "conform" / "salesforce" / "Account.yaml"
+    own.parent.mkdir(parents=True)
+    shipped = (SHIPPED_CONFIG / "conform" / "salesforce" / "Account.yaml").read_text()
+    told = "legal_entity_id: {path: Billing_Entity__c, codes: {Acme Inc: US, Acme GmbH: DE, Acme Ltd: UK}}"
+    own.write_text(shipped.replace("legal_entity_id: Billing_Entity__c", told))
+    accounts = [
+        make.account(f"00100000000000{n}AAA", Billing_Entity__c=words)
+        for n, words in enumerate(("Acme Inc", "Acme GmbH", None, "Nobody", "Acme Ltd", "US"), start=1)
+    ]
+    world.land(world.CRM, "Account", accounts)
+    world.conform(world.CRM)
+    assert [r["legal_entity_id"] for r in world.rows("customer")] == ["US", "DE", None]
+    assert sorted(item.reason for item in world.store.quarantined()) == [
+        "Billing_Entity__c holds 'Nobody' where one of Acme Inc, Acme GmbH, Acme Ltd is expected",
+        "Billing_Entity__c holds 'US' where one of Acme Inc, Acme GmbH, Acme Ltd is expected",
+        "legal_entity_id holds 'UK' where a legal entity of entities.yaml is expected",
+    ]
