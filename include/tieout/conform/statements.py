@@ -5,6 +5,7 @@ Every record gives either rows or one fault `{code, field, value, expected}`; th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tieout import schema
