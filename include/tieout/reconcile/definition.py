@@ -250,6 +250,46 @@ class Comparison(_Part):
         return self.type or own[self.kind]
 
 
+class Deduction(_Part):
+    """Amounts that one side's first amount is already reduced by, such as a processor's fee."""
+
+    part: Literal["fee", "withholding"]
+    left: Column | None = None
+    right: Column | None = None
+
+    @model_validator(mode="after")
+    def _has_a_column(self) -> Deduction:
+        if not (self.left or self.right):
+            raise ValueError("name the column of the deducted amount, `left` or `right`")
+        return self
+
+
+class Conversion(_Part):
+    """What a side's first amount was converted from, and by which rate."""
+
+    amount: Column
+    """The amount in its original currency."""
+    rate: Column
+    source: Column | None = None
+    """Where the rate comes from, such as a bank."""
+
+
+class Conversions(_Part):
+    """Both sides' conversions: where their rates differ, that much of a difference is the exchange rate's."""
+
+    left: Conversion
+    right: Conversion
+
+
+class TaxLines(_Part):
+    """The side whose rows are tax lines: tells a tax rounded per line from one rounded on the total."""
+
+    side: Literal["left", "right"]
+    net: Column
+    rate: Column
+    """In percent."""
+
+
 class SideConditions(_Part):
     """SQL conditions on the rows that take part in a pass."""
 
@@ -379,6 +419,9 @@ class Definition(_Part):
     right: Side
     passes: tuple[Pass, ...] = Field(min_length=1)
     compare: tuple[Comparison, ...] = ()
+    deductions: tuple[Deduction, ...] = ()
+    conversions: Conversions | None = None
+    tax_lines: TaxLines | None = None
     completeness: Literal["both", "left", "right"] = "both"
     """Which side's rows must all have a counterpart; unmatched rows of the other side are excluded with a reason."""
     measure: Literal["balance", "monthly"] = "balance"
@@ -441,6 +484,10 @@ class Definition(_Part):
                 raise ValueError(
                     f"compare.{comparison.name}: the first amount cannot be a part of itself; list the total first"
                 )
+        if self.first_amount is None and (self.deductions or self.conversions):
+            raise ValueError("deductions and conversions explain an amount: add one to `compare`")
+        if self.tax_lines and not any(c.part == "tax" for c in self.compare):
+            raise ValueError("tax_lines explain a tax: add an amount with `part: tax` to `compare`")
         for lag in self.lags:
             side = self.right if lag.type == "missing_left" else self.left
             if side.date is None:
@@ -497,6 +544,10 @@ class Definition(_Part):
             field["tolerance"] = _mirrored_tolerance(field["tolerance"])
             field["window"] = _mirrored_window(field["window"])
             field["type"] = _MIRROR.get(field["type"], field["type"])
+        data["deductions"] = [_swapped(d) for d in data["deductions"]]
+        data["conversions"] = data["conversions"] and _swapped(data["conversions"])
+        if data["tax_lines"]:
+            data["tax_lines"]["side"] = _SIDE_MIRROR[data["tax_lines"]["side"]]
         for lag in data["lags"]:
             lag["type"] = _MIRROR[lag["type"]]
         data["completeness"] = {"left": "right", "right": "left"}.get(data["completeness"], "both")

@@ -87,10 +87,17 @@ def _priced(definition: Definition) -> str:
     currency = "coalesce(left_currency, right_currency)"
     limit = f"{definition.rounding_minor_units} * greatest(left_rows, right_rows) * ({minor_unit(currency)})"
     is_timing = "break_type IN ('timing', 'cut_off')"
-    tax = f"CASE WHEN break_type = 'amount' THEN coalesce(tax, 0) ELSE 0 END::{AMOUNT}"
-    rest = f"CASE WHEN {is_timing} THEN 0 ELSE difference - ({tax}) END::{AMOUNT}"
-    partial = "break_type = 'amount' AND coalesce(is_partial, false)"
-    rounding = f"break_type = 'amount' AND NOT coalesce(is_partial, false) AND abs({rest}) <= {limit}"
+    known = {
+        part: f"CASE WHEN break_type = 'amount' THEN coalesce({part}, 0) ELSE 0 END::{AMOUNT}"
+        for part in ("fx", "fee", "withholding", "tax_rounding")
+    }
+    # tax rounded by line here and on the total there is no other tax, only another rounding
+    tax = f"CASE WHEN break_type = 'amount' THEN coalesce(tax, 0) - coalesce(tax_rounding, 0) ELSE 0 END::{AMOUNT}"
+    explained = " - ".join(f"({part})" for part in (tax, *known.values()))
+    rest = f"CASE WHEN {is_timing} THEN 0 ELSE difference - {explained} END::{AMOUNT}"
+    # what is not paid yet, unless deductions already explain more than the whole difference
+    partial = f"break_type = 'amount' AND coalesce(is_partial, false) AND sign({rest}) = sign(difference)"
+    rounding = f"break_type = 'amount' AND NOT ({partial}) AND abs({rest}) <= {limit}"
     zero = f"CASE WHEN difference IS NOT NULL THEN 0::{AMOUNT} END"
     larger = "greatest(abs(left_amount), abs(right_amount)), abs(left_amount), abs(right_amount)"
     # rivals are listed, not at stake: only one of them will be the counterpart
@@ -103,10 +110,12 @@ def _priced(definition: Definition) -> str:
         f"{larger}) END"
     )
     parts = dict.fromkeys(PARTS, zero) | {
+        **{p: f"CASE WHEN difference IS NOT NULL THEN {known[p]} END" for p in ("fx", "fee", "withholding")},
         "tax": f"CASE WHEN difference IS NOT NULL THEN {tax} END",
         "timing": f"CASE WHEN {is_timing} THEN difference ELSE {zero} END",
         "partial_payment": f"CASE WHEN {partial} THEN {rest} ELSE {zero} END",
-        "rounding": f"CASE WHEN {rounding} THEN {rest} ELSE {zero} END",
+        "rounding": f"CASE WHEN difference IS NOT NULL THEN ({known['tax_rounding']}) "
+        f"+ CASE WHEN {rounding} THEN {rest} ELSE 0 END END",
         "unexplained": f"CASE WHEN ({partial}) OR ({rounding}) THEN 0 ELSE {rest} END",
     }
     columns = [f"{expression} AS part_{part}" for part, expression in parts.items()]

@@ -19,6 +19,10 @@ GROUP_COLUMNS: dict[str, str] = {
     "right_amount": AMOUNT,
     "difference": AMOUNT,
     "tax": AMOUNT,  # what the difference of tax amounts explains
+    "tax_rounding": AMOUNT,  # how much of that is one side rounding by line, the other on the total
+    "fee": AMOUNT,
+    "withholding": AMOUNT,
+    "fx": AMOUNT,
     "is_partial": "BOOLEAN",
     "field": "VARCHAR",
     "left_value": "VARCHAR",

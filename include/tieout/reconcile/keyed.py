@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tieout.reconcile.causes import explaining, grouped_causes
 from tieout.reconcile.connected import connect
 from tieout.reconcile.definition import Comparison, Definition, KeyedPass
 from tieout.reconcile.groups import insert_groups
@@ -20,7 +21,7 @@ def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPa
     else:
         rows = {side: open_rows(side, index, len(keys)) for side in SIDES}
     for side in SIDES:
-        session.make(f"{side}_groups_{index}", _side_groups(definition, rows[side], keys))
+        session.make(f"{side}_groups_{index}", _side_groups(definition, side, rows[side], keys))
     session.make(f"joined_{index}", _joined_groups(definition, match_pass, index, keys))
     on = " AND ".join(f"r.{k} = g.{k}" for k in ("entity", *keys))
     for side in SIDES:
@@ -38,7 +39,7 @@ def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPa
     session.run("groups", insert_groups(_group_columns(definition, match_pass, keys, bool(repeated)), source))
 
 
-def _side_groups(definition: Definition, rows: str, keys: list[str]) -> str:
+def _side_groups(definition: Definition, side: SideName, rows: str, keys: list[str]) -> str:
     """One row per key of a side: how many rows, their sums, and the least and greatest of every other value."""
     columns = ["entity", *keys, "count(*) AS rows", "min(currency) AS currency"]
     columns += [
@@ -48,6 +49,7 @@ def _side_groups(definition: Definition, rows: str, keys: list[str]) -> str:
     ]
     columns += ["min(period) AS period", "max(period) AS last_period", "min(label) AS label"]
     columns += ["min(proof_type) AS proof_type", "min(proof_reason) AS proof_reason"]
+    columns += [f"{value} AS {alias}" for alias, value in grouped_causes(definition, side).items()]
     for c in definition.compare:
         if c.kind in ("amount", "number"):
             columns.append(f"sum(is_{c.name}) AS is_{c.name}")
@@ -75,7 +77,7 @@ def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, ke
         "proof_reason",
         *(f"is_{c.name}" for c in definition.compare),
     ]
-    columns += [f"{side[0]}.{c} AS {side}_{c}" for side in SIDES for c in sides]
+    columns += [f"{side[0]}.{c} AS {side}_{c}" for side in SIDES for c in (*sides, *grouped_causes(definition, side))]
     columns += [f"{digits_of(f'{side[0]}.currency')} AS {side}_digits" for side in SIDES]
     tests = _tests(definition, match_pass)
     columns.append(f"CASE {' '.join(f'WHEN {when} THEN {kind}' for when, kind, _ in tests)} END AS break_type")
@@ -170,8 +172,6 @@ def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str
         f"CASE {by_field} WHEN g.break_type IN ('status', 'attribute', 'mapping', 'orphan', 'currency') THEN NULL"
         f" ELSE {plain} END"
     )
-    taxes = [c for c in amounts if c.part == "tax"]
-    tax = " + ".join(f"coalesce(g.left_is_{c.name} - g.right_is_{c.name}, 0)" for c in taxes) or "NULL"
     many_sum, one_sum = ("right", "left") if match_pass.paying_side == "right" else ("left", "right")
     partial = "false"
     if first and match_pass.shortfall == "partial_payment":
@@ -188,15 +188,16 @@ def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str
         "group_key": joined([f"g.{k}" for k in keys]),
         "named": "'left'",
         "difference": difference,
-        "tax": tax,
         "is_partial": partial,
         "field": "g.field",
         "left_value": _value(definition, "left"),
         "right_value": _value(definition, "right"),
         "tolerated": _tolerated(definition),
         "label": "coalesce(g.left_label, g.right_label)",
-        "reason": "coalesce(g.left_proof_reason, g.right_proof_reason)",
     }
+    columns |= explaining(definition)
+    proofs = ["g.left_proof_reason", "g.right_proof_reason", *([columns["reason"]] if "reason" in columns else [])]
+    columns["reason"] = f"coalesce({', '.join(proofs)})"
     for side in SIDES:
         columns |= {f"{side}_{c}": f"g.{side}_{c}" for c in ("currency", "rows", "amount", "period")}
         columns[f"{side}_date"] = f"g.{side}_day"

@@ -6,6 +6,7 @@ import re
 from typing import Literal
 
 from tieout.errors import DataError
+from tieout.reconcile.causes import cause_columns, standard_causes
 from tieout.reconcile.definition import Comparison, Definition, Key, KeyedPass, Side
 from tieout.reconcile.sql import AMOUNT, NUMBER, SEVERAL, coalesced, joined, mapped, name, normalised, text
 from tieout.reconcile.working_days import calendar_of, counts_business, working_day
@@ -37,6 +38,7 @@ def check_columns(definition: Definition, side_name: SideName, types: dict[str, 
         wanted.append(
             (f"compare {comparison.name}", getattr(comparison, side_name), comparison.kind if exact else "any")
         )
+    wanted += cause_columns(definition, side_name)
     for role, column, kind in wanted:
         where = f"{definition.id}, {side_name} side, {role}"
         if column not in types:
@@ -105,6 +107,7 @@ def standard_rows(definition: Definition, side_name: SideName) -> str:
             columns[f"sought_{index}"] = f"{name(getattr(match_pass.amount, side_name))}::{AMOUNT}"
     for comparison in definition.compare:
         columns[f"is_{comparison.name}"] = _compared(comparison, side_name)
+    columns |= standard_causes(definition, side_name)
     source = f"{side_name}_input"
     if definition.counts_working_days:
         calendar = calendar_of(definition, columns["entity"])

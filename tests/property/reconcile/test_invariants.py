@@ -35,6 +35,9 @@ def examples(count):
 
 SHAPE = pa.schema(
     [
+        ("fee", pa.decimal128(18, 2)),
+        ("original", pa.decimal128(18, 2)),
+        ("rate", pa.decimal128(18, 6)),
         ("id", pa.string()),
         ("key", pa.string()),
         ("legal_entity_id", pa.string()),
@@ -56,6 +59,9 @@ ROW = st.fixed_dictionaries(
         "amount": AMOUNTS,
         "day": DAYS,
         "status": st.sampled_from(["open", "open", "open", "paid"]),
+        "fee": AMOUNTS,
+        "original": AMOUNTS,
+        "rate": st.sampled_from(["0.5", "1.105", "1.2"]).map(Decimal),
         "references": st.sets(st.sampled_from("abcdefghijklmnopqrstuvwxyz"), max_size=3).map(
             lambda names: ",".join(sorted(names)) or None
         ),
@@ -280,3 +286,28 @@ def test_an_ambiguous_break_lists_every_rival(session, rows, accept):
     for row in result.breaks.to_pylist():
         if row["break_type"] == "ambiguous":
             assert row["rivals"] == "; ".join(sorted(of_left[row["break_key"]]))
+
+
+@examples(6)
+@given(rows=two_sides(), cardinality=st.sampled_from(["1:1", "1:N", "N:1"]))
+def test_parts_add_up_and_mirror_whatever_explains_a_difference(session, rows, cardinality):
+    left, right = rows
+    rate = {"amount": "original", "rate": "rate"}
+    rules = Definition.model_validate(
+        definition(keyed(cardinality) | {"shortfall": "partial_payment"} if cardinality != "1:1" else keyed())
+        | {
+            "deductions": [{"part": "fee", "right": "fee"}, {"part": "withholding", "left": "fee"}],
+            "conversions": {"left": rate, "right": rate},
+        }
+    )
+    there, back = run(session, rules, left, right), run(session, rules.mirrored(), right, left)
+    assert {row["break_key"]: parts(row, 1) for row in there.breaks.to_pylist()} == {
+        row["break_key"]: parts(row, -1) for row in back.breaks.to_pylist()
+    }
+
+
+def parts(row, sign):
+    """The parts of a difference, which must add up to it."""
+    found = {c: row[c] for c in row if c.startswith("part_") and row[c]}
+    assert sum(found.values()) == (row["difference"] or 0)
+    return {c: sign * amount for c, amount in found.items()}

@@ -222,6 +222,106 @@ def test_a_tax_difference_is_told_from_rounding(session):
     assert (b["break_type"], b["field"], b["difference"], b["part_tax"]) == ("amount", "tax", 1, 1)
 
 
+AMOUNTS = [{"name": "amount", "kind": "amount", "left": "amount", "right": "amount"}]
+TAXES = [*AMOUNTS, {"name": "tax", "kind": "amount", "left": "tax", "right": "tax", "part": "tax"}]
+
+
+def with_columns(table, **columns):
+    for column, values in columns.items():
+        kind = pa.string() if isinstance(values[0], str) else pa.decimal128(18, 6)
+        values = values if isinstance(values[0], str) else [Decimal(str(v)) for v in values]
+        table = table.append_column(column, pa.array(values, kind))
+    return table
+
+
+def parts(found):
+    return {c.removeprefix("part_"): str(v.normalize()) for c, v in found.items() if c.startswith("part_") and v}
+
+
+def test_fees_and_withheld_tax_explain_a_difference(session):
+    deductions = [{"part": "fee", "right": "fee"}, {"part": "withholding", "left": "withheld", "right": "withheld"}]
+    passes = [{"name": "p", "by": ["number"], "cardinality": "1:N", "shortfall": "partial_payment"}]
+    rules = load_definition(definition(compare=AMOUNTS, deductions=deductions, passes=passes))
+    due = [{"number": n, "amount": 100} for n in "abcd"]
+    left = with_columns(rows(*due), withheld=[0, 0, 2, 0])
+    paid = [("a", 97), ("b", 50), ("b", 20), ("c", 98), ("d", 99)]
+    right = with_columns(
+        rows(*({"number": n, "amount": a} for n, a in paid)), fee=[3, 2, 1, 0, 5], withheld=[0, 15, 0, 0, 0]
+    )
+    expected = {
+        "a": {"fee": "3"},
+        "b": {"fee": "3", "withholding": "15", "partial_payment": "12"},
+        "c": {"withholding": "-2", "partial_payment": "4"},
+        "d": {"fee": "5", "unexplained": "-4"},
+    }
+    result = reconcile(rules, left, right, engine=session)
+    found = {b["break_key"]: parts(b) for b in result.breaks.to_pylist()}
+    assert found == expected
+    assert "(fee)" in result.breaks.to_pylist()[0]["sentence"]
+    mirrored = reconcile(rules.mirrored(), right, left, engine=session).breaks.to_pylist()
+    assert [b["difference"] for b in mirrored] == [-b["difference"] for b in result.breaks.to_pylist()]
+    assert [b["part_fee"] for b in mirrored] == [-b["part_fee"] for b in result.breaks.to_pylist()]
+
+
+def test_two_rates_explain_a_difference_and_are_named(session):
+    conversions = {
+        "left": {"amount": "original", "rate": "rate", "source": "bank"},
+        "right": {"amount": "original", "rate": "rate"},
+    }
+    rules = load_definition(definition(compare=AMOUNTS, conversions=conversions))
+    keys = [{"number": n} for n in "abc"]
+    left = rows(*(k | {"amount": "110"} for k in keys))
+    left = with_columns(left, original=[100] * 3, rate=[1.1] * 3, bank=["ECB"] * 3)
+    right = rows(
+        {"number": "a", "amount": "112.35"}, {"number": "b", "amount": "101.11"}, {"number": "c", "amount": 109}
+    )
+    right = with_columns(right, original=[100, 90, 100], rate=[1.1235, 1.1235, 1.1])
+    result = reconcile(rules, left, right, engine=session)
+    assert [(str(b["difference"].normalize()), parts(b), b["reason"]) for b in result.breaks.to_pylist()] == [
+        ("-2.35", {"fx": "-2.35"}, "rate 1.1 (ECB) in billing, 1.1235 in the ledger"),
+        ("8.89", {"fx": "-2.12", "unexplained": "11.01"}, "rate 1.1 (ECB) in billing, 1.1235 in the ledger"),
+        ("1", {"unexplained": "1"}, None),
+    ]
+    mirrored = reconcile(rules.mirrored(), right, left, engine=session)
+    assert [b["part_fx"] for b in mirrored.breaks.to_pylist()] == [-b["part_fx"] for b in result.breaks.to_pylist()]
+
+
+@pytest.mark.parametrize(
+    ("tax", "expected", "reason"),
+    [
+        # Xero developer guide, "Rounding": 15% of 25.06, 25.61 and 25.63 is 11.44 by line and 11.45 on the total
+        ("11.45", {"rounding": "0.01"}, "tax is rounded by line in the ledger and on the total in billing"),
+        ("12.44", {"tax": "1"}, None),
+    ],
+)
+def test_tax_rounded_by_line_is_told_from_tax_rounded_on_the_total(session, tax, expected, reason):
+    rules = definition(
+        compare=TAXES,
+        passes=[{"name": "p", "by": ["number"], "cardinality": "1:N"}],
+        tax_lines={"side": "right", "net": "net", "rate": "percent"},
+        rounding_minor_units=0,
+    )
+    left = rows({"number": "a", "amount": Decimal("76.30") + Decimal(tax), "tax": tax})
+    lines = [("25.06", "3.76"), ("25.61", "3.84"), ("25.63", "3.84")]
+    right = rows(*({"number": "a", "amount": Decimal(n) + Decimal(t), "tax": t} for n, t in lines))
+    right = with_columns(right, net=[Decimal(n) for n, _ in lines], percent=[15, 15, 15])
+    found = only(reconcile(rules, left, right, engine=session))
+    assert (found["break_type"], parts(found), found["reason"]) == ("amount", expected, reason)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"compare": [], "deductions": [{"part": "fee", "right": "fee"}]}, "explain an amount"),
+        ({"deductions": [{"part": "fee"}]}, "name the column"),
+        ({"tax_lines": {"side": "left", "net": "n", "rate": "r"}}, "with `part: tax`"),
+    ],
+)
+def test_causes_that_explain_nothing_are_refused(changes, told):
+    with pytest.raises(DefinitionError, match=told):
+        load_definition(definition(**changes))
+
+
 def test_each_break_names_owner_action_and_materiality(session):
     rules = definition(
         owners={"default": "finance", "amount": "billing"},
