@@ -60,10 +60,11 @@ def start_airflow(home: Path, *, connections: Mapping[str, str], env: Mapping[st
     _prepare(home, environment)
     processes: list[ProcessId] = []
     try:
-        for part in ("api-server", "scheduler", "dag-processor"):
+        # the scheduler's log server would listen beyond loopback; the API server reads the same files
+        for part, *options in (["api-server"], ["scheduler", "--skip-serve-logs"], ["dag-processor"]):
             log = home / f"{part}.log"
             log.unlink(missing_ok=True)
-            argv = [sys.executable, "-m", "airflow", part]
+            argv = [sys.executable, "-m", "airflow", part, *options]
             processes.append(start(argv, log=log, cwd=home, env=environment))
         airflow = Airflow(home, port, password, environment, (processes[1], processes[2], processes[0]))
         health = f"{airflow.url}/api/v2/monitor/health"
@@ -111,6 +112,7 @@ def _settings(home: Path, port: int, slots: int) -> dict[str, str]:
         "API__WORKERS": "1",
         "API__SECRET_KEY": secrets.token_urlsafe(32),
         "API__EXPOSE_CONFIG": "False",
+        "API__ENABLE_SWAGGER_UI": "False",
         "API_AUTH__JWT_SECRET": secrets.token_urlsafe(48),
         "API_AUTH__JWT_ISSUER": "tieout",
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",

@@ -7,13 +7,50 @@ import sys
 import threading
 from base64 import b64encode
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import airflow
 import psutil
 import pytest
+import requests
+import yaml
 
 from tieout_sandbox import demo as demo_module
+
+
+@dataclass
+class Outside:
+    """Arguments of processes, addresses its servers listened on, and Airflow's answers to nobody in particular."""
+
+    arguments: set[str] = field(default_factory=set)
+    addresses: set[str] = field(default_factory=set)
+    answers: dict[str, int] = field(default_factory=dict)
+
+    def look(self, run: Path) -> None:
+        """Take down what can be seen now."""
+        for process in psutil.process_iter(["cmdline"]):
+            self.arguments.add(" ".join(process.info["cmdline"] or ()))
+        for process in _servers(run):
+            with suppress(psutil.Error):
+                sockets = process.net_connections("tcp")
+                self.addresses |= {s.laddr.ip for s in sockets if s.status == psutil.CONN_LISTEN}
+
+    def ask(self, run: Path) -> None:
+        """Once Airflow has read every workflow: what it answers to whoever has not signed in."""
+        if self.answers or not (run / "airflow.json").exists():
+            return
+        (server, *_) = (psutil.Process(p["pid"]) for p in json.loads((run / "airflow.json").read_text()))
+        base = f"http://127.0.0.1:{server.environ()['AIRFLOW__API__PORT']}"
+        paths = {path: methods for spec in SPECS for path, methods in yaml.safe_load(spec.read_text())["paths"].items()}
+        readable = [path for path, methods in paths.items() if "get" in methods]
+        answers = {}
+        for path in (*readable, "/docs", "/redoc", "/openapi.json"):
+            answer = requests.get(base + re.sub(r"{[^}]*}", "1", path), timeout=30, allow_redirects=False)
+            answers[f"GET {path}"] = answer.status_code
+        for path in ("/api/v2/dags/backfill/dagRuns", "/api/v2/connections", "/api/v2/variables"):
+            answers[f"POST {path}"] = requests.post(base + path, json={}, timeout=30).status_code
+        self.answers = answers
 
 
 @dataclass(frozen=True)
@@ -26,6 +63,29 @@ class Demo:
     output: str
     secrets: dict[str, str]
     """Every credential it used by the name of its place, read while it ran: they are deleted at its end."""
+    outside: Outside
+    """What anybody on the machine could see of it while it ran."""
+
+
+SPECS = [
+    Path(airflow.__file__).parent / "api_fastapi" / "core_api" / "openapi" / name
+    for name in ("v2-rest-api-generated.yaml", "_private_ui.yaml")
+]
+
+
+def _servers(run: Path) -> list[psutil.Process]:
+    """The processes that the demo's own records name, with all they have started."""
+    pids = []
+    with suppress(OSError, ValueError, LookupError):
+        pids += [p["pid"] for p in json.loads((run / "airflow.json").read_text())]
+    with suppress(OSError, ValueError, LookupError):
+        pids += [p["pid"] for p in json.loads((run / "sandbox" / "state.json").read_text())["processes"].values()]
+    found = []
+    for pid in pids:
+        with suppress(psutil.Error):
+            process = psutil.Process(pid)
+            found += [process, *process.children(recursive=True)]
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -34,8 +94,8 @@ def demo(tmp_path_factory) -> Demo:
     run, data = base / "run", base / "var"
     command = [sys.executable, "-m", "tieout_sandbox.demo", "--run", str(run), "--data", str(data)]
     seen: dict[str, dict[str, str]] = {}
-    ended = threading.Event()
-    watcher = threading.Thread(target=_watch, args=(run, seen, ended))
+    outside, ended = Outside(), threading.Event()
+    watcher = threading.Thread(target=_watch, args=(run, seen, outside, ended))
     watcher.start()
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=1500, check=False)
@@ -51,16 +111,20 @@ def demo(tmp_path_factory) -> Demo:
         json.loads(path.read_text()),
         done.stdout,
         {k: v for found in seen.values() for k, v in found.items()},
+        outside,
     )
 
 
-def _watch(run: Path, seen: dict[str, dict[str, str]], ended: threading.Event) -> None:
+def _watch(run: Path, seen: dict[str, dict[str, str]], outside: Outside, ended: threading.Event) -> None:
     """Read each place that holds credentials as soon as it is written; one half written is read again."""
-    while len(seen) < len(PLACES) and not ended.wait(0.2):
+    while not ended.wait(0.5):
+        outside.look(run)
         for place, read in PLACES.items():
             if place not in seen:
                 with suppress(OSError, ValueError, LookupError, psutil.Error):
                     seen[place] = read(run / place)
+        with suppress(OSError, ValueError, LookupError, psutil.Error):
+            outside.ask(run)
 
 
 def _connections(path: Path) -> dict[str, str]:

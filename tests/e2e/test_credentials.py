@@ -92,13 +92,13 @@ def test_every_kind_of_credential_is_known(demo):
     assert all(len(secret) >= 16 for secret in demo.secrets.values())
 
 
-def test_no_credential_is_in_any_log_report_or_file_of_the_data_root(demo):
-    searched = [
-        *files_below(demo.data),
-        *files_below(demo.run / "airflow" / "logs"),
-        *(demo.run / "airflow").glob("*.log"),
-        *(demo.run / "sandbox").glob("*.log"),
-    ]
+def test_no_credential_is_in_any_log_report_or_file_of_the_data_root_nor_in_airflows_metadata(demo):
+    passwords = demo.run / "airflow" / "passwords.json"
+    assert passwords.stat().st_mode & 0o777 == 0o600
+    searched = [path for path in (*files_below(demo.data), *files_below(demo.run)) if path != passwords]
+    assert demo.run / "airflow" / "airflow.db" in searched
+    assert any(path.is_relative_to(demo.run / "airflow" / "logs") for path in searched)
+    assert any(path.is_relative_to(demo.run / "sandbox") for path in searched)
     assert {".parquet", ".xlsx", ".html", ".json", ".log", ".sqlite"} <= {path.suffix for path in searched}
     assert len(searched) > 100
     assert leaks(searched, demo.secrets) == []
@@ -115,3 +115,29 @@ def test_no_credential_travels_through_xcom_or_a_rendered_field(demo):
     for secret in demo.secrets.values():
         assert not any(secret in value for value in (*values, *rendered))
     assert max(map(len, values)) < 20_000
+
+
+def test_no_credential_is_an_argument_of_a_process(demo):
+    seen = demo.outside.arguments
+    for part in ("airflow", "trytond", "postgres", "tieout_sandbox.demo"):
+        assert any(part in arguments for arguments in seen), f"{part} was not seen running"
+    shown = {name for name, secret in demo.secrets.items() if any(secret in arguments for arguments in seen)}
+    assert shown == set()
+
+
+def test_every_server_listens_on_loopback_alone(demo):
+    assert demo.outside.addresses == {"127.0.0.1"}
+
+
+def test_airflow_tells_a_stranger_nothing_but_that_it_lives(demo):
+    open_to_all = {path for path, status in demo.outside.answers.items() if status not in (401, 403, 404, 405)}
+    assert len(demo.outside.answers) > 50
+    assert open_to_all <= {"GET /api/v2/monitor/health", "GET /api/v2/version", *SIGN_IN}
+
+
+SIGN_IN = {"GET /api/v2/auth/login", "GET /api/v2/auth/logout", "GET /docs", "GET /redoc", "GET /openapi.json"}
+
+
+def test_what_is_left_is_its_own_users_alone(demo):
+    for folder in (demo.data, demo.run, demo.run / "airflow", demo.run / "sandbox"):
+        assert folder.stat().st_mode & 0o077 == 0, folder
