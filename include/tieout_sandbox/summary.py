@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from tieout.money import round_money
+from tieout.reports.stake import count_once, totals
 from tieout.settings import Settings
 from tieout.store import Store
 from tieout_sandbox.company.model import Company
@@ -31,9 +32,11 @@ class Observed:
     facts: Mapping[str, Any]
     score: Score | None = None
     open_break_value: Mapping[str, str] | None = None
-    """Value behind open breaks by currency, for nights."""
+    """At stake behind open breaks by currency as the report counts it, each cause once, for nights."""
     value_at_risk: Mapping[str, str] | None = None
     """What waits behind quarantined records and failed expectations by currency, for nights."""
+    open_break_value_monthly: Mapping[str, str] | None = None
+    """At stake behind open breaks every month again, by currency, for nights."""
 
     @property
     def hashes(self) -> dict[str, str]:
@@ -65,8 +68,9 @@ def observe_night(settings: Settings, run_id: str, day: date, seconds: float, co
     store = Store(settings.store)
     breaks = _breaks(settings, store, run_id, day)
     found, facts = score(breaks, company.labels, day), store.facts(run_id)
-    behind = _sums((one["currency"], abs(one["value"])) for one in breaks if one["value"] is not None)
-    return Observed(run_id, day, seconds, facts, found, behind, value_at_risk(facts, store))
+    counted = count_once(breaks)
+    owed, monthly = (_sums(totals(counted, measure).items()) for measure in ("balance", "monthly"))
+    return Observed(run_id, day, seconds, facts, found, owed, value_at_risk(facts, store), monthly)
 
 
 def observe_month_end(settings: Settings, run_id: str, seconds: float) -> Observed:
@@ -81,8 +85,8 @@ def _breaks(settings: Settings, store: Store, run_id: str, day: date) -> list[di
     with engine(settings) as session:
         Lake(settings.lake).bind(session, store.published(run_id), ["breaks"])
         found = session.sql(
-            "SELECT definition_id, legal_entity_id, break_key, break_type, currency, value FROM breaks "
-            "WHERE business_date = $day",
+            "SELECT definition_id, legal_entity_id, break_key, ordinal, break_type, currency, value, measure, cause, "
+            "difference, left_amount, right_amount FROM breaks WHERE business_date = $day",
             {"day": day},
         )
     return list(found.to_pylist())
@@ -157,6 +161,7 @@ def _night(one: Observed) -> dict[str, Any]:
         **_scored(one),
         "result_hashes": one.hashes,
         "open_break_value": dict(one.open_break_value or {}),
+        "open_break_value_monthly": dict(one.open_break_value_monthly or {}),
         "value_at_risk": dict(one.value_at_risk or {}),
         "journals": one.journals,
         "trial_balance_ties": _ties(one),
@@ -254,7 +259,8 @@ def _breaks_table(summary: Mapping[str, Any]) -> Table:
     table.add_section()
     table.add_row("precision (share of the found that is planted)", *(f"{r['precision']:.3f}" for r in runs))
     table.add_row("recall (share of the planted that is found)", *(f"{r['recall']:.3f}" for r in runs))
-    table.add_row("value behind open breaks", *(_amounts(r["open_break_value"]) for r in runs))
+    table.add_row("at stake behind open breaks", *(_amounts(r["open_break_value"]) for r in runs))
+    table.add_row("at stake every month again", *(_amounts(r["open_break_value_monthly"]) for r in runs))
     table.add_row("matches of all reconciliations", *(f"{r['matches']:,}" for r in runs))
     return table
 

@@ -65,7 +65,8 @@ def test_nothing_waiting_is_no_value_at_risk(tmp_path):
 
 
 def observed(run_id="night", **facts):
-    return Observed(run_id, DAY, 1.0, FACTS | facts, score([], [], DAY), {"EUR": "12.30"}, {"JPY": "117480"})
+    owed, risk, monthly = {"EUR": "12.30"}, {"JPY": "117480"}, {"EUR": "9.00"}
+    return Observed(run_id, DAY, 1.0, FACTS | facts, score([], [], DAY), owed, risk, monthly)
 
 
 MONTH = Observed("month", None, 1.0, {"period": "2026-03"})
@@ -77,6 +78,7 @@ def test_a_run_shows_its_matches_and_both_values(capsys):
     (run,) = summary["runs"]
     assert run["matches"] == 1925
     assert (run["open_break_value"], run["value_at_risk"]) == ({"EUR": "12.30"}, {"JPY": "117480"})
+    assert run["open_break_value_monthly"] == {"EUR": "9.00"}
     assert (run["extracted"], run["conformed"], run["quarantined"]) == (10, 8, 2)
     assert (run["kept"], run["merged"]) == (7, 1)
     show(summary, [observed()], MONTH)
