@@ -1,8 +1,7 @@
-"""Exact amounts: minor units per currency, rounding, and splitting a total without losing a unit."""
+"""Exact amounts: minor units per currency, and rounding."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 from functools import cache
 
@@ -63,25 +62,6 @@ def to_minor(amount: Decimal, currency: str, vendor: str = "iso") -> int:
     if scaled != scaled.to_integral_value():
         raise DataError("amount is finer than the currency's minor unit", got=f"{amount} {currency}")
     return int(scaled)
-
-
-def allocate(total: Decimal, weights: Sequence[Decimal], currency: str) -> list[Decimal]:
-    """Split `total` in proportion to `weights`, each part a whole minor unit, the parts summing to the total.
-
-    Largest remainder; ties go to the earlier part, so the result depends on nothing but the arguments.
-    Raises DataError if the weights sum to zero.
-    """
-    whole = sum(weights, Decimal(0))
-    if not whole:
-        raise DataError("cannot split an amount over weights that sum to zero", got=list(weights))
-    quantum = unit(currency)
-    exact = [total * w / whole for w in weights]
-    parts = [e.quantize(quantum, rounding="ROUND_FLOOR") for e in exact]
-    missing = int((total - sum(parts, Decimal(0))) / quantum)
-    by_remainder = sorted(range(len(parts)), key=lambda i: (parts[i] - exact[i], i))
-    for i in by_remainder[:missing]:
-        parts[i] += quantum
-    return parts
 
 
 def format_money(amount: Decimal, currency: str) -> str:

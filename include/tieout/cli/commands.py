@@ -76,6 +76,16 @@ def audit_verify() -> None:
     typer.echo(f"{len(chains)} audit chains verified, {len(anchors)} anchors agree")
 
 
+@audit_app.command("show")
+def audit_show(subject: Annotated[str, typer.Argument(help="a batch, a backfill's run, a period …")]) -> None:
+    """Everything that was done about one subject, in order, and by whom."""
+    from tieout.store import Store
+
+    for entry in Store(Settings.from_env().store).audit_entries(subject=subject):
+        when, payload = f"{entry.at:%Y-%m-%d %H:%M:%S} UTC", json.dumps(entry.payload, sort_keys=True)
+        typer.echo(f"{entry.chain} {entry.sequence}  {when}  {entry.actor}  {entry.action}  {payload}")
+
+
 @app.command()
 def reconcile(
     definition: Annotated[

@@ -5,7 +5,7 @@ into the ERP, `golive.load` takes an entity over, `prove` shows that the ledger 
 """
 
 from tieout.ledger.events import DAILY, EVENTS, MONTH_END, events
-from tieout.ledger.plan import Plan, journal_states, plan_batches, preview
+from tieout.ledger.plan import Plan, plan_batches, preview
 from tieout.ledger.post import (
     Protocol,
     check_approval,
@@ -37,7 +37,6 @@ __all__ = [
     "check_approval",
     "due_batches",
     "events",
-    "journal_states",
     "load_accounts",
     "load_rules",
     "next_attempt",

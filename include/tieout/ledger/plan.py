@@ -397,29 +397,3 @@ def _held(table: pa.Table) -> tuple[Held, ...]:
         count, amount = totals.get(row["currency"], (0, Decimal(0)))
         totals[row["currency"]] = (count + 1, amount + abs(row["amount"]))
     return tuple(Held(c, n, a) for c, (n, a) in sorted(totals.items()))
-
-
-def journal_states(store: Store, entity: str | None = None) -> pa.Table:
-    """How far each journal got: run_key, batch_id, legal_entity_id, state, batch_state, erp_id, erp_number."""
-    with store.reading() as session:
-        found = batches.select_batches(session, entity=entity)
-    rows = [
-        {
-            "run_key": j.run_key,
-            "batch_id": b.batch_id,
-            "slot": str(b.slot),
-            "version": b.version,
-            "legal_entity_id": b.slot.legal_entity_id,
-            "stream": b.slot.stream,
-            "accounting_date": j.accounting_date,
-            "state": j.state,
-            "batch_state": b.state,
-            "erp_id": j.erp_id,
-            "erp_number": j.erp_number,
-        }
-        for b in found
-        for j in b.journals
-    ]
-    text = ("run_key", "batch_id", "slot", "legal_entity_id", "stream", "state", "batch_state", "erp_id", "erp_number")
-    shape = pa.schema([(n, pa.string()) for n in text] + [("version", pa.int64()), ("accounting_date", pa.date32())])
-    return pa.Table.from_pylist(rows, schema=shape)

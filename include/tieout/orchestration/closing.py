@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
+from tieout.orchestration.completeness import stale_sources
 from tieout.orchestration.facts import Facts, kept_proof
 from tieout.orchestration.work import Work
 
@@ -43,10 +44,11 @@ def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
     from tieout.close.backlog import backlog, write
 
     day, known = date.fromisoformat(business_date), work.store.facts(run_id)
-    snapshot, rows = work.store.published(run_id), []
+    snapshot, rows, stale = work.store.published(run_id), [], stale_sources(work, day)
     with work.kept(run_id, "close_backlog") as facts:
         for entity in work.entities.entities:
             period = period_of(entity, day)
+            shared = entity is work.entities.entities[0]  # what belongs to no entity is listed once, with the first
             table = backlog(
                 entity,
                 period,
@@ -55,8 +57,10 @@ def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
                 store=work.store,
                 snapshot=snapshot,
                 proof=kept_proof(entity.id, day, known.get("proof_rows", ())),
-                # what belongs to no entity is listed once, with the first
-                shared=entity is work.entities.entities[0],
+                stale=[
+                    s for source, s in stale if source.legal_entity == entity.id or (shared and not source.legal_entity)
+                ],
+                shared=shared,
             )
             write(table, entity, period, lake=work.lake, store=work.store, run_id=run_id)
             rows += table.to_pylist()

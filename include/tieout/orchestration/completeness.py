@@ -19,6 +19,7 @@ from tieout.orchestration.work import Work
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from tieout.close import StaleSource
     from tieout.sources.config import SourceConfig
 
 UNPROVEN = "unproven/"
@@ -87,6 +88,23 @@ def _end_of(work: Work, source: SourceConfig, business_date: date) -> datetime:
     if source.kind == "files":
         return datetime.combine(business_date + timedelta(days=1), time(), UTC)
     return complete_at(work.entities.entities, business_date)
+
+
+def stale_sources(work: Work, business_date: date) -> list[tuple[SourceConfig, StaleSource]]:
+    """The sources that were not read to the end of a business date, and how far each was."""
+    from tieout.close import StaleSource
+    from tieout.sources.extract import read_end
+
+    found = []
+    for source in work.sources.values():
+        if source.kind == LEDGER_KIND:
+            continue
+        ends = [end for name in source.objects if (end := read_end(source.name, name, work.store))]
+        # a feed of files without a file for the date may have had nothing to tell; a folder without any is behind
+        until = max(ends, default=None) if source.kind == "files" else min(ends, default=None)
+        if until is None or until < _end_of(work, source, business_date):
+            found.append((source, StaleSource(source.name, until.date() if until else None)))
+    return found
 
 
 def journal_gaps(work: Work, business_date: date, breaks: pa.Table | None) -> list[Gap]:

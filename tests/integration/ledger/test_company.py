@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from tieout.close import plan_month_end
 from tieout.conform.steps import conform
 from tieout.entities import load_entities
 from tieout.lake.landing import Landing
 from tieout.lake.tables import Lake
-from tieout.ledger import Protocol, due_batches, golive, load_rules, plan_batches, post_batch, prove
+from tieout.ledger import MONTH_END, Protocol, due_batches, golive, load_rules, plan_batches, post_batch, prove
 from tieout.settings import Settings
 from tieout.sources import catch_up
 from tieout.sources.config import load_sources
@@ -83,13 +82,14 @@ def test_taken_over_posted_once_and_proven(tmp_path: Path, sandbox: control.Stat
                 assert post_batch(batch_id, erp, store, protocol=QUICK) == "posted"
         assert plan.batches == ()
         month = [
-            plan_month_end(
+            plan_batches(
                 entity,
                 END,
                 lake=lake,
                 store=store,
                 rules=rules,
                 run_id="month",
+                streams=MONTH_END,
                 snapshot=store.published(),
                 settings=settings,
             ).batches

@@ -38,6 +38,18 @@ def test_an_untouched_audit_chain_verifies(home):
     assert "1 audit chains verified" in result.output
 
 
+def test_what_was_done_about_one_subject_is_shown_in_order(home):
+    runner.invoke(app, ["store", "upgrade"])
+    store = Store(Settings.from_env().store)
+    for action, subject in (("batch.planned", "B"), ("batch.planned", "other"), ("batch.posted", "B")):
+        store.audit("US/main", action, "anna", {"n": 1}, subject=subject)
+    result = runner.invoke(app, ["audit", "show", "B"])
+    assert [line.split()[5:7] for line in result.output.splitlines()] == [
+        ["anna", "batch.planned"],
+        ["anna", "batch.posted"],
+    ]
+
+
 def test_a_changed_audit_row_is_told_and_fails(home):
     import sqlite3
 

@@ -9,11 +9,30 @@ from typing import Any
 import pytest
 
 from tieout.ledger import MONTH_END
-from tieout.ledger.schedule import by_months, earned
 from tieout.money import round_money
 
 GO_LIVE, END, NEXT = date(2026, 3, 29), date(2026, 3, 31), date(2026, 4, 1)
 DEFERRED, SEATS, USAGE, UNBILLED = "21000", "40100", "40300", "11100"
+
+
+def earned(total: Decimal, start: date, end: date, upto: date, currency: str) -> Decimal:
+    """What days `[start, end)` have earned of `total` by the end of `upto`: the engine's straight line, plainly."""
+    days, passed = (end - start).days, max(0, min((end - start).days, (upto - start).days + 1))
+    return total if passed == days else round_money(total * passed / days, currency)
+
+
+def traced(plan: Any, account: str) -> dict[tuple[str, str], list[tuple[str, str, str, Decimal]]]:
+    """By journal stream and side of an account's lines: source, id, document and amount of each row behind them."""
+    found: dict[tuple[str, str], list[tuple[str, str, str, Decimal]]] = {}
+    parts = plan.journals.drilldown.to_pylist()
+    for line in plan.journals.lines.to_pylist():
+        rows = [p for p in parts if (p["run_key"], p["line_no"]) == (line["run_key"], line["line_no"])]
+        assert sum(p["amount"] for p in rows) == line["amount"]
+        assert all(p["raw_ref"] and p["source_id"] for p in rows)
+        if line["account"] == account:
+            told = [(p["source"], p["source_id"], p["document_number"], p["amount"]) for p in rows]
+            found[line["event_type"], line["side"]] = sorted(told, key=lambda row: row[1])
+    return found
 
 
 def month_end(books: Any, day: date = END) -> Any:
@@ -61,6 +80,25 @@ def test_what_a_credit_note_unwound_is_not_released_again(books: Any) -> None:
     # 7 had been released at go-live, 2 of the 3 left were credited
     assert books.balances()[DEFERRED] == Decimal("3")
     assert books.balances()[SEATS] == Decimal("-1")
+
+
+def test_a_release_names_its_invoice_line_and_the_credit_notes_that_made_it_smaller(books: Any) -> None:
+    books.invoice("A", date(2026, 3, 22), {"amount": "10", "start": date(2026, 3, 22), "end": NEXT})
+    books.credit("C", date(2026, 3, 30), "A", 1, "1.50")
+    books.credit("D", END, "A", 1, "0.50")
+    books.post(books.plan(END))
+    assert traced(month_end(books), SEATS) == {
+        ("release", "credit"): [("stripe", "A.1", "A", Decimal(3))],
+        ("release", "debit"): [("stripe", "C.1", "C", Decimal("1.50")), ("stripe", "D.1", "D", Decimal("0.50"))],
+    }
+
+
+def test_a_release_names_the_void_that_ended_it(books: Any) -> None:
+    line = {"amount": "10", "start": date(2026, 3, 22), "end": NEXT}
+    books.invoice("A", date(2026, 3, 22), line, voided_date=date(2026, 3, 30), status="void")
+    (rows,) = [r for side, r in traced(month_end(books), SEATS).items() if side[1] == "debit"]
+    assert [(source_id, amount) for _, source_id, _, amount in rows] == [("A.1", Decimal(3))]
+    assert books.balances().get(SEATS) is None
 
 
 def test_over_the_months_the_whole_amount_is_released_and_nothing_more(books: Any) -> None:
@@ -116,17 +154,6 @@ def test_the_engines_release_equals_the_plain_schedule(make_books: Any) -> None:
         assert -books.balances()[SEATS] == earned(Decimal(1000), start, end, day, "JPY")
 
 
-def test_five_hundred_thousand_over_36_months() -> None:
-    # ASC 606 five-step illustration: platform 420,000 over 36 months, onboarding 60,000 over 3, migration in month 2
-    platform, onboarding = by_months(Decimal(420000), 36, "USD"), by_months(Decimal(60000), 3, "USD")
-    months = [p + (onboarding[m] if m < 3 else 0) + (20000 if m == 1 else 0) for m, p in enumerate(platform)]
-    assert months[0] == months[2] == Decimal("31666.67")
-    assert months[1] == Decimal("51666.67")
-    assert set(months[3:35]) == {Decimal("11666.67")}
-    assert months[35] == Decimal("11666.55")
-    assert sum(months) == Decimal(500000)
-
-
 def metered(books: Any, used: str, *, price: str = "0.05", until: date = date(2026, 4, 15)) -> None:
     """A metered item with usage on the 20th and the 31st of March in a billing period from the 15th."""
     books.put(
@@ -162,6 +189,22 @@ def test_usage_not_invoiced_is_accrued_and_reversed_on_day_1_once(books: Any) ->
     assert books.balances(END) == {UNBILLED: Decimal("75"), USAGE: Decimal("-75")}
     assert books.balances(NEXT) == {}
     assert month_end(books).batches == ()
+
+
+@pytest.mark.parametrize(("price", "days"), [("0.05", ("50", "25")), ("0.0333", ("33.3", "16.65")), ("0.00999", None)])
+def test_an_accrual_names_every_day_of_usage_and_the_days_add_up(books: Any, price: str, days: Any) -> None:
+    metered(books, "1500", price=price)
+    plan = month_end(books)
+    found = traced(plan, USAGE)
+    whole = round_money(1500 * Decimal(price), "USD")
+    for rows in found.values():  # the accrual and its reversal
+        assert [row[:2] for row in rows] == [
+            ("usage_summary", "sub/calls/2026-03-20"), ("usage_summary", "sub/calls/2026-03-31"),
+        ]  # fmt: skip
+        assert sum(row[3] for row in rows) == whole
+        if days:
+            assert [row[3] for row in rows] == [Decimal(day) for day in days]
+    assert set(found) == {("accrual", "credit"), ("accrual_reversal", "debit")}
 
 
 def test_what_is_still_not_invoiced_is_accrued_again_in_full(books: Any) -> None:

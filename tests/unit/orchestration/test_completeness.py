@@ -10,7 +10,14 @@ import pytest
 from tieout.breaks.inputs import side_queries, tables_of
 from tieout.lake.landing import ControlTotal
 from tieout.orchestration import checking
-from tieout.orchestration.completeness import Gap, journal_gaps, keep_gaps, source_gaps, unproven_sentences
+from tieout.orchestration.completeness import (
+    Gap,
+    journal_gaps,
+    keep_gaps,
+    source_gaps,
+    stale_sources,
+    unproven_sentences,
+)
 from tieout.orchestration.work import Work
 from tieout.reconcile import load_definition
 from tieout.settings import SHIPPED_CONFIG, Settings
@@ -81,6 +88,13 @@ def test_usage_files_of_the_date_that_have_not_come_are_a_gap_of_usage_alone(wor
     read_to(work, usage=datetime(2026, 3, 29, tzinfo=UTC))
     assert source_gaps(work, "usage_to_billing", DAY) != []
     assert source_gaps(work, "payment_to_invoice", DAY) == []
+
+
+def test_a_source_behind_the_end_of_a_month_is_stale(work):
+    assert {s.until for _, s in stale_sources(work, DAY)} == {None}  # nothing was ever read
+    read_to(work, usage=datetime(2026, 3, 30, tzinfo=UTC), other=datetime(2026, 3, 29, 22, tzinfo=UTC))
+    found = {source.kind: s.until for source, s in stale_sources(work, DAY)}
+    assert found == dict.fromkeys(("stripe", "salesforce", "zendesk"), date(2026, 3, 29))
 
 
 def test_a_figure_of_the_vendor_that_contradicts_what_was_read_is_a_gap(work, monkeypatch):

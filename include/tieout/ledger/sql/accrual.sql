@@ -7,10 +7,9 @@ WITH span AS (
 ), item AS (
   SELECT si.* FROM subscription_item AS si, run WHERE si.legal_entity_id = run.entity AND NOT si.is_deleted
 ), usage_period AS (
-  SELECT u.subscription_source_id, u.meter, u.period_start, u.period_end, any_value(u.correlation_id) AS correlation_id
+  SELECT DISTINCT u.subscription_source_id, u.meter, u.period_start, u.period_end
   FROM usage_summary AS u, span
   WHERE u.grain = 'period' AND u.legal_entity_id = span.entity AND u.period_start <= span.end_date
-  GROUP BY ALL
 ), uninvoiced AS (
   SELECT p.*
   FROM usage_period AS p, span
@@ -21,28 +20,34 @@ WITH span AS (
   )
 ), used AS (
   SELECT
-    p.subscription_source_id, p.meter, p.period_start, p.correlation_id,
-    sum(d.quantity) AS quantity
+    p.subscription_source_id, p.meter, p.period_start, d.period_start AS day, d.quantity, d.correlation_id,
+    sum(d.quantity) OVER (
+      PARTITION BY p.subscription_source_id, p.meter, p.period_start ORDER BY d.period_start
+    ) AS so_far,
+    d.period_start = max(d.period_start) OVER (
+      PARTITION BY p.subscription_source_id, p.meter, p.period_start
+    ) AS is_last
   FROM uninvoiced AS p
   JOIN span ON true
   JOIN usage_summary AS d
     ON d.grain = 'day' AND d.subscription_source_id = p.subscription_source_id AND d.meter = p.meter
     AND d.period_start >= p.period_start AND d.period_start < p.period_end AND d.period_start <= span.end_date
-  GROUP BY ALL
 ), usage_row AS (
+  -- a row per day of usage: what the period is worth by its end, rounded, less what it was worth before, so the days
+  -- add up to the rounded whole; what must wait waits as one row
   SELECT
-    'usage:' || i.source || ':' || i.source_id || ':' || u.period_start AS origin,
-    i.source, i.source_id, i.currency, i.product_family, i.product_source_id, i.customer_id,
-    money(rounded_ratio(
-      CAST(CAST(u.quantity AS DECIMAL(28, 6)) * 1000000 AS HUGEINT)
-        * CAST(CAST(i.unit_amount AS DECIMAL(28, 9)) * 1000000000 AS HUGEINT),
-      CAST(100000000000 AS HUGEINT), span.quantum
-    )) AS amount,
+    'usage:' || i.source || ':' || i.source_id || ':' || u.period_start AS document,
+    ':' || u.day AS part,
+    'usage_summary' AS source, u.subscription_source_id || '/' || u.meter || '/' || u.day AS source_id,
+    i.currency, i.product_family, i.product_source_id, i.customer_id,
+    rated(u.so_far, i.unit_amount, span.quantum)
+      - CASE WHEN i.product_family IS NULL THEN 0 ELSE rated(u.so_far - u.quantity, i.unit_amount, span.quantum) END AS amount,
     CASE WHEN i.unit_amount IS NULL THEN 'the metered price has no unit amount' END AS fault,
-    i.correlation_id, i.raw_ref
+    u.correlation_id, i.raw_ref
   FROM used AS u
   JOIN item AS i ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
   CROSS JOIN span
+  WHERE u.is_last OR (i.unit_amount IS NOT NULL AND i.product_family IS NOT NULL)
 ), fixed AS (
   SELECT
     i.*,
@@ -60,7 +65,7 @@ WITH span AS (
     AND (i.ended_date IS NULL OR i.ended_date > span.end_date)
 ), fixed_row AS (
   SELECT
-    'fixed:' || source || ':' || source_id AS origin,
+    'fixed:' || source || ':' || source_id AS document, '' AS part,
     source, source_id, currency, product_family, product_source_id, customer_id,
     -- whole months since, then days of the month they fall in
     money(rounded_ratio(
@@ -80,9 +85,9 @@ WITH span AS (
   SELECT * FROM usage_row UNION ALL SELECT * FROM fixed_row
 )
 SELECT
-  kind.event_type || ':' || span.name || ':' || d.origin AS event_id,
+  kind.event_type || ':' || span.name || ':' || d.document || d.part AS event_id,
   kind.event_type,
-  d.origin AS document_id, NULL AS document_number,
+  d.document AS document_id, NULL AS document_number,
   CASE kind.event_type WHEN 'accrual' THEN span.end_date ELSE CAST(span.end_date + INTERVAL 1 DAY AS DATE) END AS event_date,
   d.currency, d.product_family, NULL AS tax_code,
   0 AS net, 0 AS tax, d.amount AS gross, 0 AS deferred, 0 AS recognised, 0 AS to_receivable, 0 AS to_credit, 0 AS rounding,

@@ -158,4 +158,4 @@ WITH RECURSIVE ordered AS (
     ) AS s
   )
 )
-SELECT source, line_id, reduction_id, kind, on_date, net, tax, unwound FROM walk;
+SELECT source, line_id, reduction_id, kind, on_date, step, net, tax, unwound FROM walk;
