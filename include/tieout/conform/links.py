@@ -20,6 +20,8 @@ _FOLDER = Path(__file__).parent / "link"
 LINKS: dict[str, tuple[str, ...]] = {
     "customer": ("crosswalk",),
     "product": ("crosswalk",),
+    "price": ("crosswalk",),
+    "price_tier": (),
     "contract": ("crosswalk",),
     "contract_line": ("crosswalk",),
     "quote": ("crosswalk",),

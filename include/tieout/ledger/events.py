@@ -16,7 +16,8 @@ from tieout.money import minor_digits
 
 SOURCES = (
     "invoice", "invoice_line", "credit_note", "credit_note_line", "payment", "payment_allocation", "refund", "dispute",
-    "payout", "balance_transaction", "bank_line", "subscription_item", "usage_summary",
+    "payout", "balance_transaction", "bank_line", "subscription_item", "price",
+    "price_tier", "usage_summary",
 )  # fmt: skip
 """Canonical tables that events are made from."""
 

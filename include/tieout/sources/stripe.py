@@ -55,7 +55,11 @@ _COLLECTIONS = {
     "refund": "refunds",
     "subscription": "subscriptions",
 }
-_FILTERS: dict[str, Params] = {"subscriptions": [("status", "all")]}  # else canceled ones are left out
+_FILTERS: dict[str, Params] = {
+    "prices": [("expand[]", "data.tiers")],  # else a tiered price does not say what it costs
+    "subscriptions": [("status", "all")],  # else canceled ones are left out
+}
+_EXPANDED: dict[str, Params] = {"prices": [("expand[]", "tiers")]}
 _AMOUNTS = {
     "balance_transactions": "net",
     "charges": "amount",
@@ -264,7 +268,7 @@ class _Account:
             for object_id, change in changes.items():
                 if object_id in found:
                     continue
-                answer = self.client.get(f"v1/{name}/{object_id}", accept=(200, 404))
+                answer = self.client.get(f"v1/{name}/{object_id}", _EXPANDED.get(name), accept=(200, 404))
                 alive = answer.status == 200 and not answer.value.get("deleted")
                 if alive:
                     batch.append(self._whole(answer.value, answer))

@@ -9,7 +9,7 @@ from random import Random
 from typing import Literal
 
 from tieout_sandbox.company import crm
-from tieout_sandbox.company.catalogue import BY_ID, PRODUCTS, cents
+from tieout_sandbox.company.catalogue import BY_ID, PRODUCTS, cents, charged
 from tieout_sandbox.company.days import DAY, END, GO_LIVE, add_months, midnight, moment
 from tieout_sandbox.company.drafts import InvoiceDraft
 from tieout_sandbox.company.identifiers import salesforce_id
@@ -212,7 +212,7 @@ class _Run:
             end = add_months(plan.anchor, (n + 1) * plan.interval)
             fraction = rng.uniform(0.03, 0.3)
             at = created if n == 0 and not plan.trial_days else moment(self.zone, start, fraction)
-            usage = [line for m in self.meters if (line := self._usage_line(m, previous, start, n)) is not None]
+            usage = [line for m in self.meters for line in self._usage_lines(m, previous, start, n)]
             if stops is not None and start >= stops and not plan.credit_rest:
                 self._end(start, at, previous)
                 self._bill(start, at, [*self.carried, *usage], "subscription_cycle", previous, start)
@@ -345,10 +345,10 @@ class _Run:
         amount = price.unit_amount * quantity
         return self._line(item.product_key, item, price, quantity, amount, start, end, text, f"{start}/{key}")
 
-    def _usage_line(self, meter: UsageMeter, start: date, end: date, n: int) -> InvoiceLine | None:
-        """The line that bills a meter's usage of [start, end)."""
+    def _usage_lines(self, meter: UsageMeter, start: date, end: date, n: int) -> list[InvoiceLine]:
+        """The lines that bill a meter's usage of [start, end): one, or one per tier of a graduated price."""
         if n == 0:
-            return None
+            return []
         quantity = meter.run_period(start, end)
         plan, on_case = self.plan, self.plan.case_on == end
         if on_case and plan.case == "usage_underbilled":
@@ -356,15 +356,18 @@ class _Run:
         product = PRODUCTS[meter.product_key]
         item = self.items[meter.product_key]
         price = self.world.prices.prices[item.price_id]
-        amount = cents(price.unit_amount * quantity, self.entity.currency)
-        line = self._line(
-            meter.product_key, item, price, quantity, amount, start, end, f"{product.name} {start} to {end}",
-            f"{start}/{meter.product_key}/used", meter=product.meter,
-        )  # fmt: skip
+        text, key = f"{product.name} {start} to {end}", f"{start}/{meter.product_key}/used"
+        lines = [
+            self._line(
+                meter.product_key, item, price, units, cents(each * units, self.entity.currency), start, end,
+                f"{text}: {tier}" if tier else text, f"{key}/{tier}" if tier else key, meter=product.meter, each=each,
+            )
+            for tier, units, each in charged(price, quantity)
+        ]  # fmt: skip
         if on_case and plan.case in ("usage_not_billed", "usage_billed_late"):
-            self.withheld.append(line)
-            return None
-        return line
+            self.withheld += lines
+            return []
+        return lines
 
     def _line(
         self,
@@ -379,7 +382,9 @@ class _Run:
         key: str,
         meter: str | None = None,
         proration: bool = False,
+        each: Decimal | None = None,
     ) -> InvoiceLine:
+        """A line; `each` is the amount per unit where the price has more than one."""
         rate = self.entity.tax_percent if self.plan.taxed else Decimal(0)
         key = f"{self.plan.key}/{key}"
         return InvoiceLine(
@@ -395,7 +400,7 @@ class _Run:
             meter=meter,
             description=text,
             quantity=quantity,
-            unit_amount=price.unit_amount,
+            unit_amount=price.unit_amount if each is None else each,
             amount=amount,
             tax=cents(amount * rate / 100, self.entity.currency),
             period_start=start,

@@ -78,6 +78,14 @@ class Product:
 
 
 @dataclass(frozen=True, slots=True)
+class PriceTier:
+    up_to: int | None
+    """Last unit of the tier; None on the last one."""
+    unit_amount: Decimal
+    """Currency units per unit; may be finer than the minor unit."""
+
+
+@dataclass(frozen=True, slots=True)
 class Price:
     """A price in one Stripe account."""
 
@@ -88,14 +96,17 @@ class Price:
     product_id: str
     """`prod_…`."""
     currency: str
-    unit_amount: Decimal
+    unit_amount: Decimal | None
     """Currency units per unit and interval; may be finer than the minor unit for metered prices
-    (Stripe's unit_amount_decimal)."""
+    (Stripe's unit_amount_decimal). None on tiered prices."""
     interval_months: Interval
     usage_type: Literal["licensed", "metered"]
     created: datetime
     one_off: bool = False
     """Price of a one-time item (Stripe type `one_time`)."""
+    tiers: tuple[PriceTier, ...] = ()
+    tiers_mode: Literal["graduated", "volume"] | None = None
+    """graduated: each unit at its own tier's amount, a line per tier; volume: all units at that of the tier reached."""
 
 
 # ---------------------------------------------------------------------- CRM

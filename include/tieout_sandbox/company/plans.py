@@ -122,6 +122,8 @@ def _random_plan(rng: Random, entity: str, index: int) -> Plan:
     meters = []
     if interval == 1 and rng.random() < 0.5:
         meters = rng.choice((["usage_api"], ["usage_api"], ["usage_storage"], ["usage_api", "usage_storage"]))
+    if meters and index % 9 == 4:
+        meters = ["usage_events"] if index % 2 else ["usage_compute"]
     plan = Plan(
         key=f"{entity}-{index:06d}",
         entity=entity,
@@ -220,6 +222,7 @@ def scripted_plans(entity: str) -> Iterator[Plan]:
         lines=[("seat_standard", 5)], payer="never", uncollectible_on=GO_LIVE + timedelta(days=2),
     )  # fmt: skip
     yield from _credit_plans(entity)
+    yield from _tiered_plans(entity)
     other = {"US": "DE", "DE": "JP", "JP": "US"}[entity]
     yield Plan(
         key=f"{entity}-moves", entity=entity, start=date(2025, 11, 30), term=12, interval=1,
@@ -233,6 +236,15 @@ def scripted_plans(entity: str) -> Iterator[Plan]:
         key=f"{entity}-renews", entity=entity, start=date(2025, 12, 30), term=3, interval=1,
         lines=[("seat_standard", 14), ("support_premium", 1)], meters=["usage_api"], renews=True,
     )  # fmt: skip
+
+
+def _tiered_plans(entity: str) -> Iterator[Plan]:
+    """Customers of tiered prices, billed on the first nights, and with usage not billed yet at month end."""
+    for n, night in enumerate(NIGHTS[1:4]):
+        yield Plan(
+            key=f"{entity}-n{n}-tiers", entity=entity, start=add_months(night, -4), term=12, interval=1,
+            lines=[("seat_standard", 3 + n)], meters=["usage_events", "usage_compute"],
+        )  # fmt: skip
 
 
 def _credit_plans(entity: str) -> Iterator[Plan]:

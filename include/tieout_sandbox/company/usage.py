@@ -21,7 +21,7 @@ class UsageMeter:
         self._plan, self._entity, self._subscription_id = plan, entity, subscription_id
         self._customer_id = world.id("cus", plan.key)
         self._rng = Random(f"{world.company.seed}/usage/{plan.key}/{product_key}")
-        self._level = self._rng.lognormvariate(6.5 if product_key == "usage_api" else 7.5, 0.7)
+        self._level = self._rng.lognormvariate(6.5 if product_key in ("usage_api", "usage_events") else 7.5, 0.7)
         self._out = world.company.usage_events
         self._count = 0
         self._through = plan.anchor

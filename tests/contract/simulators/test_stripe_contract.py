@@ -127,6 +127,7 @@ def test_lines(contract, vendors, account, path, of):
             "subscriptions",
             "customer latest_invoice items.data.price.product",
         ),
+        ("prices/{price}", "prices", "product tiers"),
         ("charges/{charge}", "charges", "customer invoice balance_transaction refunds payment_intent"),
         ("balance_transactions/{id}", "balance_transactions", "source"),
         ("payouts/{payout}", "payouts", "balance_transaction"),

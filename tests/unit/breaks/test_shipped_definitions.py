@@ -155,6 +155,28 @@ def metered_item(subscription, **changes):
     return {"subscription_source_id": subscription, "meter": "api", "unit_amount": "0.31", "currency": "JPY"} | changes
 
 
+def test_the_tiers_of_one_invoice_bill_one_usage(house):
+    """Ten units are counted; a price per unit may bill them on one line only."""
+    house.put("invoice", invoice("N1"), invoice("N2"))
+    house.put("usage_summary", *(usage(s, quantity=10) for s in ("tiers", "short", "twice", "plain")))
+    house.put("price", *({"source_id": s, "billing_scheme": s} for s in ("tiered", "per_unit")))
+    billed = [
+        ("tiers", "N1", 4, "tiered"), ("tiers", "N1", 6, "tiered"),
+        ("short", "N1", 4, "tiered"), ("short", "N1", 5, "tiered"),
+        ("twice", "N1", 4, "tiered"), ("twice", "N1", 6, "tiered"), ("twice", "N2", 10, "tiered"),
+        ("plain", "N1", 4, "per_unit"), ("plain", "N1", 6, "per_unit"),
+    ]  # fmt: skip
+    house.put(
+        "invoice_line",
+        *(
+            usage_line(number, s, source_id=f"il_{n}", quantity=q, price_source_id=price)
+            for n, (s, number, q, price) in enumerate(billed)
+        ),
+    )
+    found = {(key.split("|")[0], kind) for _, key, kind in house.found("usage_to_billing")}
+    assert found == {("short", "amount"), ("twice", "duplicate"), ("plain", "duplicate")}
+
+
 def test_usage_is_priced_by_its_difference_where_the_subscription_has_one_price(house):
     house.put("usage_summary", usage("short", quantity=1000), usage("unbilled"), usage("tiered"), usage("two prices"))
     house.put("invoice", invoice("N1"))

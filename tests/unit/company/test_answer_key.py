@@ -135,7 +135,6 @@ class AsOf:
             for line in invoice.lines:
                 if line.meter:
                     key = f"{invoice.subscription_id}|{line.meter}|{line.period_start}"
-                    assert (invoice.legal_entity_id, key, line.period_end) not in billed
                     billed[invoice.legal_entity_id, key, line.period_end] += line.quantity
         for at in used.keys() | billed.keys():
             entity, key, end = at

@@ -231,12 +231,43 @@ def test_late_usage_changes_accrual_and_reversal_by_the_difference(books: Any) -
     assert books.balances(NEXT) == {}
 
 
-def test_a_price_in_tiers_cannot_be_accrued_and_waits(books: Any) -> None:
+def tiered(books: Any, used: str, mode: str, *tiers: tuple[str | None, str, str | None]) -> None:
+    """The metered item's price in tiers: last unit, amount per unit, flat amount."""
+    metered(books, used)
+    books.rows["subscription_item"]["si"] |= {"unit_amount": None, "price_source_id": "price"}
+    books.put("price", "price", billing_scheme="tiered", tiers_mode=mode)
+    for number, (up_to, each, flat) in enumerate(tiers, 1):
+        books.put(
+            "price_tier", f"price:{number}", price_source_id="price", tier_no=number, up_to=up_to, unit_amount=each,
+            flat_amount=flat,
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("mode", "used", "accrued"),
+    [
+        ("graduated", "1500", "12.50"),  # 1000 × 0.0051 + 500 × 0.0048 + 5.00 flat
+        ("graduated", "2500", "17.80"),  # 1000 × 0.0051 + 1000 × 0.0048 + 5.00 + 500 × 0.0031 rounded + 1.35
+        ("volume", "1500", "12.20"),  # 1500 × 0.0048 + 5.00
+        ("volume", "2000", "14.60"),  # the last unit of a tier is still in it
+        ("volume", "2500", "9.10"),  # 2500 × 0.0031 rounded + 1.35
+    ],
+)
+def test_usage_at_a_price_in_tiers_is_accrued_as_billing_charges_it(
+    books: Any, mode: str, used: str, accrued: str
+) -> None:
+    tiered(books, used, mode, ("1000", "0.0051", None), ("2000", "0.0048", "5"), (None, "0.0031", "1.35"))
+    month_end(books)
+    assert books.balances(END) == {UNBILLED: Decimal(accrued), USAGE: -Decimal(accrued)}
+    assert books.balances(NEXT) == {}
+
+
+def test_usage_at_a_price_that_says_nothing_waits(books: Any) -> None:
     metered(books, "1500")
     books.rows["subscription_item"]["si"]["unit_amount"] = None
     plan = month_end(books)
     assert plan.batches == ()
-    assert "no unit amount" in plan.journals.held["reason"][0].as_py()
+    assert "neither a unit amount nor tiers" in plan.journals.held["reason"][0].as_py()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,38 @@ WITH span AS (
   JOIN usage_summary AS d
     ON d.grain = 'day' AND d.subscription_source_id = p.subscription_source_id AND d.meter = p.meter
     AND d.period_start >= p.period_start AND d.period_start < p.period_end AND d.period_start <= span.end_date
+), tier AS (
+  -- what a unit costs, and from which on; a price without tiers is a single one without end
+  SELECT source, source_id, 'graduated' AS mode, 0 AS below, NULL AS up_to, unit_amount, 0 AS flat_amount
+  FROM item WHERE meter IS NOT NULL AND unit_amount IS NOT NULL
+  UNION ALL
+  SELECT i.source, i.source_id, p.tiers_mode,
+    coalesce(lag(t.up_to) OVER (PARTITION BY i.source, i.source_id ORDER BY t.tier_no), 0),
+    t.up_to, coalesce(t.unit_amount, 0), coalesce(t.flat_amount, 0)
+  FROM item AS i
+  JOIN price AS p ON p.source = i.source AND p.source_id = i.price_source_id
+  JOIN price_tier AS t ON t.source = p.source AND t.price_source_id = p.source_id AND NOT t.is_deleted
+  WHERE i.meter IS NOT NULL AND i.unit_amount IS NULL
+), reached AS (
+  SELECT i.source, i.source_id, u.so_far AS quantity
+  FROM used AS u JOIN item AS i ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
+  UNION
+  SELECT i.source, i.source_id, u.so_far - u.quantity
+  FROM used AS u JOIN item AS i ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
+), worth AS (
+  -- as billing makes lines of it: graduated tiers each their own units, volume prices all units at the tier they reach
+  SELECT r.source, r.source_id, r.quantity,
+    CAST(sum(
+      rated(
+        CASE t.mode WHEN 'graduated' THEN least(r.quantity, coalesce(t.up_to, r.quantity)) - t.below ELSE r.quantity END,
+        t.unit_amount, span.quantum
+      ) + rated(1, t.flat_amount, span.quantum)
+    ) AS DECIMAL(18, 4)) AS amount
+  FROM reached AS r
+  JOIN tier AS t USING (source, source_id)
+  CROSS JOIN span
+  WHERE r.quantity > t.below AND (t.mode = 'graduated' OR t.up_to IS NULL OR r.quantity <= t.up_to)
+  GROUP BY ALL
 ), usage_row AS (
   -- a row per day of usage: what the period is worth by its end, rounded, less what it was worth before, so the days
   -- add up to the rounded whole; what must wait waits as one row
@@ -40,14 +72,18 @@ WITH span AS (
     ':' || u.day AS part,
     'usage_summary' AS source, u.subscription_source_id || '/' || u.meter || '/' || u.day AS source_id,
     i.currency, i.product_family, i.product_source_id, i.customer_id,
-    rated(u.so_far, i.unit_amount, span.quantum)
-      - CASE WHEN i.product_family IS NULL THEN 0 ELSE rated(u.so_far - u.quantity, i.unit_amount, span.quantum) END AS amount,
-    CASE WHEN i.unit_amount IS NULL THEN 'the metered price has no unit amount' END AS fault,
+    CASE WHEN i.is_priced THEN coalesce(now.amount, 0)
+      - CASE WHEN i.product_family IS NULL THEN 0 ELSE coalesce(before.amount, 0) END END AS amount,
+    CASE WHEN NOT i.is_priced THEN 'the metered price has neither a unit amount nor tiers' END AS fault,
     u.correlation_id, i.raw_ref
   FROM used AS u
-  JOIN item AS i ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
-  CROSS JOIN span
-  WHERE u.is_last OR (i.unit_amount IS NOT NULL AND i.product_family IS NOT NULL)
+  JOIN (SELECT *, (source, source_id) IN (SELECT (source, source_id) FROM tier) AS is_priced FROM item) AS i
+    ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
+  LEFT JOIN worth AS now
+    ON now.source = i.source AND now.source_id = i.source_id AND now.quantity = u.so_far
+  LEFT JOIN worth AS before
+    ON before.source = i.source AND before.source_id = i.source_id AND before.quantity = u.so_far - u.quantity
+  WHERE u.is_last OR (i.is_priced AND i.product_family IS NOT NULL)
 ), fixed AS (
   SELECT
     i.*,

@@ -68,6 +68,8 @@ class Presenter:
                 if body.get("price") is not None:
                     body["price"] = self._inner("prices", body["price"])
                 body["tax_rates"] = [self._inner("tax_rates", t) for t in body["tax_rates"]]
+            case "prices":
+                body.pop("tiers", None)  # shown where they are asked for
             case "disputes":
                 found = (self.find("balance_transactions", t) for t in body["balance_transactions"])
                 body["balance_transactions"] = [t for t in found if t is not None]
@@ -144,6 +146,11 @@ class Presenter:
         name, *rest = steps
         if name == "refunds" and place.get("object") == "charge":
             place["refunds"] = self._refunds(place["id"])
+        elif name == "tiers" and place.get("object") == "price":
+            stored = self.store.get(self.collection("prices"), place["id"], self.now)
+            if stored is not None and "tiers" in stored.body:
+                place["tiers"] = stored.body["tiers"]
+            return
         elif name == "discounts" and place.get(name) == []:
             return
         elif name not in place or not (_is_reference(place[name]) or isinstance(place[name], dict | list)):

@@ -175,8 +175,15 @@ class _Account:
             "product": price.product_id,
             "recurring": recurring,
             "type": "one_time" if price.one_off else "recurring",
-            **self._unit(price.unit_amount),
+            **(self._tiers(price) if price.unit_amount is None else self._unit(price.unit_amount)),
         }
+
+    def _tiers(self, price: Price) -> dict[str, Any]:
+        tiers = [
+            {"flat_amount": None, "flat_amount_decimal": None, "up_to": t.up_to, **self._unit(t.unit_amount)}
+            for t in price.tiers
+        ]
+        return {"billing_scheme": "tiered", "tiers_mode": price.tiers_mode, "tiers": tiers}
 
     # --- customers --------------------------------------------------------------------------------------------
 
