@@ -79,9 +79,11 @@ def next_attempt(store: Store, batch_id: str) -> int:
 def post_batch(
     batch_id: str, ledger: Ledger, store: Store, *, protocol: Protocol | None = None, actor: str = "tieout"
 ) -> str:
-    """Submit a batch and read it back; gives the state it reached. A batch already posted stays as it is."""
+    """Submit a batch and read back what the ERP took; gives the state it reached. A posted batch stays as it is."""
     state = submit(batch_id, ledger, store, protocol=protocol, actor=actor)
-    return read_back(batch_id, ledger, store, protocol=protocol, actor=actor) if state == "confirmed" else state
+    if state in ("confirmed", "partially_posted"):
+        return read_back(batch_id, ledger, store, protocol=protocol, actor=actor)
+    return state
 
 
 def check_approval(batch_id: str, store: Store) -> str:

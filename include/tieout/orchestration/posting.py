@@ -77,6 +77,8 @@ def submit(work: Work, batch_id: str) -> str:
 
     with _kept_of(work, batch_id, "submit"), work.ledger() as ledger:
         state = post.submit(batch_id, ledger, work.store, protocol=protocol(work))
+        if state == "partially_posted":  # the refusal ends this run: what the ERP took is read back before it does
+            state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work))
     if state == "unknown":
         raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next try looks it up first")
     return _not_refused(work, batch_id, state)
@@ -95,7 +97,7 @@ def read_back(work: Work, batch_id: str) -> str:
     from tieout.ledger import post
 
     with _kept_of(work, batch_id, "read_back"), work.ledger() as ledger:
-        state = post.read_back(batch_id, ledger, work.store)
+        state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work))
     work.store.finish_run(_run_of(batch_id), state)
     return _not_refused(work, batch_id, state)
 
