@@ -102,6 +102,7 @@ def demo(tmp_path_factory) -> Demo:
     finally:
         ended.set()
         watcher.join()
+        demo_module.down(demo_module.Options(run, data))  # what a demo that was killed could not stop itself
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
     path = Path(done.stdout.strip().splitlines()[-1])
     assert path == data / demo_module.SUMMARY
