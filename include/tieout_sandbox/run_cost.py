@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-HEAVIEST = 3
+HEAVIEST = 2
 
 
 def split(facts: Mapping[str, Any], seconds: float) -> dict[str, Any]:
@@ -30,9 +30,9 @@ def split(facts: Mapping[str, Any], seconds: float) -> dict[str, Any]:
 
 
 def heaviest(cost: Mapping[str, Any]) -> str:
-    """The steps that took longest, as people read it: `quality_gate 9.1, conform 4.0`."""
+    """The steps that took longest, as people read it: `quality_gate 9, conform 4`."""
     ranked = sorted(cost["steps"].items(), key=lambda step: -step[1])[:HEAVIEST]
-    return ", ".join(f"{name} {seconds:.1f}" for name, seconds in ranked)
+    return ", ".join(f"{name} {seconds:.0f}" for name, seconds in ranked)
 
 
 def _covered(steps: Iterable[Mapping[str, Any]]) -> float:

@@ -29,7 +29,7 @@ def test_steps_at_the_same_time_count_once_and_what_is_neither_step_nor_posting_
 
 
 def test_the_longest_steps_are_named():
-    assert heaviest(split(FACTS, 30.0)) == "extract/stripe_us 4.0, extract/stripe_de 3.0, conform 2.5"
+    assert heaviest(split(FACTS, 30.0)) == "extract/stripe_us 4, extract/stripe_de 3"
 
 
 def test_a_run_that_kept_no_step_was_all_airflow():
