@@ -15,7 +15,7 @@ from tieout.errors import DefinitionError
 from tieout.ids import content_hash
 from tieout.lake.engine import Engine
 from tieout.lake.tables import Lake
-from tieout.reconcile import Definition
+from tieout.reconcile import Definition, WorkCalendar, load_definition
 from tieout.settings import Settings
 from tieout.store import Store
 from tieout.store.batches import select_batches
@@ -33,6 +33,19 @@ def definition_ids(settings: Settings) -> list[str]:
 def definition_path(settings: Settings, definition_id: str) -> Path:
     """The file of a configured reconciliation. Raises ConfigError if there is none."""
     return settings.config_file(f"{FOLDER}/{definition_id}.yaml")
+
+
+def configured_definition(settings: Settings, definition_id: str) -> Definition:
+    """A configured reconciliation; its business days are those of the legal entities, unless it names its own.
+
+    Raises ConfigError if there is none, DefinitionError if it cannot work.
+    """
+    definition = load_definition(definition_path(settings, definition_id))
+    if not definition.counts_working_days:
+        return definition
+    entities = load_entities(settings.config_file("entities.yaml")).entities
+    places = {e.id: WorkCalendar(country=e.country, region=e.region, closures=e.closures) for e in entities}
+    return definition.model_copy(update={"calendars": {**places, **definition.calendars}})
 
 
 def side_queries(settings: Settings, definition: Definition) -> dict[str, str]:

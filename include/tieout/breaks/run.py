@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow as pa
 
 from tieout import schema
-from tieout.breaks.inputs import bind_sides, definition_path, rules_hash, side_queries
+from tieout.breaks.inputs import bind_sides, configured_definition, rules_hash, side_queries
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.observe.steps import step
-from tieout.reconcile import Definition, Reconciliation, Summary, load_definition, reconcile
+from tieout.reconcile import Definition, Reconciliation, Summary, reconcile
 from tieout.reconcile.sql import joined, text
 from tieout.reconcile.sql import name as quoted
 from tieout.settings import Settings
@@ -99,7 +99,7 @@ def _worked_out(
     as_was: str | None = None,
 ) -> tuple[Summary, dict[str, pa.Table]]:
     """The summary and the four result tables of a reconciliation, each break with its life."""
-    definition = load_definition(definition_path(settings, definition_id))
+    definition = configured_definition(settings, definition_id)
     queries = side_queries(settings, definition)
     snapshot = store.published(run_id)
     with step(f"reconcile {definition_id}") as current, engine(settings) as session:

@@ -121,11 +121,11 @@ def preview_reconciliation(work: Work, definition: str, business_date: date) -> 
     """Run one configured reconciliation over the published tables and give its summary; nothing is written."""
     from dataclasses import asdict
 
-    from tieout.breaks.inputs import bind_sides, definition_path, side_queries
+    from tieout.breaks.inputs import bind_sides, configured_definition, side_queries
     from tieout.lake.engine import engine
-    from tieout.reconcile import load_definition, reconcile
+    from tieout.reconcile import reconcile
 
-    loaded = load_definition(definition_path(work.settings, definition))
+    loaded = configured_definition(work.settings, definition)
     with engine(work.settings) as session:
         sides = bind_sides(
             session,

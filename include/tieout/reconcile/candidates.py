@@ -15,9 +15,9 @@ Searching = SearchPass | SubsetPass
 
 
 def open_for(session: Session, match_pass: Searching, index: int) -> None:
-    """Make `<side>_open_<index>`: the open rows that take part in a pass and have its keys."""
+    """Make `<side>_open_<index>`: the open rows that take part in a pass, have its keys, and no proof against them."""
     for side in SIDES:
-        session.make(f"{side}_open_{index}", open_rows(side, index, len(match_pass.by)))
+        session.make(f"{side}_open_{index}", f"{open_rows(side, index, len(match_pass.by))} AND proof_type IS NULL")
 
 
 def equalities(definition: Definition, match_pass: Searching, index: int) -> list[str]:
@@ -69,11 +69,11 @@ def set_copies_aside(session: Session, match_pass: Searching, index: int) -> Non
         other = "right" if side == "left" else "left"
         session.make(
             f"{side}_copied_{index}",
-            "SELECT (SELECT count(*) FROM groups) + dense_rank() OVER (ORDER BY entity, id) AS group_id, *\nFROM (\n"
-            f"  SELECT row_no, entity, id FROM {side}_open_{index}\n"
-            "  QUALIFY count(*) OVER (PARTITION BY entity, id) > 1\n"
-            f") WHERE (entity, id) IN (SELECT (o.entity, o.id) FROM {side}_open_{index} o JOIN possible_{index} c"
-            f" ON c.{side}_no = o.row_no)",
+            "SELECT (SELECT count(*) FROM groups) + dense_rank() OVER (ORDER BY entity, id) AS group_id,\n"
+            f"  row_no, entity, id\nFROM {side}_open_{index} SEMI JOIN (\n"
+            f"  SELECT entity, id FROM {side}_open_{index} GROUP BY entity, id\n"
+            f"  HAVING count(*) > 1 AND bool_or(row_no IN (SELECT {side}_no FROM possible_{index}))\n"
+            ") USING (entity, id)",
         )
         session.run(f"{side}_links", f"INSERT INTO {side}_links SELECT row_no, group_id FROM {side}_copied_{index}")
         rivals = (

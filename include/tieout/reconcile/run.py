@@ -23,7 +23,7 @@ from tieout.reconcile.keyed import run_keyed_pass
 from tieout.reconcile.leftover import settle_leftovers
 from tieout.reconcile.search import run_search_pass
 from tieout.reconcile.session import Rows, Session, open_session
-from tieout.reconcile.sides import SIDES, check_columns, numbered_rows, standard_rows
+from tieout.reconcile.sides import SIDES, check_columns, numbered_rows, standard_rows, unknown_currencies
 from tieout.reconcile.subset import run_subset_pass
 from tieout.reconcile.totals import count_totals
 from tieout.reconcile.working_days import make_working_days
@@ -121,7 +121,9 @@ def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: da
     if rules.counts_working_days:
         make_working_days(session, rules, as_of)
     for side in SIDES:
-        session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard_rows(rules, side)}")
+        asked = unknown_currencies(rules, side)
+        unknown = sorted(code for (code,) in session.rows(asked)) if asked else []
+        session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard_rows(rules, side, unknown)}")
         session.make(f"{side}_links", "SELECT NULL::BIGINT AS row_no, NULL::BIGINT AS group_id WHERE false")
         session.make(f"{side}_refusals", "SELECT NULL::BIGINT AS row_no, NULL::VARCHAR AS reason WHERE false")
     aside = 0

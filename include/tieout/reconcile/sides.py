@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from tieout.errors import DataError
+from tieout.money import currencies
 from tieout.reconcile.causes import cause_columns, standard_causes
 from tieout.reconcile.definition import Comparison, Definition, Key, KeyedPass, Side
 from tieout.reconcile.sql import AMOUNT, NUMBER, SEVERAL, coalesced, joined, mapped, name, normalised, text
@@ -74,8 +76,20 @@ def _check_type(where: str, column: str, kind: str, found: str) -> None:
         )
 
 
-def standard_rows(definition: Definition, side_name: SideName) -> str:
-    """The query that brings `<side>_input` into standard form, as `<side>_standard`."""
+def unknown_currencies(definition: Definition, side_name: SideName) -> str | None:
+    """The query for the codes of a side that are no currency: nobody knows how many decimals they have."""
+    side: Side = getattr(definition, side_name)
+    if side.currency is None:
+        return None
+    known = ", ".join(text(code) for code, _, _ in currencies())
+    return f"SELECT DISTINCT {name(side.currency)}::VARCHAR AS code FROM {side_name}_input WHERE code NOT IN ({known})"
+
+
+def standard_rows(definition: Definition, side_name: SideName, no_currencies: Sequence[str] = ()) -> str:
+    """The query that brings `<side>_input` into standard form, as `<side>_standard`.
+
+    Rows in one of `no_currencies` have that as their evidence: they match nothing.
+    """
     side: Side = getattr(definition, side_name)
     day = name(side.date) if side.date else "NULL::DATE"
     period = f"{name(side.period)}::VARCHAR" if side.period else f"strftime({day}, '%Y-%m')"
@@ -95,6 +109,11 @@ def standard_rows(definition: Definition, side_name: SideName) -> str:
     for applies, prefix in (("always", "proof"), ("unmatched", "lone")):
         found = [e for e in side.evidence if e.applies == applies or prefix == "lone"]
         cases = [(f"nullif({name(e.column)}::VARCHAR, '')", e.type) for e in found]
+        if no_currencies:
+            code = columns["currency"]
+            listed = ", ".join(text(c) for c in no_currencies)
+            said = f"{code} || ' is no ISO 4217 currency'"
+            cases.append((f"CASE WHEN {code} IN ({listed}) THEN {said} END", "mapping"))
         whens = " ".join(f"WHEN {value} IS NOT NULL THEN {text(kind)}" for value, kind in cases)
         columns[f"{prefix}_type"] = f"CASE {whens} END" if cases else "NULL::VARCHAR"
         columns[f"{prefix}_reason"] = coalesced(*(v for v, _ in cases)) if cases else "NULL::VARCHAR"

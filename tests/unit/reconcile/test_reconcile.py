@@ -359,6 +359,42 @@ def test_evidence_explains_what_is_missing_or_stops_a_match(session):
     assert types(result) == {"a": "mapping", "c": "orphan"}
 
 
+@pytest.mark.parametrize("passes", [[{"name": "p", "by": ["number"]}], [search(accept="automatic")]])
+def test_rows_in_no_currency_match_nothing_and_say_so(session, passes):
+    both = rows({"number": "a", "currency": "EURO"}, {"number": "b", "customer": "Beta"})
+    result = reconcile(definition(passes=passes), both, both, engine=session)
+    assert result.summary.matched == 1
+    assert {(b["break_type"], b["reason"]) for b in result.breaks.to_pylist()} == {
+        ("mapping", "EURO is no ISO 4217 currency")
+    }
+
+
+def test_evidence_against_a_row_keeps_it_out_of_a_search(session):
+    left = definition()["left"] | {"evidence": [{"type": "mapping", "column": "gap", "applies": "always"}]}
+    rules = definition(left=left, passes=[search(accept="automatic")])
+    result = reconcile(rules, rows({"number": "a", "gap": "no product"}), rows("p"), engine=session)
+    assert types(result) == {"a": "mapping", "p": "missing_left"}
+
+
+def test_very_many_rows_of_one_key_are_one_break(session):
+    many = pa.concat_tables([rows("a")] * 20_000).combine_chunks()
+    found = only(reconcile(definition(), many, rows("a"), engine=session))
+    assert (found["break_type"], found["left_rows"], found["left_ids"][-14:]) == (
+        "duplicate",
+        20_000,
+        "and 19950 more",
+    )
+    searched = reconcile(definition(passes=[search()]), many, rows("a"), engine=session).summary
+    assert searched.breaks_by_type == {"missing_left": 1, "duplicate": 1}
+
+
+def test_a_definition_that_can_match_nothing_breaks_every_row(session):
+    passes = [{"name": "p", "by": ["number"], "where": {"left": "1 = 0"}}]
+    assert types(reconcile(definition(passes=passes), rows("a"), rows("b"), engine=session)) == {
+        "a": "missing_right", "b": "missing_left",
+    }  # fmt: skip
+
+
 def test_excluded_rows_are_counted_with_their_reason(session):
     left = definition()["left"] | {
         "filter": "customer <> 'Test'",
