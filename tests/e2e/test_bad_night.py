@@ -138,11 +138,11 @@ def hashes(settings: Settings, run_id: str) -> dict[str, str]:
     """The tables as a run left them."""
     lake, published = Lake(settings.lake), Store(settings.store).published(run_id)
     tables = {t: lake.read(t, published[t]) for t in COMPARED if t in published}
-    # a journal whose draft was made twice has other line ids in the ERP; every other id is the same
-    lines = pc.equal(tables["matches"]["definition_id"], "journal_to_ledger")
-    ids = pc.if_else(lines, None, tables["matches"]["right_ids"])
-    place = tables["matches"].schema.get_field_index("right_ids")
-    tables["matches"] = tables["matches"].set_column(place, "right_ids", ids)
+    # a journal whose draft was made twice moves the ERP's line ids; every other id is the same
+    for name in ("matches", "breaks"):
+        of_lines = pc.equal(tables[name]["definition_id"], "journal_to_ledger")
+        ids = pc.if_else(of_lines, None, tables[name]["right_ids"])
+        tables[name] = tables[name].set_column(tables[name].schema.get_field_index("right_ids"), "right_ids", ids)
     return {name: result_hash(table, schema.table(name).key) for name, table in tables.items()}
 
 
