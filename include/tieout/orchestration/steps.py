@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from tieout.orchestration import checking, closing, intake, planning, posting
 from tieout.orchestration.catalog import LEDGER_KIND
 from tieout.orchestration.facts import Facts
+from tieout.orchestration.provenance import made_with
 from tieout.orchestration.work import Work
 
 AS_WAS = "Run again after later dates or the month end: the reconciliations read the tables as they were that night."
@@ -23,6 +24,7 @@ def open_run(work: Work, run_id: str, kind: str, business_date: str) -> dict[str
     """
     day = date.fromisoformat(business_date) if business_date else None
     work.store.start_run(run_id, kind, day)
+    work.store.add_facts(run_id, {"made_with": made_with(work.settings)})
     if day is not None and _later_work_is_done(work, day):
         first = _night_of(work, run_id, day) if kind == "nightly" else None
         if first is None:
@@ -58,7 +60,7 @@ def open_month(work: Work, run_id: str, first: str) -> dict[str, str]:
     month = date.fromisoformat(first)
     last = (month + timedelta(days=32)).replace(day=1) - timedelta(days=1)
     work.store.start_run(run_id, "month_end", last)
-    work.store.add_facts(run_id, {"period": f"{last:%Y-%m}"})
+    work.store.add_facts(run_id, {"period": f"{last:%Y-%m}", "made_with": made_with(work.settings)})
     return {"run_id": run_id, "business_date": last.isoformat()}
 
 
