@@ -26,8 +26,10 @@ SELECT
   replace(n.event_type, '_', ' ')
     || CASE WHEN n.product_family <> '' THEN ' ' || n.product_family ELSE '' END
     || CASE WHEN n.tax_code <> '' THEN ' ' || n.tax_code ELSE '' END
-    -- against the rule's own side stand negative source lines and what a later version corrects
-    || CASE WHEN r.side <> n.posted_side THEN ', taken back' ELSE '' END AS description
+    -- negative source lines and what a later version corrects stand against the event's usual side, which is the rule's;
+    -- a negative invoice has negative amounts, so its usual side is the other one
+    || CASE WHEN (r.side <> n.posted_side) <> starts_with(n.event_type, 'negative_') THEN ', taken back' ELSE '' END
+    AS description
 FROM numbered AS n
 LEFT JOIN rule AS r ON r.event_type = n.event_type AND r.leg = n.first_leg;
 
