@@ -18,7 +18,7 @@ def made_with(settings: Settings) -> Facts:
 
     A file of the configured folder stands before the shipped one of the same name, as everywhere.
     """
-    files = {}
+    files: dict[str, Path] = {}
     for root in (SHIPPED_CONFIG, settings.config):
         files |= {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
     return {"code": _code(), "configuration": {name: _sha256(files[name].read_bytes()) for name in sorted(files)}}
