@@ -31,7 +31,7 @@ down: env ## stop what `make up` started
 	@$(RUN) -m tieout_sandbox.demo down
 
 test: env ## the whole suite, servers included
-	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest
+	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2
 
 SCALE ?= 1
 bench: env ## two nights of the company, step by step: seconds, records, memory, scans of the input (SCALE=100)
