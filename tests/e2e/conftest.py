@@ -8,9 +8,9 @@ import threading
 from base64 import b64encode
 from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
-import airflow
 import psutil
 import pytest
 import requests
@@ -68,7 +68,7 @@ class Demo:
 
 
 SPECS = [
-    Path(airflow.__file__).parent / "api_fastapi" / "core_api" / "openapi" / name
+    Path(find_spec("airflow").origin).parent / "api_fastapi" / "core_api" / "openapi" / name
     for name in ("v2-rest-api-generated.yaml", "_private_ui.yaml")
 ]
 

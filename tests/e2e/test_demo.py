@@ -119,8 +119,17 @@ def test_every_drilldown_row_leads_to_the_record_it_came_from(books):
     found = sorted(books.rows("journal_drilldown"), key=lambda r: (r["run_key"], r["line_no"], r["event_id"], r["leg"]))
     assert len(found) > 1000
     assert all(row["raw_ref"] and row["source_id"] for row in found)
+    events = defaultdict(list)
+    for event in books.rows("usage_event"):
+        events[f"{event['subscription_source_id']}/{event['meter']}/{event['usage_date']}"].append(event)
     for row in found[:: -(-len(found) // 200)]:
-        assert row["source_id"] in books.landing.record(row["raw_ref"]), row
+        record = books.landing.record(row["raw_ref"])
+        if row["source"] == "usage_summary":  # a day of usage: its subscription's record, and its events' records
+            assert row["source_id"].split("/")[0] in record, row
+            assert events[row["source_id"]], row
+            assert all(e["event_id"] in books.landing.record(e["raw_ref"]) for e in events[row["source_id"]][:3]), row
+        else:
+            assert row["source_id"] in record, row
 
 
 def test_opening_and_posted_and_foreign_add_up_to_the_trial_balance(books):

@@ -88,7 +88,7 @@ class Dial:
 
     faults: list[Fault] = field(default_factory=list)
     made: int = 0
-    _last_pages: dict[str, Answer] = field(default_factory=dict)
+    _last_pages: dict[tuple[str, str], Answer] = field(default_factory=dict)
 
     def set(self, setting: Mapping[str, Any]) -> Fault:
         """Add one fault. Raises ValueError for an unknown kind, variant or field name."""
@@ -128,20 +128,25 @@ class Dial:
                 return fault
         return None
 
-    def duplicate_page(self, method: str, path: str, query: str, *, follow_up: bool) -> Answer | None:
-        """The page served before this one, where a duplicate_page fault fires on a follow-up page."""
+    def duplicate_page(
+        self, method: str, path: str, query: str, *, reading: str, follow_up: bool = True
+    ) -> Answer | None:
+        """The page served before this one, where a duplicate_page fault fires on a follow-up page.
+
+        `reading` tells one walk through a list from another: several accounts read at the same time.
+        """
         for fault in self.faults:
-            if fault.kind != "duplicate_page" or not follow_up or fault.id not in self._last_pages:
+            if fault.kind != "duplicate_page" or not follow_up or (fault.id, reading) not in self._last_pages:
                 continue
             if self._fires(fault, method, path, query):
-                return self._last_pages[fault.id]
+                return self._last_pages[fault.id, reading]
         return None
 
-    def remember_page(self, method: str, path: str, query: str, page: Answer) -> None:
+    def remember_page(self, method: str, path: str, query: str, page: Answer, *, reading: str) -> None:
         """Keep the page just served for duplicate_page faults that match it and are not yet spent."""
         for fault in self.faults:
             if fault.kind == "duplicate_page" and not fault.spent and _matches(fault, method, path, query):
-                self._last_pages[fault.id] = page
+                self._last_pages[fault.id, reading] = page
 
     def spoil(
         self, system: str, object_name: str, method: str, path: str, query: str, records: list[dict[str, Any]]

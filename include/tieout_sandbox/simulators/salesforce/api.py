@@ -203,9 +203,7 @@ class _Api:
         name, _, offset = locator.rpartition("-")
         if name not in self.cursors or not offset.isdigit():
             raise SalesforceError(400, "INVALID_QUERY_LOCATOR", "invalid query locator")
-        duplicate = self.world.dial.duplicate_page(
-            request.method, request.url.path, query_text(request), follow_up=True
-        )
+        duplicate = self.world.dial.duplicate_page(request.method, request.url.path, query_text(request), reading=name)
         return duplicate or self._page(request, name, int(offset), base)
 
     def _page(self, request: Request, locator: str, offset: int, base: str) -> Answer:
@@ -224,7 +222,9 @@ class _Api:
             body["nextRecordsUrl"] = f"{base}/query/{locator}-{offset + size}"
         answer = Answer(body | {"records": records})
         if not done:
-            self.world.dial.remember_page(request.method, request.url.path, query_text(request), answer)
+            self.world.dial.remember_page(
+                request.method, request.url.path, query_text(request), answer, reading=locator
+            )
         return answer
 
     def _collection(self, sobject: objects.SObject) -> int:
@@ -444,7 +444,7 @@ class _Api:
             except ValueError:
                 raise SalesforceError(400, "INVALID_QUERY_LOCATOR", "invalid query locator") from None
             duplicate = self.world.dial.duplicate_page(
-                request.method, request.url.path, query_text(request), follow_up=True
+                request.method, request.url.path, query_text(request), reading=job.id
             )
             if duplicate is not None:
                 return duplicate
@@ -458,7 +458,7 @@ class _Api:
         headers = {"Sforce-Locator": end, "Sforce-NumberOfRecords": str(len(records))}
         answer = Answer(_csv(records, job), headers=headers, media_type="text/csv")
         if not last:
-            self.world.dial.remember_page(request.method, request.url.path, query_text(request), answer)
+            self.world.dial.remember_page(request.method, request.url.path, query_text(request), answer, reading=job.id)
         return answer
 
 

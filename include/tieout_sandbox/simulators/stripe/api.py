@@ -174,8 +174,9 @@ class _Api:
                     param="payout",
                 )
         follow_up = "starting_after" in asked or "ending_before" in asked
+        reading = f"{show.account} {url}"
         duplicate = self.world.dial.duplicate_page(
-            request.method, request.url.path, query_text(request), follow_up=follow_up
+            request.method, request.url.path, query_text(request), reading=reading, follow_up=follow_up
         )
         if duplicate is not None:
             return duplicate
@@ -190,7 +191,7 @@ class _Api:
         answer = Answer(body | {"has_more": has_more, "url": url})
         # A page served again still has a successor, or its reader would stop before the page it was asked for.
         again = Answer(body | {"has_more": True, "url": url})
-        self.world.dial.remember_page(request.method, request.url.path, query_text(request), again)
+        self.world.dial.remember_page(request.method, request.url.path, query_text(request), again, reading=reading)
         return answer
 
     def _subscription_items(self, request: Request, show: Presenter, asked: dict[str, Any]) -> Answer:

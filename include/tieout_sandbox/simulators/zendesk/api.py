@@ -199,7 +199,7 @@ class _Api:
             stamp, object_id = _read_cursor(asked["cursor"])
             query = query.and_("(stamp, CAST(id AS INTEGER)) > (?, ?)", stamp, object_id)
             duplicate = self.world.dial.duplicate_page(
-                request.method, request.url.path, query_text(request), follow_up=True
+                request.method, request.url.path, query_text(request), reading=name
             )
             if duplicate is not None:
                 return duplicate
@@ -222,7 +222,7 @@ class _Api:
         }
         answer = Answer(body)
         if not end:
-            self.world.dial.remember_page(request.method, request.url.path, query_text(request), answer)
+            self.world.dial.remember_page(request.method, request.url.path, query_text(request), answer, reading=name)
         return answer
 
     def _time_export(self, request: Request, name: str, *, sample: bool = False) -> Answer:
