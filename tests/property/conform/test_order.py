@@ -86,7 +86,7 @@ def outcome(calls: list[list[tuple[int, list[dict[str, Any]]]]]) -> tuple[dict[s
         return {n: result_hash(t, keys[n]) for n, t in tables.items() if t is not None and t.num_rows}, unaccounted
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
 @given(landed_twice())
 def test_splitting_ordering_and_repeating_pages_change_nothing(ways: tuple[list[Any], list[Any]]) -> None:
     (one, missing), (other, lost) = outcome(ways[0]), outcome(ways[1])

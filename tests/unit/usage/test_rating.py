@@ -198,7 +198,7 @@ def test_amounts_in_floats_and_repeated_usage_are_refused() -> None:
 amounts = st.decimals(0, 1000, places=4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     quantities=st.lists(st.decimals(0, 10**6, places=3), min_size=1, max_size=5),
     steps=st.lists(st.tuples(st.integers(1, 10**5), amounts, amounts), min_size=0, max_size=4),
