@@ -35,6 +35,7 @@ __all__ = ["BREAK_TYPES", "Definition"]
 
 PLACEHOLDERS = (
     "key", "entity", "label", "record", "amount", "value", "difference", "parts", "field", "reason", "rivals",
+    "counterpart", "probability",
     "present_name", "absent_name", "left_name", "right_name", "left_record", "right_record", "left_rows", "right_rows",
     "left_amount", "right_amount", "left_value", "right_value", "left_date", "right_date", "left_period",
     "right_period",
@@ -350,8 +351,22 @@ class SearchPass(_Part):
     window: DayWindow
     where: SideConditions = SideConditions()
     accept: Literal["automatic", "suggested", "only_if_unambiguous"] = "only_if_unambiguous"
+    rivals: Literal["pair", "refuse"] = "pair"
+    """Rows that could take several others where `accept` is `suggested`: paired, so that the most rows find one, with
+    the others listed as rivals; or refused as `ambiguous`."""
     identity: Literal["left", "right"] = "left"
     """The side whose row names the break."""
+
+    @model_validator(mode="after")
+    def _refuses_what_it_suggests(self) -> SearchPass:
+        if self.rivals == "refuse" and self.accept == "automatic":
+            raise ValueError("to match no row that has rivals, say `accept: only_if_unambiguous`")
+        return self
+
+    @property
+    def pairs_rivals(self) -> bool:
+        """Whether rows with several candidates are paired at all."""
+        return self.accept == "automatic" or (self.accept == "suggested" and self.rivals == "pair")
 
 
 class SubsetPass(_Part):
@@ -433,6 +448,9 @@ class Definition(_Part):
     """An amount difference of at most so many minor units per row is called rounding."""
     materiality: dict[str, Decimal] = Field(default_factory=dict)
     """Per currency, with an optional `default`: a break worth less is immaterial."""
+    immaterial_limit: dict[str, Decimal] = Field(default_factory=dict)
+    """Per currency, with an optional `default`: immaterial breaks of one legal entity that together are worth more are
+    watched, because many small differences are one large one."""
     owners: dict[BreakType | Literal["default"], str] = Field(default={"default": "finance"})
     actions: dict[BreakType, str] = Field(default_factory=dict)
     """What to do next, per break type, where the standard advice does not fit."""

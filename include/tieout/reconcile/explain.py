@@ -32,7 +32,8 @@ SENTENCES: dict[str, str] = {
     "mapping": "{record} {key}[ of {label}][ over {amount}] cannot be processed: {reason}.",
     "orphan": "{record} {key}[ of {label}][ over {amount}] belongs to nothing known: {reason}.",
     "ambiguous": "{record} {key}[ of {label}][ over {amount}] fits more than one counterpart: {rivals}.",
-    "suggested_match": "{record} {key}[ of {label}][ over {amount}] probably belongs to {rivals}.",
+    "suggested_match": "{record} {key}[ of {label}][ over {amount}] probably belongs to {counterpart}[ ({probability})]"
+    "[; {rivals} would fit too].",
 }
 ACTIONS: dict[str, str] = {
     "missing_left": "Find out why {left_name} has no such record; record it there, or void it in {right_name}.",
@@ -160,7 +161,9 @@ def _worded(definition: Definition) -> str:
         "parts": f"nullif({shown_parts}, '')",
         "field": "replace(field, '_', ' ')",
         "reason": "coalesce(reason, 'no reference')",
-        "rivals": "coalesce(rivals, CASE WHEN named = 'left' THEN r.ids ELSE l.ids END)",
+        "rivals": "rivals",
+        "probability": "round(probability * 100, 1)::DECIMAL(4,1) || ' %'",
+        "counterpart": "CASE WHEN named = 'left' THEN r.ids ELSE l.ids END",
         "present_name": f"CASE WHEN right_rows = 0 THEN {text(left.name)} WHEN left_rows = 0 THEN "
         f"{text(right.name)} END",
         "absent_name": f"CASE WHEN right_rows = 0 THEN {text(right.name)} WHEN left_rows = 0 THEN "
@@ -231,6 +234,7 @@ def _breaks(definition: Definition) -> str:
         "label",
         "reason",
         "rivals",
+        "probability",
         "left_ids",
         "right_ids",
     ]
@@ -253,7 +257,7 @@ def _matches(definition: Definition) -> str:
         "match_key,\n"
         "  row_number() OVER (PARTITION BY pass_name, entity, group_key ORDER BY group_id) AS ordinal,\n"
         "  left_currency AS currency, left_rows, right_rows, left_amount, right_amount, difference, tolerated,\n"
-        "  l.ids AS left_ids, r.ids AS right_ids\n"
+        "  probability, l.ids AS left_ids, r.ids AS right_ids\n"
         "FROM groups JOIN left_members l USING (group_id) JOIN right_members r USING (group_id)\nWHERE "
         "break_type IS NULL"
     )

@@ -35,6 +35,7 @@ GROUP_COLUMNS: dict[str, str] = {
     "label": "VARCHAR",
     "reason": "VARCHAR",
     "rivals": "VARCHAR",
+    "probability": "DECIMAL(18,9)",
 }
 
 

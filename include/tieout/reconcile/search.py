@@ -1,4 +1,4 @@
-"""The search pass: single counterparts of rows without a common key, refused where more than one would do."""
+"""The search pass: single counterparts of rows without a common key: as many pairs as possible, or only sure ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from tieout.reconcile.candidates import (
     sided,
 )
 from tieout.reconcile.definition import Definition, SearchPass
+from tieout.reconcile.maximum import complete
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES, SideName
 from tieout.reconcile.sql import within
@@ -26,18 +27,20 @@ def run_search_pass(session: Session, definition: Definition, match_pass: Search
     refuse_blow_up(session, definition, match_pass, index, columns)
     session.make(f"possible_{index}", _possible(definition, match_pass, index, columns))
     set_copies_aside(session, match_pass, index)
+    own: SideName = match_pass.identity
+    other: SideName = "right" if own == "left" else "left"
     kind = "'suggested_match'" if match_pass.accept == "suggested" else "NULL"
-    claimed = f"SELECT {match_pass.identity}_no AS claimant, {kind}::VARCHAR AS break_type, left_no, right_no"
-    if match_pass.accept == "automatic":
+    found = f"SELECT {own}_no AS claimant, {kind}::VARCHAR AS break_type, left_no, right_no FROM pairs_{index}"
+    if match_pass.pairs_rivals:
         _nearest_first(session, definition, match_pass, index)
-        settle(session, match_pass, index, f"{claimed} FROM pairs_{index}", contested=False)
+        complete(session, own, columns, index)
+        if match_pass.accept == "suggested":
+            session.make(f"contested_{index}", _passed_over(own, other, index))
+        settle(session, match_pass, index, found, contested=match_pass.accept == "suggested")
         return
     session.make(f"pairs_{index}", _only_choices(index))
     session.make(f"contested_{index}", _contested(match_pass, index))
-    own: SideName = match_pass.identity
-    other: SideName = "right" if own == "left" else "left"
-    found = (
-        f"{claimed} FROM pairs_{index}"
+    found += (
         f"\n    UNION ALL SELECT DISTINCT claimant, 'ambiguous', {sided(own, 'claimant')} FROM "
         f"contested_{index}"
         f"\n    UNION ALL SELECT claimant, 'ambiguous', {sided(other, 'rival')} FROM "
@@ -69,7 +72,7 @@ def _nearest_first(session: Session, definition: Definition, match_pass: SearchP
     classes = {
         s: f"(SELECT row_no, min(row_no) OVER (PARTITION BY {alike}) AS alike FROM {s}_open_{index})" for s in SIDES
     }
-    session.make(f"pairs_{index}", f"SELECT left_no, right_no FROM candidates_{index} WHERE false")
+    session.make(f"pairs_{index}", f"SELECT left_no, right_no, gap FROM candidates_{index} WHERE false")
     session.make(
         f"left_over_{index}_0",
         "SELECT left_no, right_no, gap, days, l.alike AS left_alike, r.alike AS right_alike\n"
@@ -82,7 +85,7 @@ def _nearest_first(session: Session, definition: Definition, match_pass: SearchP
         apart = f"abs({place.format('left')} - {place.format('right')})"
         session.run(
             f"pairs_{index}",
-            f"INSERT INTO pairs_{index} SELECT left_no, right_no FROM (\n"
+            f"INSERT INTO pairs_{index} SELECT left_no, right_no, gap FROM (\n"
             f"  SELECT left_no, right_no, gap, days, {apart} AS apart FROM left_over_{index}_{turn}\n)\n"
             "QUALIFY row_number() OVER (PARTITION BY left_no ORDER BY gap, days, apart, right_no) = 1\n"
             "  AND row_number() OVER (PARTITION BY right_no ORDER BY gap, days, apart, left_no) = 1",
@@ -100,6 +103,16 @@ def _only_choices(index: int) -> str:
     return (
         f"SELECT left_no, right_no FROM candidates_{index}\n"
         "QUALIFY count(*) OVER (PARTITION BY left_no) = 1 AND count(*) OVER (PARTITION BY right_no) = 1"
+    )
+
+
+def _passed_over(own: SideName, other: SideName, index: int) -> str:
+    """Whom the rows of each pair could have taken instead: rows of either side."""
+    return (
+        f"SELECT p.{own}_no AS claimant, c.{other}_id AS rival_id\n"
+        f"FROM pairs_{index} p JOIN candidates_{index} c ON c.{own}_no = p.{own}_no AND c.{other}_no <> p.{other}_no\n"
+        f"UNION ALL\nSELECT p.{own}_no, c.{own}_id\n"
+        f"FROM pairs_{index} p JOIN candidates_{index} c ON c.{other}_no = p.{other}_no AND c.{own}_no <> p.{own}_no"
     )
 
 

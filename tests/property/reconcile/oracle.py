@@ -14,12 +14,19 @@ from itertools import combinations
 CENT = Decimal("0.01")
 
 
-def reconcile(passes, left, right, minor_units=0):
-    """Outcomes of all rows: `passes` are dicts as in a definition, tried in order on what earlier ones left."""
+def reconcile(passes, left, right, minor_units=0, given=frozenset()):
+    """Outcomes of all rows: `passes` are dicts as in a definition, tried in order on what earlier ones left.
+
+    Where several pairings are as good, those of the outcomes `given` are taken if they are one of them.
+    """
     found = []
     for one in passes:
+        a, b = open_rows(left, 1, found), open_rows(right, 2, found)
+        if one.get("method") == "search" and one["accept"] != "only_if_unambiguous":
+            found += paired(one, a, b, given)
+            continue
         how = {"keyed": keyed, "search": searched, "subset": added_up}[one.get("method", "keyed")]
-        found += how(one, open_rows(left, 1, found), open_rows(right, 2, found), minor_units)
+        found += how(one, a, b, minor_units)
     first = next((one for one in passes if one.get("method", "keyed") == "keyed"), None)
     key = "id" if first is None else "references" if first["cardinality"] == "N:N" else "key"
     return set(found) | missing(open_rows(left, 1, found), open_rows(right, 2, found), key)
@@ -135,13 +142,10 @@ def candidates(rules, left, right):
 
 
 def searched(rules, left, right, _):
-    """Single counterparts; what has rivals is ambiguous, or (`automatic`) goes to what is nearest."""
-    if rules["accept"] == "automatic":
-        return nearest(rules, left, right)
+    """Single counterparts; what has rivals is ambiguous."""
     of_left, of_right = candidates(rules, left, right)
-    kind = "suggested_match" if rules["accept"] == "suggested" else "matched"
     alone = {(a, b) for a, others in of_left.items() for b in others if len(others) == 1 == len(of_right[b])}
-    found = [(kind, frozenset([a]), frozenset([b])) for a, b in alone]
+    found = [("matched", frozenset([a]), frozenset([b])) for a, b in alone]
     taken = set()
     for a in sorted(set(of_left) - {a for a, _ in alone}):
         found.append(("ambiguous", frozenset([a]), frozenset(of_left[a] - taken)))
@@ -149,34 +153,32 @@ def searched(rules, left, right, _):
     return found
 
 
-def nearest(rules, left, right):
-    """Rows that are each other's nearest, round by round; equal rows count off, so that the first meets the first."""
-    found = []
-    while True:
-        a_open, b_open = open_rows(left, 1, found), open_rows(right, 2, found)
-        pairs = [(a, b) for a in a_open for b in b_open if fits(rules, a, b)]
-        if not pairs:
-            return found
-        place = counted_off([a for a, _ in pairs]) | counted_off([b for _, b in pairs])
-
-        def distance(pair, place=place):
-            a, b = pair
-            apart = (abs(a["amount"] - b["amount"]), abs((b["day"] - a["day"]).days))
-            return *apart, abs(place[a["id"]] - place[b["id"]]), a["id"], b["id"]
-
-        for pair in pairs:
-            a, b = pair
-            rivals = [p for p in pairs if p[0] is a or p[1] is b]
-            if pair == min(rivals, key=distance):
-                found.append(outcome("matched", [a], [b]))
+def paired(rules, left, right, given):
+    """The given pairs, if they pair as many rows as any pairing can; else as many pairs as possible."""
+    of_left, _ = candidates(rules, left, right)
+    kind = "suggested_match" if rules["accept"] == "suggested" else "matched"
+    pairs = [(a, b) for a in of_left for b in of_left[a] if (kind, frozenset([a]), frozenset([b])) in given]
+    best = most_pairs(of_left)
+    if len(pairs) != len(best) or any(len({pair[n] for pair in pairs}) < len(pairs) for n in (0, 1)):
+        pairs = best
+    return [(kind, frozenset([a]), frozenset([b])) for a, b in pairs]
 
 
-def counted_off(rows):
-    """The place of each row among the rows that are like it in customer, currency, amount and day."""
-    alike = defaultdict(set)
-    for row in rows:
-        alike[row["customer"], row["currency"], row["amount"], row["day"]].add(row["id"])
-    return {row_id: place for ids in alike.values() for place, row_id in enumerate(sorted(ids))}
+def most_pairs(of_left):
+    """A pairing of greatest number: each row asks those it could take, who ask their partners to take another."""
+    partner = {}
+
+    def finds_one(a, asked):
+        for b in sorted(of_left[a] - asked):
+            asked.add(b)
+            if b not in partner or finds_one(partner[b], asked):
+                partner[b] = a
+                return True
+        return False
+
+    for a in sorted(of_left):
+        finds_one(a, set())
+    return [(a, b) for b, a in partner.items()]
 
 
 def added_up(rules, left, right, _):

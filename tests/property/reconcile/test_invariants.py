@@ -88,6 +88,26 @@ def two_sides(draw):
     return sides(left, right + others)
 
 
+CROWDED_ROW = st.tuples(st.sampled_from("uv"), st.sampled_from(["1.00", "1.01", "1.02"]), st.integers(0, 9))
+PLAIN = {"key": None, "currency": "EUR", "status": "open", "fee": Decimal(0), "original": Decimal(0),
+         "rate": Decimal(1), "references": None}  # fmt: skip
+
+
+@st.composite
+def crowded(draw):
+    """Rows without a key that compete: few customers, amounts within cents, days side by side."""
+    drawn = (draw(st.lists(CROWDED_ROW, min_size=5, max_size=20)) for _ in range(2))
+    return sides(
+        *(
+            [
+                PLAIN | {"customer": c, "amount": Decimal(a), "day": date(2026, 3, 1) + timedelta(days=d)}
+                for c, a, d in rows
+            ]
+            for rows in drawn
+        )
+    )
+
+
 @pytest.fixture(scope="module")
 def session():
     with engine() as one:
@@ -182,7 +202,7 @@ def content(result):
 def test_outcomes_are_the_oracles_each_row_lands_once_and_sums_are_kept(session, passes, rows, minor_units):
     left, right = rows
     result = run(session, definition(*passes, minor_units=minor_units), left, right)
-    assert outcomes(result) == oracle.reconcile(passes, left, right, minor_units)
+    assert outcomes(result) == oracle.reconcile(passes, left, right, minor_units, outcomes(result))
     for side, rows in (("left", left), ("right", right)):
         found = Counter(
             one for table in (result.matches, result.breaks) for r in table.to_pylist() for one in listed(r, side)
@@ -250,10 +270,10 @@ def test_a_wider_tolerance_never_breaks_a_match(session, rows, passes, units):
 
 
 @examples(5)
-@given(rows=two_sides(), accept=st.sampled_from(["suggested", "only_if_unambiguous"]))
+@given(rows=two_sides() | crowded(), accept=st.sampled_from(["automatic", "suggested", "only_if_unambiguous"]))
 def test_a_wider_tolerance_makes_a_searched_match_ambiguous_at_worst(session, rows, accept):
     left, right = rows
-    narrow, wide = (outcomes(run(session, definition(search(accept, n)), left, right)) for n in (0, 100))
+    narrow, wide = (outcomes(run(session, definition(search(accept, n)), left, right)) for n in (0, 2))
     kept = {"ambiguous", "matched", "suggested_match"}
     after = {one: kind for kind, of_left, of_right in wide for one in of_left | of_right}
     for kind, of_left, of_right in narrow:
@@ -278,14 +298,33 @@ def test_setting_identical_rows_aside_changes_no_break_and_no_total(session, row
 
 
 @examples(6)
-@given(rows=two_sides(), accept=st.sampled_from(["suggested", "only_if_unambiguous"]))
-def test_an_ambiguous_break_lists_every_rival(session, rows, accept):
+@given(
+    rows=two_sides() | crowded(),
+    choice=st.sampled_from(
+        [{"accept": "only_if_unambiguous"}, {"accept": "suggested"}, {"accept": "suggested", "rivals": "refuse"}]
+    ),
+)
+def test_a_break_lists_every_rival(session, rows, choice):
     left, right = rows
-    of_left, _ = oracle.candidates(search(accept), left, right)
-    result = run(session, definition(search(accept)), left, right)
+    rules = search(choice["accept"]) | choice
+    of_left, of_right = oracle.candidates(rules, left, right)
+    result = run(session, definition(rules), left, right)
     for row in result.breaks.to_pylist():
+        named = row["break_key"]
         if row["break_type"] == "ambiguous":
-            assert row["rivals"] == "; ".join(sorted(of_left[row["break_key"]]))
+            assert row["rivals"] == "; ".join(sorted(of_left[named]))
+        elif row["break_type"] == "suggested_match":
+            others = of_left[named] | of_right[row["right_ids"]]
+            assert row["rivals"] == ("; ".join(sorted(others - {named, row["right_ids"]})) or None)
+
+
+@examples(12)
+@given(rows=crowded(), accept=st.sampled_from(["automatic", "suggested"]), minor_units=st.integers(0, 2))
+def test_no_pairing_finds_partners_for_more_rows(session, rows, accept, minor_units):
+    left, right = rows
+    rules = search(accept, minor_units) | {"window": {"earliest": -1, "latest": 2}}
+    found = outcomes(run(session, definition(rules), left, right))
+    assert found == oracle.reconcile([rules], left, right, given=found)
 
 
 @examples(6)

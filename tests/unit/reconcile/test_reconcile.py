@@ -527,6 +527,28 @@ def test_the_nearest_amount_is_taken_before_the_nearest_day(session):
     assert [m["right_ids"] for m in result.matches.to_pylist()] == ["exact"]
 
 
+@pytest.mark.parametrize("accept", ["automatic", "suggested"])
+def test_a_nearer_pair_gives_way_where_more_rows_then_find_one(session, accept):
+    # the nearest pair a–q alone would leave b and p without anybody
+    left = rows({"number": "a", "day": date(2026, 3, 10)}, {"number": "b", "day": date(2026, 3, 12)})
+    right = rows({"number": "p", "day": date(2026, 3, 8)}, {"number": "q", "day": date(2026, 3, 11)})
+    rules = definition(passes=[search(accept=accept, window={"earliest": -2, "latest": 2})])
+    result = reconcile(rules, left, right, engine=session)
+    found = result.matches.to_pylist() if accept == "automatic" else result.breaks.to_pylist()
+    assert [(f["left_ids"], f["right_ids"]) for f in found] == [("a", "p"), ("b", "q")]
+    if accept == "suggested":
+        assert [b["rivals"] for b in found] == ["q", "a"]
+        assert found[0]["sentence"] == "Invoice a of Acme over 10.00 EUR probably belongs to p; q would fit too."
+
+
+def test_a_suggestion_may_be_refused_where_there_are_rivals(session):
+    right = rows("p", "q")
+    rules = definition(passes=[search(accept="suggested", rivals="refuse")])
+    assert types(reconcile(rules, rows("a"), right, engine=session)) == {"a": "ambiguous"}
+    with pytest.raises(DefinitionError, match="only_if_unambiguous"):
+        load_definition(definition(passes=[search(accept="automatic", rivals="refuse")]))
+
+
 def bulk(**changes):
     return search(name="bulk", method="subset", cardinality="N:1", accept="only_if_unambiguous") | changes
 
