@@ -61,10 +61,14 @@ def start_airflow(home: Path, *, connections: Mapping[str, str], env: Mapping[st
     processes: list[ProcessId] = []
     try:
         # the scheduler's log server would listen beyond loopback; the API server reads the same files
-        for part, *options in (["api-server"], ["scheduler", "--skip-serve-logs"], ["dag-processor"]):
+        for module, part, *options in (
+            ("airflow", "api-server"),
+            ("tieout.orchestration.preload", "scheduler", "--skip-serve-logs"),
+            ("airflow", "dag-processor"),
+        ):
             log = home / f"{part}.log"
             log.unlink(missing_ok=True)
-            argv = [sys.executable, "-m", "airflow", part, *options]
+            argv = [sys.executable, "-m", module, part, *options]
             processes.append(start(argv, log=log, cwd=home, env=environment))
         airflow = Airflow(home, port, password, environment, (processes[1], processes[2], processes[0]))
         health = f"{airflow.url}/api/v2/monitor/health"

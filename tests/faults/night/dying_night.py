@@ -18,23 +18,12 @@ import traceback
 from collections.abc import Callable
 from contextlib import contextmanager
 
-import deltalake  # noqa: F401
-import great_expectations  # noqa: F401
-import pyarrow.dataset
-import pyarrow.parquet  # noqa: F401
-import xlsxwriter  # noqa: F401
-
-from tieout.conform import erp  # noqa: F401
 from tieout.erp.jsonrpc import JsonRpc
-from tieout.erp.tryton import TrytonLedger  # noqa: F401
 from tieout.lake.tables import Lake
-from tieout.ledger import golive, plan, proof  # noqa: F401
-from tieout.orchestration import checking, closing, intake, planning, posting, reporting, steps  # noqa: F401
+from tieout.orchestration import checking, closing, intake, planning, posting, steps
+from tieout.orchestration.preload import preload
 from tieout.orchestration.work import Work
-from tieout.reports import gather, html, workbook  # noqa: F401
-from tieout.sources import salesforce, stripe, zendesk  # noqa: F401
 from tieout.store.database import Database
-from tieout.usage import publish_summary  # noqa: F401
 
 RUN, DAY = "night", "2026-03-29"
 
@@ -132,6 +121,7 @@ def child(order: dict, pipe: int) -> None:
 
 
 def main() -> None:
+    preload()
     for line in sys.stdin:
         reader, writer = os.pipe()
         pid = os.fork()
