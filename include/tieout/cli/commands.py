@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tieout.cli import posting, sandbox
+from tieout.cli import breaks, posting, sandbox
 from tieout.errors import ConfigError
 from tieout.settings import Settings
 
@@ -25,6 +25,7 @@ audit_app = typer.Typer(no_args_is_help=True, help="The tamper-evident audit log
 app.add_typer(store_app, name="store")
 app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
+app.add_typer(breaks.app, name="breaks")
 app.add_typer(posting.app, name="posting")
 app.add_typer(sandbox.app, name="sandbox")
 
@@ -99,22 +100,6 @@ def reconcile(
 
     result = preview_reconciliation(Work.from_env(), definition, _day(business_date))
     typer.echo(json.dumps(result, indent=2, default=str))
-
-
-@app.command()
-def breaks(
-    business_date: Day,
-    definition: Annotated[str | None, typer.Option(help="only this reconciliation")] = None,
-    limit: Annotated[int, typer.Option(help="at most so many")] = 50,
-) -> None:
-    """List the breaks of a business date, each in a sentence."""
-    from tieout.orchestration.checking import breaks as breaks_of
-    from tieout.orchestration.work import Work
-
-    rows = breaks_of(Work.from_env(), _day(business_date), definition)
-    for row in rows[:limit]:
-        typer.echo(f"{row['definition_id']}  {row['break_type']}  {row['legal_entity_id'] or '-'}  {row['sentence']}")
-    typer.echo(f"{len(rows)} breaks on {business_date}" + (f", {limit} shown" if len(rows) > limit else ""))
 
 
 @app.command()

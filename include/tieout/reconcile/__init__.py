@@ -3,8 +3,10 @@
 from tieout.reconcile.definition import Definition, WorkCalendar
 from tieout.reconcile.definition_file import json_schema, load_definition
 from tieout.reconcile.run import Reconciliation, Summary, reconcile, result_schema
+from tieout.reconcile.verdicts import VERDICTS
 
 __all__ = [
+    "VERDICTS",
     "Definition",
     "Reconciliation",
     "Summary",

@@ -63,7 +63,7 @@ def refuse_beyond(definition: Definition, match_pass: Searching, count: int, wha
 def set_copies_aside(session: Session, match_pass: Searching, index: int) -> None:
     """Make `candidates_<index>` of `possible_<index>`: a row that is there more than once takes no partner.
 
-    Its copies are one `duplicate` break that lists whom they could have taken.
+    Its copies are one `duplicate` break that lists whom they could have taken. Pairs that a person rejected are none.
     """
     for side in SIDES:
         other = "right" if side == "left" else "left"
@@ -107,7 +107,9 @@ def set_copies_aside(session: Session, match_pass: Searching, index: int) -> Non
     session.make(
         f"candidates_{index}",
         f"SELECT * FROM possible_{index}\nWHERE left_no NOT IN (SELECT row_no FROM left_copied_{index})\n"
-        f"  AND right_no NOT IN (SELECT row_no FROM right_copied_{index})",
+        f"  AND right_no NOT IN (SELECT row_no FROM right_copied_{index})\n"
+        "  AND NOT EXISTS (SELECT 1 FROM rejected_pairs x WHERE x.left_no = possible_"
+        f"{index}.left_no AND x.right_no = possible_{index}.right_no)",
     )
 
 

@@ -26,6 +26,7 @@ from tieout.reconcile.session import Rows, Session, open_session
 from tieout.reconcile.sides import SIDES, check_columns, numbered_rows, standard_rows, unknown_currencies
 from tieout.reconcile.subset import run_subset_pass
 from tieout.reconcile.totals import count_totals
+from tieout.reconcile.verdicts import bind_verdicts, dissolve_rejected, settle_accepted
 from tieout.reconcile.working_days import make_working_days
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 OUTCOMES = ("all", "matched", "break", "excluded")
 # The lake's tables add the business date and the life of a break; a reconciliation by itself knows neither.
-_NOT_OURS = {"business_date", "measure", "cause", "state", "change", "first_seen", "age_days", "days_seen"}
+_NOT_OURS = {"business_date", "measure", "cause", "state", "change", "first_seen", "age_days", "days_seen", "break_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +78,15 @@ def reconcile(
     matches: Literal["all", "differing"] = "all",
     out: Path | None = None,
     explain: bool = False,
+    verdicts: pa.Table | None = None,
 ) -> Reconciliation:
     """Reconcile two sides and say of every row whether it matched, broke or was excluded, and why.
 
     `left` and `right` are Arrow tables, a Parquet path or glob, or the Parquet files of a lake table. `as_of` is the
     day from which lags are counted (default: the latest economic date of either side). `matches="differing"` lists only
     matches that needed a tolerance; identical ones count in totals and summary. With `out` the result tables are
-    written there as Parquet, with `summary.json`. `explain=True` prints the SQL that ran.
+    written there as Parquet, with `summary.json`. `explain=True` prints the SQL that ran. `verdicts` (columns:
+    `tieout.reconcile.VERDICTS`) is what people said of earlier suggestions.
 
     Raises DefinitionError for a definition that cannot work, DataError for inputs that lack a column or have a type
     that is not exact. The result depends on the rows alone, not on their order.
@@ -92,7 +95,7 @@ def reconcile(
     if matches not in ("all", "differing"):
         raise DefinitionError("unknown choice of matches", got=matches, expected="all or differing")
     with open_session(engine) as session:
-        aside = _run(session, rules, left, right, as_of, identical=matches == "all")
+        aside = _run(session, rules, left, right, as_of, verdicts, identical=matches == "all")
         summary = _summary(session, rules, as_of, aside)
         queries = {
             "matches": "SELECT * FROM matches ORDER BY legal_entity_id, pass_name, match_key, ordinal",
@@ -111,7 +114,16 @@ def reconcile(
     return Reconciliation(out / "matches.parquet", out / "breaks.parquet", out / "totals.parquet", summary)
 
 
-def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: date | None, *, identical: bool) -> int:
+def _run(
+    session: Session,
+    rules: Definition,
+    left: Rows,
+    right: Rows,
+    as_of: date | None,
+    verdicts: pa.Table | None,
+    *,
+    identical: bool,
+) -> int:
     """Run every step; gives how many identical pairs were set aside and are in no group."""
     session.make("groups", empty_groups())
     if rules.normalises("nfkc"):
@@ -132,6 +144,8 @@ def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: da
     else:
         for side in SIDES:
             session.make(f"{side}_rows", numbered_rows(rules, side))
+    bind_verdicts(session, verdicts)
+    settle_accepted(session)
     for index, match_pass in enumerate(rules.passes, 1):
         if isinstance(match_pass, KeyedPass):
             run_keyed_pass(session, rules, match_pass, index)
@@ -139,6 +153,7 @@ def _run(session: Session, rules: Definition, left: Rows, right: Rows, as_of: da
             run_search_pass(session, rules, match_pass, index)
         else:
             run_subset_pass(session, rules, match_pass, index)
+        dissolve_rejected(session, index)
     settle_leftovers(session, rules, as_of or (_latest_day(session) if rules.lags else None))
     explain_groups(session, rules, identical=identical)
     count_totals(session, rules, aside=aside)

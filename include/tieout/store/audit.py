@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Integer, String, Text, select
+from sqlalchemy import Integer, String, Text, insert, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -97,7 +97,18 @@ def append(
     subject: str = "",
 ) -> int:
     """Append one act in the caller's transaction; gives its sequence. Floats in the payload raise TypeError."""
-    text = canonical_json(payload)
+    return append_all(session, chain, action, actor, [(subject, payload)], now)
+
+
+def append_all(
+    session: Session,
+    chain: str,
+    action: str,
+    actor: str,
+    acts: Iterable[tuple[str, Mapping[str, Any]]],
+    now: datetime,
+) -> int:
+    """Append one act per (subject, payload) in the caller's transaction; gives the last one's sequence."""
     head = session.get(AuditHeadRow, chain, with_for_update=True)
     if head is None:
         try:
@@ -107,22 +118,29 @@ def append(
             pass  # another process began the chain; its row is locked below
         head = session.get(AuditHeadRow, chain, with_for_update=True, populate_existing=True)
     assert head is not None  # noqa: S101  a row we have just made sure of
-    sequence = head.length + 1
-    digest = _hash(chain, sequence, now, action, actor, subject, text, head.head)
-    session.add(
-        AuditRow(
-            chain=chain,
-            sequence=sequence,
-            at=now,
-            action=action,
-            actor=actor,
-            subject=subject,
-            payload=text,
-            previous=head.head,
-            hash=digest,
+    sequence, previous = head.length, head.head
+    rows = []
+    for subject, payload in acts:
+        text = canonical_json(payload)
+        sequence += 1
+        digest = _hash(chain, sequence, now, action, actor, subject, text, previous)
+        rows.append(
+            {
+                "chain": chain,
+                "sequence": sequence,
+                "at": now,
+                "action": action,
+                "actor": actor,
+                "subject": subject,
+                "payload": text,
+                "previous": previous,
+                "hash": digest,
+            }
         )
-    )
-    head.length, head.head = sequence, digest
+        previous = digest
+    if rows:
+        session.execute(insert(AuditRow), rows)
+    head.length, head.head = sequence, previous
     session.flush()
     return sequence
 

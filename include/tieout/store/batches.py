@@ -20,6 +20,7 @@ from tieout.errors import IllegalTransition, LedgerError, StoreError
 from tieout.ids import Slot, content_hash, run_key
 from tieout.store import audit
 from tieout.store.base import Amount, Base, Instant, Json
+from tieout.store.breaks import deciders as break_deciders
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
     "planned": frozenset({"validated"}),
@@ -445,6 +446,14 @@ def note_document(session: Session, key: str, erp_id: str) -> None:
     row.erp_id = erp_id
 
 
+def _last_approved(session: Session, legal_entity_id: str) -> datetime | None:
+    return session.scalar(
+        select(func.max(ApprovalRow.decided_at))
+        .join(BatchRow, BatchRow.batch_id == ApprovalRow.batch_id)
+        .where(BatchRow.legal_entity_id == legal_entity_id, ApprovalRow.decision == "approved")
+    )
+
+
 def approve(
     session: Session,
     batch_id: str,
@@ -458,10 +467,12 @@ def approve(
 ) -> Batch:
     """Record a decision on a batch that waits for one, and move it.
 
-    Raises LedgerError if the approver prepared it or decided on other content than the batch now has.
+    Besides the named preparers, whoever decided about breaks of the entity since its last approved batch prepared it
+    too. Raises LedgerError if the approver prepared it or decided on other content than the batch now has.
     """
-    prepared_by = sorted(set(preparers))
     batch = get(session, batch_id)
+    entity = batch.slot.legal_entity_id
+    prepared_by = sorted({*preparers, *break_deciders(session, entity, _last_approved(session, entity))})
     if accept and approver in prepared_by:
         raise LedgerError(
             "a preparer may not approve", record=batch_id, got=approver, remedy="ask somebody who prepared none of it"

@@ -1,25 +1,34 @@
 """The life of breaks: one row per break that was ever found, and every change of its type or state.
 
 The rows behind a break are in the lake's `breaks` table, by business date; here is what people and time add to it.
-Each recorded run appends one act per definition to the audit chain `breaks/<definition>`, with the hash of its changes.
+Each recorded run appends one act per definition to the audit chain `breaks/<definition>`, with the hash of its changes;
+what people do (`store.break_acts`) is one act per break in the same chain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from itertools import islice
+from typing import Any
 
 from sqlalchemy import Date, Integer, String, Text, func, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from tieout.ids import canonical_key, content_hash, sha256_hex
+from tieout.ids import canonical_json, canonical_key, sha256_hex
 from tieout.store import audit
-from tieout.store.base import Amount, Base, Instant
+from tieout.store.base import Amount, Base, Instant, Json
 
 CLOSED = ("resolved", "written_off", "disappeared")
 """States from which a break that is found again comes back to `open`."""
+
+NIGHT = "tieout"
+"""The actor of what a run records."""
+
+_CHUNK = 20_000
 
 
 class BreakRow(Base):
@@ -41,10 +50,23 @@ class BreakRow(Base):
     first_seen: Mapped[date] = mapped_column(Date)
     last_seen: Mapped[date] = mapped_column(Date)
     sentence: Mapped[str] = mapped_column(Text)
+    content: Mapped[str | None] = mapped_column(String(32))
+    """Fingerprint of what a run found, so that a night tells what changed without reading every sentence."""
+    assignee: Mapped[str | None] = mapped_column(String(200))
+    cap: Mapped[Decimal | None] = mapped_column(Amount)
+    cap_currency: Mapped[str | None] = mapped_column(String(3))
+    expires: Mapped[date | None] = mapped_column(Date)
+    """Last business date on which a known difference is accepted."""
+    decided_by: Mapped[str | None] = mapped_column(String(200))
+    """Who brought it to its state; null where a run did."""
+    decided_on: Mapped[date | None] = mapped_column(Date)
+    """The newest business date that was known when its state was decided."""
+    approved_by: Mapped[str | None] = mapped_column(String(200))
+    """The second person behind a write-off."""
 
 
 class BreakChangeRow(Base):
-    """A change of a break's type or state."""
+    """What happened to a break: a change of its type or state, or what a person did or said."""
 
     __tablename__ = "break_changes"
 
@@ -57,11 +79,46 @@ class BreakChangeRow(Base):
     to_state: Mapped[str] = mapped_column(String(20))
     from_type: Mapped[str | None] = mapped_column(String(20))
     to_type: Mapped[str] = mapped_column(String(20))
+    actor: Mapped[str | None] = mapped_column(String(200))
+    """Null: the run."""
+    action: Mapped[str | None] = mapped_column(String(40))
+    note: Mapped[str | None] = mapped_column(Text)
+    details: Mapped[Any | None] = mapped_column(Json)
+
+
+class BreakNightRow(Base):
+    """The newest business date whose breaks were recorded, also where there were none."""
+
+    __tablename__ = "break_nights"
+
+    definition_id: Mapped[str] = mapped_column(String(60), primary_key=True)
+    business_date: Mapped[date] = mapped_column(Date)
+
+
+class BreakVerdictRow(Base):
+    """What a person said of a match that was suggested, or of a candidate: rows and amounts as they were then."""
+
+    __tablename__ = "break_verdicts"
+
+    break_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    definition_id: Mapped[str] = mapped_column(String(60), index=True)
+    legal_entity_id: Mapped[str] = mapped_column(String(16))
+    verdict: Mapped[str] = mapped_column(String(10))
+    left_ids: Mapped[str] = mapped_column(Text, primary_key=True)
+    right_ids: Mapped[str] = mapped_column(Text, primary_key=True)
+    left_amount: Mapped[Decimal | None] = mapped_column(Amount)
+    right_amount: Mapped[Decimal | None] = mapped_column(Amount)
+    actor: Mapped[str] = mapped_column(String(200))
+    decided_on: Mapped[date] = mapped_column(Date)
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A break as one run found it, or found it gone (then `state` says how it ended)."""
+    """A break as one run found it, or found it gone (then `state` says how it ended).
+
+    `was_state` and `was_type` are what the run knew of it before; without a state it is new. `note` says why a state
+    that a person gave it ended.
+    """
 
     definition_id: str
     legal_entity_id: str
@@ -75,6 +132,10 @@ class Sighting:
     economic_date: date | None
     first_seen: date
     sentence: str
+    was_state: str | None = None
+    was_type: str | None = None
+    note: str | None = None
+    content: str | None = None
 
     @property
     def break_id(self) -> str:
@@ -92,6 +153,11 @@ class Change:
     to_state: str
     from_type: str | None
     to_type: str
+    at: datetime | None = None
+    actor: str | None = None
+    action: str | None = None
+    note: str | None = None
+    details: Mapping[str, Any] | None = None
 
 
 def break_id(definition_id: str, legal_entity_id: str, key: str, ordinal: int) -> str:
@@ -107,15 +173,51 @@ def select_breaks(session: Session, definition_id: str) -> list[BreakRow]:
 
 def last_recorded(session: Session, definition_id: str) -> date | None:
     """The newest business date whose breaks were recorded; None before the first."""
+    night = session.get(BreakNightRow, definition_id)
+    if night is not None:
+        return night.business_date
     return session.scalar(select(func.max(BreakRow.last_seen)).where(BreakRow.definition_id == definition_id))
 
 
-def history(session: Session, identity: str) -> list[Change]:
-    """Every change of one break, oldest first."""
+def history(session: Session, identity: str, *, people: bool = False) -> list[Change]:
+    """Everything that happened to one break, oldest first; with `people` also when, by whom and what they said.
+
+    Without, two stores that came to the same by the same runs give the same.
+    """
     rows = session.scalars(
         select(BreakChangeRow).where(BreakChangeRow.break_id == identity).order_by(BreakChangeRow.sequence)
     )
-    return [Change(r.business_date, r.run_id, r.from_state, r.to_state, r.from_type, r.to_type) for r in rows]
+    return [
+        Change(
+            r.business_date,
+            r.run_id,
+            r.from_state,
+            r.to_state,
+            r.from_type,
+            r.to_type,
+            *((r.at, r.actor or NIGHT, r.action or "recorded", r.note, r.details) if people else ()),
+        )
+        for r in rows
+    ]
+
+
+def deciders(session: Session, legal_entity_id: str, since: datetime | None) -> set[str]:
+    """Who resolved, accepted or wrote off breaks of an entity, or of the group, since an instant (ever, without one).
+
+    They prepared what the journals of the entity are made of, so they may not approve them.
+    """
+    query = (
+        select(BreakChangeRow.actor)
+        .join(BreakRow, BreakRow.break_id == BreakChangeRow.break_id)
+        .where(
+            BreakRow.legal_entity_id.in_([legal_entity_id, ""]),
+            BreakChangeRow.action.in_(["resolve", "accept", "reject", "known_difference", "write_off"]),
+        )
+        .distinct()
+    )
+    if since is not None:
+        query = query.where(BreakChangeRow.at > since)
+    return {actor for actor in session.scalars(query) if actor}
 
 
 def record(
@@ -123,63 +225,116 @@ def record(
     definition_id: str,
     business_date: date,
     run_id: str,
-    found: Sequence[Sighting],
+    found: Iterable[Sighting],
     gone: Iterable[Sighting],
     now: datetime,
 ) -> int:
     """Bring the store to what a run found; gives how many breaks changed type or state.
 
-    A run of a business date before the newest recorded one changes nothing: it looks back, it does not decide.
+    `found` are the breaks that are new or differ from what is kept; every other one that is neither closed nor `gone`
+    was found as it was. A run of a business date before the newest recorded one changes nothing: it looks back, it does
+    not decide. A break that a person moved while the run worked stays where the person put it.
     """
     newest = last_recorded(session, definition_id)
     if newest is not None and business_date < newest:
         return 0
-    known = {
-        row.break_id: row for row in session.scalars(select(BreakRow).where(BreakRow.definition_id == definition_id))
-    }
-    changes: list[dict[str, object]] = []
-    added: list[dict[str, object]] = []
-    seen: list[dict[str, object]] = []
-    for sighting in found:
-        before = known.get(sighting.break_id)
-        values = asdict(sighting) | {"break_id": sighting.break_id, "last_seen": business_date}
-        (added if before is None else seen).append(values)
-        _note(changes, sighting, before)
-    for sighting in gone:
-        before = known.get(sighting.break_id)
-        if before is None or before.state in CLOSED:
-            continue
-        seen.append({"break_id": sighting.break_id, "state": sighting.state})
-        _note(changes, sighting, before)
-    if added:
-        session.execute(insert(BreakRow), added)
-    if seen:
-        session.execute(update(BreakRow), seen)
-    if changes:
-        stamp = {"business_date": business_date, "run_id": run_id, "at": now}
-        session.execute(insert(BreakChangeRow), [c | stamp for c in changes])
-        counts: dict[str, int] = {}
-        for change in changes:
-            counts[str(change["to_state"])] = counts.get(str(change["to_state"]), 0) + 1
+    session.merge(BreakNightRow(definition_id=definition_id, business_date=business_date))
+    counts: dict[str, int] = {}
+    digest = hashlib.sha256()
+    stamp = {"business_date": business_date, "run_id": run_id, "at": now}
+    for is_gone, sightings in ((False, found), (True, gone)):
+        for chunk in _chunks(sightings):
+            changes = _take_in(session, chunk, business_date, is_gone=is_gone)
+            for change in changes:
+                counts[str(change["to_state"])] = counts.get(str(change["to_state"]), 0) + 1
+                digest.update(canonical_json(change).encode())
+            if changes:
+                session.execute(insert(BreakChangeRow), [change | stamp for change in changes])
+    session.execute(
+        update(BreakRow)
+        .where(
+            BreakRow.definition_id == definition_id,
+            BreakRow.last_seen < business_date,
+            BreakRow.state.not_in(CLOSED),
+        )
+        .values(last_seen=business_date)
+        .execution_options(synchronize_session=False)
+    )
+    if counts:
         payload: Mapping[str, object] = {
             "business_date": business_date,
             "run_id": run_id,
             "to_state": counts,
-            "changes_sha256": content_hash(changes),
+            "changes_sha256": digest.hexdigest(),
         }
-        audit.append(session, f"breaks/{definition_id}", "breaks recorded", "tieout", payload, now, definition_id)
-    return len(changes)
+        audit.append(session, f"breaks/{definition_id}", "breaks recorded", NIGHT, payload, now, definition_id)
+    return sum(counts.values())
 
 
-def _note(changes: list[dict[str, object]], sighting: Sighting, before: BreakRow | None) -> None:
-    old_state, old_type = (before.state, before.break_type) if before else (None, None)
-    if (old_state, old_type) != (sighting.state, sighting.break_type):
-        changes.append(
-            {
-                "break_id": sighting.break_id,
-                "from_state": old_state,
-                "to_state": sighting.state,
-                "from_type": old_type,
-                "to_type": sighting.break_type,
-            }
+def _chunks(sightings: Iterable[Sighting]) -> Iterator[list[Sighting]]:
+    rest = iter(sightings)
+    while chunk := list(islice(rest, _CHUNK)):
+        yield chunk
+
+
+def _take_in(
+    session: Session, sightings: list[Sighting], business_date: date, *, is_gone: bool
+) -> list[dict[str, object]]:
+    """Write what is new or different; gives the changes of type and state."""
+    ids = [s.break_id for s in sightings if s.was_state is not None]
+    now_states = dict(_states(session, ids))
+    added: list[dict[str, object]] = []
+    changed: list[dict[str, object]] = []
+    changes: list[dict[str, object]] = []
+    for sighting in sightings:
+        identity, state = sighting.break_id, sighting.state
+        if sighting.was_state is not None and now_states.get(identity) != sighting.was_state:
+            if is_gone or identity not in now_states:
+                continue  # a person closed it meanwhile
+            state = now_states[identity]
+        moved = state != (now_states[identity] if sighting.was_state is not None else None)
+        values: dict[str, object] = {"break_id": identity, "state": state}
+        if not is_gone:
+            values |= {name: getattr(sighting, name) for name in _FOUND} | {"last_seen": business_date}
+        if sighting.was_state is None:
+            added.append(values)
+        elif moved:
+            changed.append(values | _UNDECIDED)
+        else:
+            changed.append(values)
+        if moved or sighting.was_type != sighting.break_type:
+            changes.append(
+                {
+                    "break_id": identity,
+                    "from_state": now_states.get(identity),
+                    "to_state": state,
+                    "from_type": sighting.was_type,
+                    "to_type": sighting.break_type,
+                    "note": sighting.note,
+                }
+            )
+    if added:
+        session.execute(insert(BreakRow), added)
+    for with_decision in (True, False):  # one statement has one set of columns
+        same = [row for row in changed if ("decided_by" in row) is with_decision]
+        if same:
+            session.execute(update(BreakRow), same)
+    return changes
+
+
+_FOUND = (
+    "definition_id", "legal_entity_id", "break_key", "ordinal", "break_type", "owner", "currency", "value",
+    "economic_date", "first_seen", "sentence", "content",
+)  # fmt: skip
+_UNDECIDED: dict[str, object] = dict.fromkeys(
+    ("assignee", "cap", "cap_currency", "expires", "decided_by", "decided_on", "approved_by")
+)
+"""What a person decided ends with the state a run moves the break to."""
+
+
+def _states(session: Session, ids: list[str]) -> Iterator[tuple[str, str]]:
+    for start in range(0, len(ids), 500):
+        found = session.execute(
+            select(BreakRow.break_id, BreakRow.state).where(BreakRow.break_id.in_(ids[start : start + 500]))
         )
+        yield from ((identity, state) for identity, state in found)

@@ -1,0 +1,283 @@
+"""What a person does with breaks: look at one, choose many, decide, with evidence kept by its content."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from tieout.breaks.inputs import bind_sides, configured_definition, side_queries
+from tieout.errors import ConfigError, DataError
+from tieout.ids import content_hash
+from tieout.lake.engine import engine
+from tieout.lake.tables import Lake
+from tieout.reconcile import Definition
+from tieout.reconcile.sql import joined
+from tieout.reconcile.sql import name as quoted
+from tieout.settings import Settings, private_folder
+from tieout.store import Store
+from tieout.store.break_acts import Act, Done, Evidence, Pair, Refusal, carry_out, consider, standings
+from tieout.store.break_list import full_id
+from tieout.store.breaks import BreakRow, Change, history
+
+ID_COLUMN = "break_id"
+_CUT = "; and "
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """All there is to know about one break."""
+
+    kept: Mapping[str, Any]
+    """Where its life stands."""
+    found: Mapping[str, Any]
+    """Its row of the result table as it was last found: sentence, parts, rivals, ids."""
+    history: tuple[Change, ...]
+    rows: Mapping[str, tuple[Mapping[str, Any], ...]]
+    """The rows behind it by side, as the published tables have them now."""
+
+
+def show(break_id: str, *, store: Store, lake: Lake, settings: Settings, rows: bool = True) -> Shown:
+    """One break by its id or the beginning of it. Raises DataError for an unknown one."""
+    with store.reading() as session:
+        identity = full_id(session, break_id)
+        row = session.get(BreakRow, identity)
+        assert row is not None  # noqa: S101  its id was just found
+        kept = {c: getattr(row, c) for c in BreakRow.__table__.columns.keys() if c != "content"}  # noqa: SIM118
+        past = history(session, identity, people=True)
+    found = _last_found(kept, store=store, lake=lake, settings=settings)
+    behind: dict[str, tuple[Mapping[str, Any], ...]] = {}
+    if rows and found:
+        behind = _rows_behind(kept, found, store=store, lake=lake, settings=settings)
+    return Shown(kept, found, tuple(past), behind)
+
+
+def _last_found(kept: Mapping[str, Any], *, store: Store, lake: Lake, settings: Settings) -> dict[str, Any]:
+    with engine(settings) as session:
+        lake.bind(session, store.published(), ["breaks"])
+        table = session.sql(
+            "SELECT * FROM breaks WHERE definition_id = $definition_id AND legal_entity_id = $legal_entity_id\n"
+            "AND break_key = $break_key AND ordinal = $ordinal AND business_date <= $last_seen\n"
+            "ORDER BY business_date DESC LIMIT 1",
+            {c: kept[c] for c in ("definition_id", "legal_entity_id", "break_key", "ordinal", "last_seen")},
+        )
+    found = table.to_pylist()
+    return found[0] if found else {}
+
+
+def _rows_behind(
+    kept: Mapping[str, Any], found: Mapping[str, Any], *, store: Store, lake: Lake, settings: Settings
+) -> dict[str, tuple[Mapping[str, Any], ...]]:
+    definition = configured_definition(settings, kept["definition_id"])
+    behind = {}
+    with engine(settings) as session:
+        sides = bind_sides(
+            session,
+            side_queries(settings, definition),
+            lake=lake,
+            snapshot=store.published(),
+            store=store,
+            settings=settings,
+            business_date=kept["last_seen"],
+        )
+        for side_name, side in (("left", definition.left), ("right", definition.right)):
+            session.bind(f"{side_name}_rows_behind", [str(sides[side_name])])
+            row_id = joined([f"{quoted(column)}::VARCHAR" for column in side.id])
+            ids = [one for one in found[f"{side_name}_ids"].split("; ") if one]
+            table = session.sql(
+                f"SELECT * FROM {side_name}_rows_behind WHERE {row_id} IN (SELECT unnest($ids::VARCHAR[]))\n"
+                f"AND coalesce({quoted(side.entity)}::VARCHAR, '') = $entity ORDER BY ALL",
+                {"ids": ids, "entity": kept["legal_entity_id"]},
+            )
+            behind[side_name] = tuple(table.to_pylist())
+    return behind
+
+
+def pairs_of(
+    break_ids: Sequence[str], *, store: Store, lake: Lake, settings: Settings, counterpart: str | None = None
+) -> dict[str, Pair]:
+    """The rows a verdict on each break is about; a break is missing where that is not clear.
+
+    A suggested match names them itself. Of an ambiguous break `counterpart` must be one of its rivals; a break whose
+    list of rows was cut short has no verdict.
+    """
+    with store.reading() as session:
+        kept = {one: session.get(BreakRow, one) for one in break_ids}
+    found = {}
+    definitions: dict[str, Definition] = {}
+    with engine(settings) as session:
+        lake.bind(session, store.published(), ["breaks"])
+        for row in kept.values():
+            if row is not None and row.definition_id not in definitions:
+                definitions[row.definition_id] = configured_definition(settings, row.definition_id)
+        wanted = {
+            (row.definition_id, row.legal_entity_id, row.break_key, row.ordinal): identity
+            for identity, row in kept.items()
+            if row is not None
+        }
+        dates = sorted({row.last_seen for row in kept.values() if row is not None})
+        table = session.sql(
+            "SELECT * FROM breaks WHERE business_date IN (SELECT unnest($dates::DATE[]))\n"
+            "AND break_type IN ('suggested_match', 'ambiguous') AND break_key IN (SELECT unnest($keys::VARCHAR[]))",
+            {"dates": dates, "keys": [key for _, _, key, _ in wanted]},
+        )
+    for row in table.to_pylist():
+        identity = wanted.get((row["definition_id"], row["legal_entity_id"], row["break_key"], row["ordinal"]))
+        known = kept.get(identity or "")
+        if identity is None or known is None or row["business_date"] != known.last_seen:
+            continue
+        if pair := _pair(definitions[row["definition_id"]], row, counterpart):
+            found[identity] = pair
+    if counterpart is not None and found:
+        found = _with_amounts(found, kept, definitions, store=store, lake=lake, settings=settings)
+    return found
+
+
+def _pair(definition: Definition, row: Mapping[str, Any], counterpart: str | None) -> Pair | None:
+    if _CUT in row["left_ids"] or _CUT in row["right_ids"]:
+        return None
+    if row["break_type"] == "suggested_match":
+        if counterpart is not None:
+            return None
+        return Pair(row["left_ids"], row["right_ids"], row["left_amount"], row["right_amount"])
+    rivals = (row["rivals"] or "").split("; ")
+    named = next((p.identity for p in definition.passes if p.name == row["pass_name"] and p.method != "keyed"), None)
+    if counterpart is None or named is None or counterpart not in rivals:
+        return None
+    if named == "left":
+        return Pair(row["left_ids"], counterpart, row["left_amount"], None)
+    return Pair(counterpart, row["right_ids"], None, row["right_amount"])
+
+
+def _with_amounts(
+    pairs: Mapping[str, Pair],
+    kept: Mapping[str, BreakRow | None],
+    definitions: Mapping[str, Definition],
+    *,
+    store: Store,
+    lake: Lake,
+    settings: Settings,
+) -> dict[str, Pair]:
+    """The pairs with the amounts that the chosen candidates have in the published tables."""
+    complete = {}
+    for identity, pair in pairs.items():
+        row = kept[identity]
+        assert row is not None  # noqa: S101  its pair was found
+        ids = {"left_ids": pair.left_ids, "right_ids": pair.right_ids}
+        about = {
+            "definition_id": row.definition_id,
+            "legal_entity_id": row.legal_entity_id,
+            "last_seen": row.last_seen,
+        }
+        behind = _rows_behind(about, ids, store=store, lake=lake, settings=settings)
+        definition = definitions[row.definition_id]
+        amounts: dict[str, Decimal | None] = {}
+        for side_name, side in (("left", definition.left), ("right", definition.right)):
+            values = [r[side.amount] for r in behind[side_name]] if side.amount else []
+            amounts[side_name] = sum(values, Decimal(0)).quantize(Decimal("0.000001")) if values else None
+        complete[identity] = Pair(pair.left_ids, pair.right_ids, amounts["left"], amounts["right"])
+    return complete
+
+
+def read_ids(path: Path) -> list[str]:
+    """The ids in a CSV file's column `break_id`, or its only column; other columns are for the reader's own notes."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+    except OSError as error:
+        raise ConfigError("the list of breaks cannot be read", record=str(path), got=error.strerror) from None
+    if not rows:
+        raise DataError("the list of breaks is empty", record=str(path))
+    header = [cell.strip() for cell in rows[0]]
+    if ID_COLUMN in header:
+        place, body = header.index(ID_COLUMN), rows[1:]
+    elif len(header) == 1:
+        place, body = 0, rows
+    else:
+        raise DataError("no column names the breaks", record=str(path), expected=ID_COLUMN, got=header)
+    return [row[place].strip() for row in body if len(row) > place and row[place].strip()]
+
+
+def fingerprint(path: Path) -> Evidence:
+    """A file as evidence: its content's hash, name and size. Raises ConfigError or DataError where there is none."""
+    return _read_evidence(path)[0]
+
+
+def keep_evidence(path: Path, settings: Settings) -> Evidence:
+    """Copy a file into the evidence folder under its content's hash, where nobody overwrites it."""
+    evidence, content = _read_evidence(path)
+    kept = evidence_path(settings, evidence.sha256)
+    if not kept.exists():
+        started = private_folder(kept.parent) / f".{evidence.sha256}.{os.getpid()}"
+        started.write_bytes(content)
+        started.chmod(0o400)
+        started.replace(kept)  # whole or not at all
+    return evidence
+
+
+def _read_evidence(path: Path) -> tuple[Evidence, bytes]:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigError("the evidence cannot be read", record=str(path), got=error.strerror) from None
+    if not content:
+        raise DataError("the evidence is empty", record=str(path))
+    return Evidence(hashlib.sha256(content).hexdigest(), path.name, len(content)), content
+
+
+def evidence_path(settings: Settings, sha256: str) -> Path:
+    """Where a kept file is."""
+    return settings.evidence / "breaks" / sha256[:2] / sha256
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What a bulk act would do: how much of it, and the mark that confirms exactly this."""
+
+    done: Done
+    amounts: Mapping[str, Decimal]
+    """Sum of the values by currency."""
+    mark: str
+
+
+def preview(act: Act, break_ids: Sequence[str], store: Store) -> Preview:
+    """What an act would do to breaks. The mark changes when their states, their values or the act do."""
+    with store.reading() as session:
+        done = consider(session, act, break_ids)
+        at = standings(session, [identity for identity, _, _ in done.changed])
+    amounts: dict[str, Decimal] = {}
+    values = []
+    for identity, before, _ in done.changed:
+        value, currency = at[identity].value, at[identity].currency
+        values.append([identity, before, value, currency])
+        if value is not None and currency is not None:
+            amounts[currency] = amounts.get(currency, Decimal(0)) + value
+    said = [act.action, act.actor, act.reason, act.assignee, act.cap, act.cap_currency, act.expires]
+    mark = content_hash([said, values, [[r.break_id, r.reason] for r in done.refused]])[:12]
+    return Preview(done, amounts, mark)
+
+
+def act_on(act: Act, break_ids: Sequence[str], store: Store, *, partly: bool = False) -> Done:
+    """Do it to all of these breaks or, unless `partly`, to none where one is refused."""
+    with store.transaction() as session:
+        return carry_out(session, act, break_ids, store.now(), partly=partly)
+
+
+__all__ = [
+    "Preview",
+    "Refusal",
+    "Shown",
+    "act_on",
+    "evidence_path",
+    "fingerprint",
+    "keep_evidence",
+    "pairs_of",
+    "preview",
+    "read_ids",
+    "show",
+]
