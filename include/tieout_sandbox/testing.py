@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import requests
 
 from tieout import erp as erp_port
 from tieout.erp.jsonrpc import JsonRpc
@@ -71,6 +72,19 @@ class Erp:
         """Bring it back at another port with other passwords."""
         self.stop()
         self.server = server.start(self.folder, self.pg, [self.database])
+
+
+def dial(company: State, method: str, faults: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
+    """Add to (`POST`), clear (`DELETE`) or read (`GET`) the vendors' fault dial; the faults, with how often each fired."""
+    answer = requests.request(
+        method,
+        f"{company.urls['vendors']}/_control/faults",
+        json=faults,
+        headers={"Authorization": f"Bearer {company.secrets['control_token']}"},
+        timeout=30,
+    )
+    answer.raise_for_status()
+    return list(answer.json().get("faults", []))
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,6 @@ from pathlib import Path
 import psutil
 import pyarrow.compute as pc
 import pytest
-import requests
 
 from tieout import schema
 from tieout.lake.hashing import result_hash
@@ -25,6 +24,7 @@ from tieout.store.batches import select_batches
 from tieout_sandbox import control
 from tieout_sandbox import demo as demo_module
 from tieout_sandbox.airflow import FINISHED, Airflow, Client
+from tieout_sandbox.testing import dial
 
 pytestmark = [pytest.mark.server, pytest.mark.fault, pytest.mark.timeout(1600)]
 
@@ -63,16 +63,7 @@ class Storm:
 
     def dial(self, method: str, faults: list | None = None) -> list[dict]:
         """Turn the vendors' fault dial; gives the faults with how often each has fired."""
-        state = control.State.load(self.home)
-        answer = requests.request(
-            method,
-            f"{state.urls['vendors']}/_control/faults",
-            json=faults,
-            headers={"Authorization": f"Bearer {state.secrets['control_token']}"},
-            timeout=30,
-        )
-        assert answer.ok, answer.text
-        return answer.json().get("faults", [])
+        return dial(control.State.load(self.home), method, faults)
 
     def start(self, day: date) -> str:
         return self.client.trigger(NIGHT, f"night__{day}__1", {"business_date": str(day)})

@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 import pytest
-import requests
 
 from tieout import schema
 from tieout.errors import Unavailable
@@ -21,6 +20,7 @@ from tieout.store import Store
 from tieout.store.batches import select_batches
 from tieout_sandbox import control, demo
 from tieout_sandbox.simulators.documents import Document, DocumentStore, Query
+from tieout_sandbox.testing import dial
 
 pytestmark = [pytest.mark.server, pytest.mark.fault, pytest.mark.timeout(900)]
 
@@ -98,17 +98,6 @@ def complete(work: Work, run_id: str) -> None:
     planning.plan_journals(work, run_id, DAY)
     checking.reconcile_ledger(work, run_id, DAY, ledger_read=False)
     closing.report(work, run_id, DAY)
-
-
-def dial(company, method: str, faults: list | None = None) -> None:
-    answer = requests.request(
-        method,
-        f"{company.urls['vendors']}/_control/faults",
-        json=faults,
-        headers={"Authorization": f"Bearer {company.secrets['control_token']}"},
-        timeout=30,
-    )
-    assert answer.ok, answer.text
 
 
 def hashes(work: Work) -> dict[str, str]:
