@@ -75,7 +75,7 @@ class Erp:
 
 
 def dial(company: State, method: str, faults: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
-    """Add to (`POST`), clear (`DELETE`) or read (`GET`) the vendors' fault dial; the faults, with how often each fired."""
+    """Add to (`POST`), clear (`DELETE`) or read (`GET`) the vendors' faults, each with how often it fired."""
     answer = requests.request(
         method,
         f"{company.urls['vendors']}/_control/faults",
