@@ -16,7 +16,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from tieout.erp.jsonrpc import JsonRpc
 from tieout.lake.tables import Lake
@@ -121,7 +121,8 @@ def child(order: dict, pipe: int) -> None:
 
 
 def main() -> None:
-    preload()
+    with redirect_stdout(sys.stderr):  # answers alone go to standard output
+        preload()
     for line in sys.stdin:
         reader, writer = os.pipe()
         pid = os.fork()

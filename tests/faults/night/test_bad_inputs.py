@@ -92,7 +92,6 @@ def read(work: Work, run_id: str) -> None:
 
 def complete(work: Work, run_id: str) -> None:
     intake.conform(work, run_id)
-    checking.quality_gate(work, run_id, DAY)
     checking.aggregate_usage(work, run_id, DAY)
     checking.reconcile_sources(work, run_id, DAY)
     planning.plan_journals(work, run_id, DAY)
