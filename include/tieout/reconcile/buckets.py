@@ -1,19 +1,58 @@
 """Sets identical rows aside before matching: buckets of keys whose rows are the same on both sides need no join.
 
-A bucket holds the rows whose keys hash into it. It counts as equal only if both sides agree, per currency, on the
-number of rows, the exact sum of every compared amount and the sums of both halves of a 128-bit hash of all compared
-values, and if neither side repeats a key in it or carries evidence. Its rows then are matches without a difference and
-go into totals only; all others take the ordinary way. The residual risk: rows that differ but have equal 128-bit hash
-sums and equal sums of money. No difference in a total can hide.
+The engine reads each side once and gives, per row, a hash of its key, two independent 64-bit hashes of its key and all
+compared values, and its compared amounts in units of their last decimal. Arrays hold, per bucket of keys, the left sums
+less the right ones. A bucket counts as equal only if both sides agree on the number of rows, the exact sum of every
+compared amount per currency and the sums of both halves of the 128-bit hash, and if no key in it is there twice. The
+rows of all other buckets are read again and compared key by key in the same way; what still differs goes through the
+passes. Everything else is a match without a difference and goes into totals and summary only.
+
+The residual risk: rows of one bucket that differ but have equal 128-bit hash sums and equal sums of every amount. No
+difference in a total can hide.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
 from tieout.reconcile.definition import Definition, KeyedPass
 from tieout.reconcile.session import Session
-from tieout.reconcile.sides import SIDES, numbered_rows
+from tieout.reconcile.sides import SIDES, SideName, decimals, numbered_rows, standard_columns, standard_rows
+from tieout.reconcile.sql import name, text
 
 _ROWS_PER_BUCKET = 8
+# What is above either limit takes the ordinary way, so that no sum of a bucket overflows: 2^12 · 2^50 < 2^63.
+_MOST_ROWS = 1 << 12
+_MOST_UNITS = 1 << 50
+_TOO_LARGE = -(1 << 62)
+_NO_BUCKET = 1 << 32  # of rows that take no part; always kept
+_RIGHT = 32  # the bit above which a bucket counts the rows of the right side
+
+Words = npt.NDArray[np.uint64]
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A side's row as expressions over its input, the same for both sides where the values are the same."""
+
+    takes_part: str
+    key: str
+    upper: str
+    lower: str
+    amounts: tuple[str, ...]
+    """Compared amounts, exact."""
+    units: tuple[str, ...]
+    """The same as integers, null where there is no amount."""
+    currency: str
+    has_evidence: str
+    columns: tuple[str, ...]
+    """The input's columns that the definition reads."""
 
 
 def can_set_aside(definition: Definition) -> bool:
@@ -22,42 +61,203 @@ def can_set_aside(definition: Definition) -> bool:
     return isinstance(first, KeyedPass) and first.cardinality == "1:1" and first.accept != "suggested"
 
 
-def keep_differing(session: Session, definition: Definition) -> int:
-    """Make `<side>_rows` of what is not provably identical; gives how many pairs were set aside."""
-    rows = session.rows("SELECT greatest((SELECT count(*) FROM left_input), (SELECT count(*) FROM right_input))")[0][0]
-    buckets = max(1, rows // _ROWS_PER_BUCKET)
-    keys = [f"key_1_{i}" for i in range(1, len(definition.passes[0].by) + 1)]
-    bucket = f"hash(entity, {', '.join(keys)}) % {buckets}"
-    takes_part = " AND ".join(["excluded IS NULL", "takes_part_1", *(f"{k} IS NOT NULL" for k in keys)])
-    values = ["entity", *keys, "currency", *(f"is_{c.name}" for c in definition.compare)]
-    values += ["period"] if any(c.kind == "date" and c.periods for c in definition.compare) else []
-    listed = ", ".join(f"coalesce({v}::VARCHAR, chr(30))" for v in values)
-    summed = ["amount", *(f"is_{c.name}" for c in definition.compare if c.kind == "amount")]
-    sums = ", ".join(f"sum({column}) AS sum_{n}" for n, column in enumerate(summed))
-    differs = " OR ".join(
-        f"l.{c} IS DISTINCT FROM r.{c}" for c in ("rows", "upper", "lower", *(f"sum_{n}" for n in range(len(summed))))
-    )
+def keep_differing(
+    session: Session,
+    definition: Definition,
+    types: Mapping[SideName, Mapping[str, str]],
+    no_currencies: Mapping[SideName, Sequence[str]],
+) -> int:
+    """Make `<side>_rows` of what is not provably identical; gives how many pairs were set aside.
+
+    Afterwards `<side>_standard` shows the kept rows only.
+    """
+    lines = {side: _line(definition, side, types, no_currencies[side]) for side in SIDES}
+    rows = {side: session.rows(f"SELECT coalesce(sum(rows), 0)::BIGINT FROM {side}_all")[0][0] for side in SIDES}
+    found = session.rows("SELECT DISTINCT currency FROM (FROM left_all UNION ALL FROM right_all) ORDER BY ALL")
+    currencies = [code for (code,) in found if code is not None]
+    balance = _Balance(max(rows.values()), len(currencies) + 1, len(lines["left"].units))
     for side in SIDES:
-        session.make(
-            f"{side}_buckets",
-            "SELECT bucket, currency, count(*) AS rows, sum(md5_number_upper(line)::HUGEINT) AS upper,\n"
-            "  sum(md5_number_lower(line)::HUGEINT) AS lower, bool_or(proof_type IS NOT NULL) AS has_evidence,\n"
-            f"  {sums}\nFROM (SELECT *, {bucket} AS bucket, concat_ws(chr(31), {listed}) AS line\n"
-            f"  FROM {side}_standard WHERE {takes_part})\nGROUP BY bucket, currency",
-        )
-    session.make(
-        "unequal",
-        "SELECT DISTINCT coalesce(l.bucket, r.bucket) AS bucket FROM left_buckets l FULL JOIN right_buckets r\n"
-        "  ON l.bucket = r.bucket AND l.currency IS NOT DISTINCT FROM r.currency\n"
-        f"WHERE {differs} OR l.has_evidence OR r.has_evidence\n"
-        "UNION\n"
-        f"SELECT bucket FROM (SELECT {bucket} AS bucket FROM left_standard WHERE {takes_part}\n"
-        f"  GROUP BY hash(entity, {', '.join(keys)}), bucket HAVING count(*) > 1)",
-    )
+        balance.weigh(session, side, _weighed(side, lines[side], currencies), rows[side])
+    unequal = np.append(np.flatnonzero(balance.unequal()), _NO_BUCKET)
+    session.connection.register("unequal", pa.table({"bucket": unequal.astype(np.uint64)}))
     for side in SIDES:
-        kept = f"NOT ({takes_part}) OR {bucket} IN (SELECT bucket FROM unequal)"
-        session.make(f"{side}_rows", numbered_rows(definition, side, f"({kept})"))
-    aside: int = session.rows(
-        "SELECT coalesce(sum(rows), 0)::BIGINT FROM left_buckets WHERE bucket NOT IN (SELECT bucket FROM unequal)"
-    )[0][0]
-    return aside
+        session.make(f"{side}_kept", _kept(side, lines[side], balance.buckets))
+    session.make("differing", _differing(lines["left"]))
+    kept = 0
+    for side in SIDES:
+        source = f"(FROM {side}_kept WHERE tieout_key IS NULL OR tieout_key IN (FROM differing)) kept"
+        standard = standard_rows(definition, side, no_currencies[side], source)
+        session.run(f"{side}_standard", f"CREATE OR REPLACE TEMP VIEW {side}_standard AS\n{standard}")
+        session.make(f"{side}_rows", numbered_rows(definition, side))
+        kept = session.rows(f"SELECT count(*) FROM {side}_rows")[0][0]
+    return int(rows["right"] - kept)
+
+
+class _Balance:
+    """Left sums less right sums of every bucket."""
+
+    def __init__(self, rows: int, currencies: int, amounts: int) -> None:
+        # many currencies share the memory that few would take
+        self.buckets = max(1, rows // max(_ROWS_PER_BUCKET, currencies))
+        self._currencies = currencies
+        self._rows: Numbers = np.zeros(self.buckets, np.int64)
+        self._upper: Words = np.zeros(self.buckets, np.uint64)
+        self._lower: Words = np.zeros(self.buckets, np.uint64)
+        self._units: list[Numbers] = [np.zeros(self.buckets * currencies, np.int64) for _ in range(amounts)]
+        self._barred = np.zeros(self.buckets, np.bool_)
+
+    def weigh(self, session: Session, side: SideName, query: str, rows: int) -> None:
+        """Add the left side's rows, or take off the right side's; the left side's repeated keys bar their bucket."""
+        add, one = (np.add, 1) if side == "left" else (np.subtract, 1 << _RIGHT)
+        keys = np.empty(rows if side == "left" else 0, np.uint32)
+        seen = 0
+        for batch in session.stream(f"{side}_buckets", query):
+            values = {c: batch.column(c).to_numpy(zero_copy_only=False) for c in batch.schema.names}
+            bucket = self._bucket(values["key"])
+            np.add.at(self._rows, bucket, one)
+            add.at(self._upper, bucket, values["upper"])
+            add.at(self._lower, bucket, values["lower"])
+            place = bucket + values["currency"].astype(np.int64) * self.buckets if "currency" in values else bucket
+            for number, sums in enumerate(self._units):
+                units = values[f"units_{number}"]
+                if units.size and units.min() == _TOO_LARGE:
+                    self._barred[bucket[units == _TOO_LARGE]] = True
+                add.at(sums, place, units)
+            if "barred" in values:
+                self._barred[bucket[values["barred"]]] = True
+            if side == "left":
+                keys[seen : seen + len(bucket)] = values["key"]
+                seen += len(bucket)
+        keys = keys[:seen]
+        keys.sort()
+        self._barred[self._bucket(keys[1:][keys[1:] == keys[:-1]])] = True
+
+    def unequal(self) -> npt.NDArray[np.bool_]:
+        """Which buckets may hold a difference."""
+        left, right = self._rows & ((1 << _RIGHT) - 1), self._rows >> _RIGHT
+        found: npt.NDArray[np.bool_] = (left != right) | (left > _MOST_ROWS) | (self._upper != 0) | (self._lower != 0)
+        found |= self._barred
+        for sums in self._units:
+            for currency in range(self._currencies):
+                found |= sums[currency * self.buckets : (currency + 1) * self.buckets] != 0
+        return found
+
+    def _bucket(self, keys: npt.NDArray[np.uint32]) -> Numbers:
+        return ((keys.astype(np.uint64) * np.uint64(self.buckets)) >> np.uint64(32)).astype(np.int64)
+
+
+def _line(
+    definition: Definition,
+    side: SideName,
+    types: Mapping[SideName, Mapping[str, str]],
+    no_currencies: Sequence[str],
+) -> _Line:
+    columns = standard_columns(definition, side, no_currencies)
+    keys = [columns[f"key_1_{i}"] for i in range(1, len(definition.passes[0].by) + 1)]
+    amounts: dict[str, str] = {}
+    own = getattr(definition, side)
+    pairs = {c.name: (c.left, c.right) for c in definition.compare if c.kind == "amount"}
+    if definition.left.amount and definition.right.amount:
+        pairs["amount of the row"] = (definition.left.amount, definition.right.amount)
+    for left, right in dict.fromkeys(pairs.values()):
+        column = left if side == "left" else right
+        places = max(decimals(types["left"][left]), decimals(types["right"][right]))
+        amounts[name(column)] = _units(name(column), types[side][column], places)
+    texts, plain = [columns["currency"]], [*amounts.values()]
+    for c in definition.compare:
+        value = columns[f"is_{c.name}"]
+        if c.kind == "date" and c.periods:
+            plain += _periods(definition, side, columns, c.left == own.date or c.right == own.date)
+        if c.kind in ("date", "number"):
+            plain.append(value)
+        elif c.kind != "amount":
+            texts.append(_plain(value, getattr(c, side), types[side]))
+    key = f"hash({columns['entity']}, {', '.join(keys)})"
+    # a letter before a text shifts all of it: a hash that has nothing to do with the first
+    keyed = [_plain(k, getattr(b, side), types[side]) for k, b in zip(keys, definition.passes[0].by, strict=True)]
+    keyed.append(_plain(columns["entity"], own.entity, types[side]))
+    other = [f"'~' || {value}" for value in [*reversed(texts), *keyed]]
+    everything = "\n".join(columns.values()).lower()
+    return _Line(
+        takes_part=" AND ".join(
+            [f"({columns['excluded']}) IS NULL", columns["takes_part_1"], *(f"{k} IS NOT NULL" for k in keys)]
+        ),
+        key=key,
+        upper=f"hash({', '.join([key, *texts, *plain])})",
+        lower=f"hash({', '.join([*reversed(plain), *other])})",
+        amounts=tuple(amounts),
+        units=tuple(amounts.values()),
+        currency=columns["currency"],
+        has_evidence=f"({columns['proof_type']}) IS NOT NULL" if columns["proof_type"] != "NULL::VARCHAR" else "false",
+        columns=tuple(c for c in types[side] if c.lower() in everything),
+    )
+
+
+def _plain(value: str, column: str, types: Mapping[str, str]) -> str:
+    """The column itself where only its null and its empty text mean the same: a row with either is merely kept."""
+    same = (f"nullif({name(column)}::VARCHAR, '')", f"coalesce({name(column)}::VARCHAR, '')")
+    return name(column) if value in same and types[column] == "VARCHAR" else value
+
+
+def _periods(definition: Definition, side: SideName, columns: Mapping[str, str], by_compared_day: bool) -> list[str]:
+    """What must agree besides a compared date so that both rows lie in one period."""
+    if definition.left.period or definition.right.period:
+        return [f"({columns['period']})"]
+    return [] if by_compared_day else [f"(year({columns['day']}) * 12 + month({columns['day']}))"]
+
+
+def _units(column: str, kind: str, places: int) -> str:
+    """An amount as an integer in units of its last decimal; `_TOO_LARGE` where that is."""
+    most = _MOST_UNITS // 10**places
+    # within the limit this cannot overflow a decimal of 18 digits as long as there are few decimals
+    exact = column if places <= 2 and kind.startswith("DECIMAL(1") else f"{column}::DECIMAL(38,{places})"
+    return (
+        f"CASE WHEN {column} BETWEEN -{most} AND {most} THEN ({exact} * {10**places})::BIGINT"
+        f" WHEN {column} IS NOT NULL THEN {_TOO_LARGE} END"
+    )
+
+
+def _weighed(side: SideName, line: _Line, currencies: Sequence[str]) -> str:
+    """The query for what a bucket is made of."""
+    columns = {"key": f"({line.key} >> 32)::UINTEGER", "upper": line.upper, "lower": line.lower}
+    columns |= {f"units_{n}": f"coalesce({units}, 0)" for n, units in enumerate(line.units)}
+    if line.units and currencies:
+        cases = " ".join(f"WHEN {text(code)} THEN {n}" for n, code in enumerate(currencies))
+        columns["currency"] = f"(CASE {line.currency} {cases} ELSE {len(currencies)} END)::UTINYINT"
+    if line.has_evidence != "false":
+        columns["barred"] = line.has_evidence
+    listed = ",\n".join(f"  {expression} AS {alias}" for alias, expression in columns.items())
+    return f"SELECT\n{listed}\nFROM {side}_input WHERE {line.takes_part}"
+
+
+def _kept(side: SideName, line: _Line, buckets: int) -> str:
+    """The query for the input's rows that are in an unequal bucket or in none, with what is compared of them."""
+    columns = [name(c) for c in line.columns]
+    values = {
+        "key": f"CASE WHEN {line.takes_part} THEN {line.key} END",
+        "upper": line.upper,
+        "lower": line.lower,
+        "currency": line.currency,
+        "barred": line.has_evidence,
+    }
+    values |= {f"amount_{n}": amount for n, amount in enumerate(line.amounts)}
+    listed = ",\n".join(f"  {v}" for v in [*columns, *(f"{e} AS tieout_{alias}" for alias, e in values.items())])
+    bucket = f"CASE WHEN {line.takes_part} THEN (({line.key} >> 32) * {buckets}) >> 32 ELSE {_NO_BUCKET} END"
+    return f"SELECT\n{listed}\nFROM {side}_input\nWHERE {bucket} IN (SELECT bucket FROM unequal)"
+
+
+def _differing(line: _Line) -> str:
+    """The query for the keys of kept rows that are not one row on each side with nothing between them."""
+    compared = ["upper", "lower", "currency", *(f"amount_{n}" for n in range(len(line.amounts)))]
+    listed = ", ".join(f"tieout_{c}" for c in ("key", "barred", *compared))
+    rows = " UNION ALL ".join(
+        f"SELECT {listed}, {left} AS of_left, {1 - left} AS of_right FROM {side}_kept WHERE tieout_key IS NOT NULL"
+        for left, side in ((1, "left"), (0, "right"))
+    )
+    same = " AND ".join(
+        f"min(tieout_{c}) IS NOT DISTINCT FROM max(tieout_{c}) AND count(tieout_{c}) IN (0, 2)" for c in compared
+    )
+    return (
+        f"SELECT tieout_key FROM ({rows})\nGROUP BY tieout_key\n"
+        f"HAVING NOT (sum(of_left) = 1 AND sum(of_right) = 1 AND NOT bool_or(tieout_barred) AND {same})"
+    )

@@ -23,7 +23,14 @@ from tieout.reconcile.keyed import run_keyed_pass
 from tieout.reconcile.leftover import settle_leftovers
 from tieout.reconcile.search import run_search_pass
 from tieout.reconcile.session import Rows, Session, open_session
-from tieout.reconcile.sides import SIDES, check_columns, numbered_rows, standard_rows, unknown_currencies
+from tieout.reconcile.sides import (
+    SIDES,
+    check_columns,
+    control_totals,
+    numbered_rows,
+    standard_rows,
+    unknown_currencies,
+)
 from tieout.reconcile.subset import run_subset_pass
 from tieout.reconcile.totals import count_totals
 from tieout.reconcile.verdicts import bind_verdicts, dissolve_rejected, settle_accepted
@@ -128,19 +135,25 @@ def _run(
     session.make("groups", empty_groups())
     if rules.normalises("nfkc"):
         session.teach_nfkc()
+    types = {}
     for side, rows in zip(SIDES, (left, right), strict=True):
-        check_columns(rules, side, session.bind(f"{side}_input", rows))
+        types[side] = session.bind(f"{side}_input", rows)
+        check_columns(rules, side, types[side])
     if rules.counts_working_days:
         make_working_days(session, rules, as_of)
+    unknown = {}
     for side in SIDES:
-        asked = unknown_currencies(rules, side)
-        unknown = sorted(code for (code,) in session.rows(asked)) if asked else []
-        session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard_rows(rules, side, unknown)}")
+        session.make(f"{side}_all", control_totals(rules, side, types[side]))
+        unknown[side] = sorted(code for (code,) in session.rows(unknown_currencies(side)))
+        standard = standard_rows(rules, side, unknown[side])
+        session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard}")
         session.make(f"{side}_links", "SELECT NULL::BIGINT AS row_no, NULL::BIGINT AS group_id WHERE false")
         session.make(f"{side}_refusals", "SELECT NULL::BIGINT AS row_no, NULL::VARCHAR AS reason WHERE false")
     aside = 0
-    if not identical and can_set_aside(rules):
-        aside = keep_differing(session, rules)
+    # what people decided may part a pair that looks the same: then every row is looked at
+    decided = verdicts is not None and verdicts.num_rows > 0
+    if not identical and not decided and can_set_aside(rules):
+        aside = keep_differing(session, rules, types, unknown)
     else:
         for side in SIDES:
             session.make(f"{side}_rows", numbered_rows(rules, side))
@@ -162,7 +175,7 @@ def _run(
 
 def _latest_day(session: Session) -> date | None:
     found: date | None = session.rows(
-        "SELECT max(day) FROM (SELECT max(day) AS day FROM left_standard UNION ALL SELECT max(day) FROM right_standard)"
+        "SELECT max(day) FROM (SELECT max(latest) AS day FROM left_all UNION ALL SELECT max(latest) FROM right_all)"
     )[0][0]
     return found
 

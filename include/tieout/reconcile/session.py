@@ -16,6 +16,9 @@ from tieout.lake.engine import Engine
 from tieout.lake.engine import engine as new_engine
 from tieout.reconcile.sql import macros, name, text
 
+_BATCH = 122_880  # rows, a multiple of the engine's own vectors
+_AHEAD = "32MB"  # how much the engine may have ready before it waits for the reader
+
 Rows: TypeAlias = "pa.Table | str | Path | Sequence[str | Path]"
 
 
@@ -60,14 +63,15 @@ class Session:
     def run(self, step: str, statement: str) -> None:
         """Run a statement of a step. A condition the engine cannot understand raises DefinitionError."""
         self.statements.append((step, statement))
-        try:
+        with _understood(step):
             self.connection.execute(statement)
-        except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException) as error:
-            raise DefinitionError(
-                f"a condition of the definition is not understood in step {step}",
-                got=str(error).strip().splitlines()[0],
-                remedy="check `filter`, `exclude`, `where` and column names against the side's columns",
-            ) from None
+
+    def stream(self, step: str, query: str) -> Iterator[pa.RecordBatch]:
+        """The rows of a query in batches, while the engine goes on with the next; to be read to the end."""
+        self.statements.append((step, query))
+        with _understood(step):
+            self.connection.execute(f"SET streaming_buffer_size = '{_AHEAD}'")
+            yield from self.connection.sql(query).to_arrow_reader(_BATCH)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """A handful of rows as Python values."""
@@ -81,6 +85,19 @@ class Session:
     def explained(self) -> str:
         """The statements run so far, as one readable script."""
         return "\n\n".join(f"-- {step}\n{statement};" for step, statement in self.statements)
+
+
+@contextmanager
+def _understood(step: str) -> Iterator[None]:
+    """Raise DefinitionError for a condition that the engine cannot understand."""
+    try:
+        yield
+    except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException) as error:
+        raise DefinitionError(
+            f"a condition of the definition is not understood in step {step}",
+            got=str(error).strip().splitlines()[0],
+            remedy="check `filter`, `exclude`, `where` and column names against the side's columns",
+        ) from None
 
 
 def _nfkc(values: pa.Array) -> pa.Array:

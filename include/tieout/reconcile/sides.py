@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from tieout.errors import DataError
@@ -76,17 +76,39 @@ def _check_type(where: str, column: str, kind: str, found: str) -> None:
         )
 
 
-def unknown_currencies(definition: Definition, side_name: SideName) -> str | None:
-    """The query for the codes of a side that are no currency: nobody knows how many decimals they have."""
+def decimals(kind: str) -> int:
+    """How many decimals a column of exact amounts has."""
+    decimal = _DECIMAL.fullmatch(kind)
+    return int(decimal.group(1)) if decimal else 0
+
+
+def control_totals(definition: Definition, side_name: SideName, types: Mapping[str, str]) -> str:
+    """The query for a side's rows and sums by entity, currency and period, with the latest day of each."""
     side: Side = getattr(definition, side_name)
-    if side.currency is None:
-        return None
+    columns = standard_columns(definition, side_name)
+    total = f"sum({columns['amount']})"
+    if side.amount and _DECIMAL.fullmatch(types[side.amount]):  # summed as it is stored: the cast costs more
+        total = f"sum({name(side.amount)})::{AMOUNT}"
+    grouped = f"{columns['entity']} AS entity, {columns['currency']} AS currency"
+    sums = f"count(*) AS rows, {total} AS amount"
+    if side.period:
+        grouped += f", {columns['period']} AS period"
+        return f"SELECT {grouped}, {sums}, max({columns['day']}) AS latest\nFROM {side_name}_input GROUP BY 1, 2, 3"
+    return (  # a period is written once per day, not once per row
+        "SELECT entity, currency, strftime(day, '%Y-%m') AS period, sum(rows)::BIGINT AS rows, sum(amount) AS amount,\n"
+        f"  max(day) AS latest\nFROM (SELECT {grouped}, {columns['day']} AS day, {sums} FROM {side_name}_input"
+        " GROUP BY 1, 2, 3)\nGROUP BY 1, 2, 3"
+    )
+
+
+def unknown_currencies(side_name: SideName) -> str:
+    """The query for the codes of a side that are no currency: nobody knows how many decimals they have."""
     known = ", ".join(text(code) for code, _, _ in currencies())
-    return f"SELECT DISTINCT {name(side.currency)}::VARCHAR AS code FROM {side_name}_input WHERE code NOT IN ({known})"
+    return f"SELECT DISTINCT currency FROM {side_name}_all WHERE currency NOT IN ({known})"
 
 
-def standard_rows(definition: Definition, side_name: SideName, no_currencies: Sequence[str] = ()) -> str:
-    """The query that brings `<side>_input` into standard form, as `<side>_standard`.
+def standard_columns(definition: Definition, side_name: SideName, no_currencies: Sequence[str] = ()) -> dict[str, str]:
+    """The columns of the standard form as expressions over `<side>_input`, those about working days apart.
 
     Rows in one of `no_currencies` have that as their evidence: they match nothing.
     """
@@ -126,11 +148,18 @@ def standard_rows(definition: Definition, side_name: SideName, no_currencies: Se
             columns[f"sought_{index}"] = f"{name(getattr(match_pass.amount, side_name))}::{AMOUNT}"
     for comparison in definition.compare:
         columns[f"is_{comparison.name}"] = _compared(comparison, side_name)
-    columns |= standard_causes(definition, side_name)
-    source = f"{side_name}_input"
+    return columns | standard_causes(definition, side_name)
+
+
+def standard_rows(
+    definition: Definition, side_name: SideName, no_currencies: Sequence[str] = (), source: str | None = None
+) -> str:
+    """The query that brings `<side>_input`, or another source of its rows, into standard form, as `<side>_standard`."""
+    columns = standard_columns(definition, side_name, no_currencies)
+    source = source or f"{side_name}_input"
     if definition.counts_working_days:
         calendar = calendar_of(definition, columns["entity"])
-        numbered = {"workday": day}
+        numbered = {"workday": columns["day"]}
         numbered |= {f"at_{c.name}": columns[f"is_{c.name}"] for c in definition.compare if counts_business(c)}
         for alias, value in numbered.items():
             columns[alias] = f"of_{alias}.work_number"
@@ -140,13 +169,13 @@ def standard_rows(definition: Definition, side_name: SideName, no_currencies: Se
     return f"SELECT\n{selected}\nFROM {source}"
 
 
-def numbered_rows(definition: Definition, side_name: SideName, condition: str = "true") -> str:
-    """The query that numbers the rows of `<side>_standard` for which a condition holds."""
+def numbered_rows(definition: Definition, side_name: SideName) -> str:
+    """The query that numbers the rows of `<side>_standard`."""
     # a search breaks ties by row number, so there the numbering must not depend on the order of the input
     searched = not all(isinstance(p, KeyedPass) for p in definition.passes)
     # … nor on which of two rows with one id came first: the whole row decides
     numbering = "ORDER BY id, s::VARCHAR" if searched else ""
-    return f"SELECT row_number() OVER ({numbering}) AS row_no, s.* FROM {side_name}_standard s WHERE {condition}"
+    return f"SELECT row_number() OVER ({numbering}) AS row_no, s.* FROM {side_name}_standard s"
 
 
 def _identity(definition: Definition, side_name: SideName, row_id: str) -> str:

@@ -44,13 +44,14 @@ def _outcomes(side: str) -> str:
 def _sums(side: str, aside: bool) -> str:
     grouped = "coalesce(currency, '') AS currency, coalesce(period, '') AS period"
     sums = f"count(*) AS {side}_rows, sum(amount) AS {side}_amount"
+    whole = f"sum(rows) AS {side}_rows, sum(amount) AS {side}_amount"
     by = f"SELECT entity AS legal_entity_id, {grouped}"
     parts = [
         f"{by}, outcome, detail, {sums} FROM {side}_outcomes GROUP BY ALL",
-        f"{by}, 'all' AS outcome, '' AS detail, {sums} FROM {side}_standard GROUP BY ALL",
+        f"{by}, 'all' AS outcome, '' AS detail, {whole} FROM {side}_all GROUP BY ALL",
     ]
     if aside:
-        parts.append(f"{by}, 'matched' AS outcome, '' AS detail, {sums} FROM {side}_standard GROUP BY ALL")
+        parts.append(f"{by}, 'matched' AS outcome, '' AS detail, {whole} FROM {side}_all GROUP BY ALL")
         minus = f"-count(*) AS {side}_rows, -sum(amount) AS {side}_amount"
         parts.append(f"{by}, 'matched' AS outcome, '' AS detail, {minus} FROM {side}_rows GROUP BY ALL")
     return "\nUNION ALL BY NAME\n".join(parts)

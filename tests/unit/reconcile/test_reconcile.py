@@ -646,6 +646,53 @@ def test_differing_lists_only_matches_that_needed_a_tolerance(session):
     assert result.summary.matched == 2
 
 
+@pytest.mark.parametrize(
+    ("left", "right", "found"),
+    [
+        (("a", "a", "b"), ("a", "a", "b"), {"a": "duplicate"}),
+        (({"number": "a"}, {"number": "a", "currency": "USD"}), ({"number": "a"}, {"number": "a", "currency": "USD"}),
+         {"a": "duplicate"}),
+        ((), ("a", "a"), {"a": "missing_left"}),
+        (({"number": "a", "currency": "USD"}, {"number": "b"}), ({"number": "a"}, {"number": "b", "currency": "USD"}),
+         {"a": "currency", "b": "currency"}),
+        (({"number": "a", "amount": "11"}, {"number": "b", "amount": "9"}), ("a", "b"), {"a": "amount", "b": "amount"}),
+        (({"number": "a", "amount": "999999999999999"},), ({"number": "a", "amount": "999999999999999.001"},),
+         {"a": "amount"}),
+        (({"number": "a", "amount": "999999999999999"},), ({"number": "a", "amount": "999999999999999"},), {}),
+        (({"number": "a", "status": None},), ({"number": "a", "status": ""},), {}),
+        (({"number": "a", "legal_entity_id": None},) * 2, ({"number": "a", "legal_entity_id": ""},) * 2,
+         {"a": "duplicate"}),
+        (({"number": None}, ""), ("",), {"": "missing_left"}),
+    ],
+    ids=["a key repeated on both sides", "a repeated key in two currencies", "an empty side", "two currencies swapped",
+         "differences that cancel out", "amounts too large to add up", "equal amounts too large to add up",
+         "an empty text and none", "no entity and an empty one", "no key"],
+)  # fmt: skip
+def test_setting_identical_rows_aside_changes_no_break_and_no_total(session, left, right, found):
+    named = (
+        [{"number": row} if row is None else row for row in left],
+        [{"number": r} if r is None else r for r in right],
+    )
+    compare = [*definition()["compare"], {"name": "status", "kind": "status", "left": "status", "right": "status"}]
+    sides = rows(*named[0]), rows(*named[1])
+    whole, less = (
+        reconcile(definition(compare=compare), *sides, engine=session, matches=m) for m in ("all", "differing")
+    )
+    assert less.breaks.equals(whole.breaks)
+    assert less.totals.equals(whole.totals)
+    assert less.summary == whole.summary
+    assert types(less) == found
+
+
+def test_rows_are_set_aside_per_currency_and_in_the_decimals_of_the_finer_side(session):
+    left = rows(*({"number": str(n), "currency": "EUR" if n % 3 else "USD", "amount": n} for n in range(500)))
+    coarse = left.column("amount").cast(pa.decimal128(12, 1))
+    right = left.set_column(left.schema.names.index("amount"), "amount", coarse).slice(3)
+    result = reconcile(definition(), left, right, engine=session, matches="differing")
+    assert types(result) == {"0": "missing_right", "1": "missing_right", "2": "missing_right"}
+    assert result.summary.matched == 497
+
+
 def test_explain_prints_the_statements(session, capsys):
     reconcile(definition(), rows("a"), rows("a"), engine=session, explain=True)
     printed = capsys.readouterr().out
