@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tieout.cli import breaks, posting, sandbox
+from tieout.cli import breaks, posting, reconcile, sandbox
 from tieout.errors import ConfigError
 from tieout.settings import Settings
 
@@ -27,9 +27,8 @@ app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
 app.add_typer(breaks.app, name="breaks")
 app.add_typer(posting.app, name="posting")
+app.add_typer(reconcile.app, name="reconcile")
 app.add_typer(sandbox.app, name="sandbox")
-
-Day = Annotated[str, typer.Option(help="business date, YYYY-MM-DD")]
 
 
 @store_app.command("upgrade")
@@ -85,21 +84,6 @@ def audit_show(subject: Annotated[str, typer.Argument(help="a batch, a backfill'
     for entry in Store(Settings.from_env().store).audit_entries(subject=subject):
         when, payload = f"{entry.at:%Y-%m-%d %H:%M:%S} UTC", json.dumps(entry.payload, sort_keys=True)
         typer.echo(f"{entry.chain} {entry.sequence}  {when}  {entry.actor}  {entry.action}  {payload}")
-
-
-@app.command()
-def reconcile(
-    definition: Annotated[
-        str, typer.Argument(help="id of a definition, or path of a YAML file with left and right files")
-    ],
-    business_date: Day,
-) -> None:
-    """Run one reconciliation over the published tables, print its summary, change nothing."""
-    from tieout.orchestration.checking import preview_reconciliation
-    from tieout.orchestration.work import Work
-
-    result = preview_reconciliation(Work.from_env(), definition, _day(business_date))
-    typer.echo(json.dumps(result, indent=2, default=str))
 
 
 @app.command()

@@ -26,7 +26,7 @@ def open_run(work: Work, run_id: str, kind: str, business_date: str) -> dict[str
     work.store.start_run(run_id, kind, day)
     work.store.add_facts(run_id, {"made_with": made_with(work.settings)})
     if day is not None and _later_work_is_done(work, day):
-        first = _night_of(work, run_id, day) if kind == "nightly" else None
+        first = night_of(work, run_id, day) if kind == "nightly" else None
         if first is None:
             work.unproven(run_id, AS_KNOWN_NOW)
             work.store.add_facts(run_id, {"as_known_now": True})
@@ -35,7 +35,7 @@ def open_run(work: Work, run_id: str, kind: str, business_date: str) -> dict[str
     return {"run_id": run_id, "business_date": business_date, "kind": kind}
 
 
-def _night_of(work: Work, run_id: str, day: date) -> str | None:
+def night_of(work: Work, run_id: str, day: date) -> str | None:
     """The last run of a date that saw it before later dates were done; None if there was none that ended."""
     nights = [
         run

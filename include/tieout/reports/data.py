@@ -50,6 +50,8 @@ class ReportData:
     """Accounting events up to the business date that wait instead of being posted."""
     gone: tuple[Row, ...] = ()
     """Breaks of the business date before that are no longer there, with how they ended (`state`)."""
+    forward: tuple[Row, ...] = ()
+    """How the breaks follow from the run before, per reconciliation, entity and currency (`breaks_forward`)."""
     unproven: tuple[str, ...] = ()
     """Sentences on what this report cannot vouch for: a source missing, a reconciliation that could not run."""
     note: str = ""
@@ -164,6 +166,7 @@ def headline(data: ReportData) -> Headline:
         entries = len({b.get("cause") or b["break_key"] for b in others})
         noun = "entry by others is" if entries == 1 else "entries by others are"
         blockers.append(f"{entries} {noun} on controlled accounts{_at_stake(others)}.")
+    blockers += [_watched(data, row) for row in data.forward if row["is_watched"]]
     failing = [g for g in data.gate if g.get("blocking") and g["failed"]]
     if failing:
         blockers.append("The quality gate fails for " + ", ".join(str(g["entity"]) for g in failing) + ".")
@@ -180,6 +183,14 @@ def headline(data: ReportData) -> Headline:
         len(data.quarantine),
         tuple(blockers),
     )
+
+
+def _watched(data: ReportData, row: Row) -> str:
+    """Small differences that together are a large one."""
+    title = data.definitions.get(row["definition_id"], row["definition_id"])
+    where = f"{title}, {row['legal_entity_id']}" if row["legal_entity_id"] else title
+    total, limit = (money_list({row["currency"]: row[name]}) for name in ("immaterial_value", "immaterial_limit"))
+    return f"{where}: {row['immaterial_breaks']} immaterial breaks add up to {total}, more than {limit}."
 
 
 _BY_OTHERS = ("journal_to_ledger", "missing_left")

@@ -10,7 +10,7 @@ from tieout import schema
 from tieout.lake.engine import Engine
 from tieout.lake.tables import Lake
 
-BY_DATE = ("breaks", "breaks_gone", "matches", "totals", "journals")
+BY_DATE = ("breaks", "breaks_gone", "breaks_forward", "matches", "totals", "journals")
 BY_JOURNAL = ("journal_lines", "journal_drilldown")
 
 

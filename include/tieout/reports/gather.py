@@ -21,6 +21,7 @@ from tieout.store.runs import RunRow
 TABLES = (
     "breaks",
     "breaks_gone",
+    "breaks_forward",
     "totals",
     "journals",
     "journal_lines",
@@ -81,6 +82,7 @@ def gather(
         gate=tuple(gate),
         breaks=_rows(engine, "SELECT * FROM breaks WHERE business_date = $day ORDER BY ALL", on_date),
         gone=_rows(engine, "SELECT * FROM breaks_gone WHERE business_date = $day ORDER BY ALL", on_date),
+        forward=_rows(engine, "SELECT * FROM breaks_forward WHERE business_date = $day ORDER BY ALL", on_date),
         totals=_rows(engine, "SELECT * FROM totals WHERE business_date = $day ORDER BY ALL", on_date),
         journals=tuple(journals),
         journal_lines=_rows(

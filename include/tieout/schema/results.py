@@ -120,7 +120,7 @@ RESULTS: tuple[Table, ...] = (
     ),
     Table(
         "breaks_forward",
-        "How the breaks of a business date follow from the run before: opening + new + reopened + revalued + resolved + "
+        "How the breaks of a business date follow from those before: opening + new + reopened + revalued + resolved + "
         "disappeared = closing; and whether those too small to matter add up to something that does.",
         ("business_date", "definition_id", "legal_entity_id", "currency"),
         (

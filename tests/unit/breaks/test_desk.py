@@ -216,3 +216,21 @@ def test_small_breaks_that_add_up_are_watched(house, tmp_path):
     rows = house.lake.read("breaks_forward", house.store.published()["breaks_forward"]).to_pylist()
     watched = {r["business_date"]: (r["immaterial_breaks"], r["immaterial_value"], r["is_watched"]) for r in rows}
     assert watched == {DAY: (0, 0, False), DAY + timedelta(days=1): (2, 37, True)}
+
+
+def test_a_changed_definition_is_tried_on_past_dates_as_their_tables_were(house, tmp_path):
+    house.store.finish_run("run-1", "success")
+    house.put("invoice", invoice("I-7"))  # later; the past date keeps its own
+    file = tmp_path / f"{NAME}.yaml"
+    shipped = house.settings.config_file(f"reconciliations/{NAME}.yaml").read_text()
+    file.write_text(shipped.replace("accept: suggested", "accept: only_if_unambiguous"))
+    before = house.store.published()
+    words = ["simulate", NAME, "--with", str(file), "--from-date", "2026-03-28", "--to-date", "2026-03-30", "--json"]
+    result = runner.invoke(app, ["reconcile", *words])
+    (day,) = json.loads(result.output)
+    assert day["business_date"] == "2026-03-29"
+    assert [(r["kind"], r["change"], r["was"], r["is"], r["value"]) for r in day["summary"]] == [
+        ("break", "lost", "suggested_match", None, "100.000000"),
+        ("match", "gained", None, "by_customer_and_amount", "100.000000"),
+    ]
+    assert house.store.published() == before

@@ -52,6 +52,22 @@ def test_it_says_first_whether_the_ledger_ties_and_what_blocks():
     assert "1 journal sent without an answer" in render(sample(journals=(waiting,)))
 
 
+def test_it_warns_of_small_breaks_that_add_up():
+    small = row(
+        "breaks_forward",
+        definition_id="invoice_to_receivable",
+        legal_entity_id="DE",
+        currency="EUR",
+        immaterial_breaks=12,
+        immaterial_value=Decimal("37.5"),
+        immaterial_limit=Decimal(30),
+        is_watched=True,
+    )
+    warned = "Invoices against receivables, DE: 12 immaterial breaks add up to 37.50 EUR, more than 30.00 EUR."
+    assert warned in headline(sample(forward=(small,))).blockers
+    assert warned not in headline(sample(forward=({**small, "is_watched": False},))).blockers
+
+
 def test_it_names_held_events_cut_off_breaks_and_entries_by_others_among_the_blockers():
     cut_off = broken("DE-1", "cut_off", "361.17")
     foreign = broken("MANUAL|11000", "missing_left", "5", definition_id="journal_to_ledger", state="open")
