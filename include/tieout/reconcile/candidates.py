@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tieout.errors import DefinitionError
-from tieout.reconcile.definition import Definition, SearchPass, SubsetPass
+from tieout.reconcile.definition import Definition, FuzzyPass, SearchPass, SubsetPass
 from tieout.reconcile.groups import insert_groups
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES, SideName, open_rows
@@ -11,7 +11,7 @@ from tieout.reconcile.sql import digits_of, text
 
 _RIVALS_SHOWN = 20
 
-Searching = SearchPass | SubsetPass
+Searching = SearchPass | FuzzyPass | SubsetPass
 
 
 def open_for(session: Session, match_pass: Searching, index: int) -> None:
@@ -113,10 +113,13 @@ def set_copies_aside(session: Session, match_pass: Searching, index: int) -> Non
     )
 
 
-def settle(session: Session, match_pass: Searching, index: int, found: str, *, contested: bool) -> None:
+def settle(
+    session: Session, match_pass: Searching, index: int, found: str, *, contested: bool, scored: bool = False
+) -> None:
     """Put rows into groups: `found` gives (claimant, break_type, left_no, right_no); one claimant makes one group.
 
-    With `contested`, the table `contested_<index>` (claimant, rival_id) lists the rivals of ambiguous groups.
+    With `contested`, the table `contested_<index>` (claimant, rival_id) lists rivals; with `scored` the most probable
+    first, and `pairs_<index>` says how probable a pair is, and why.
     """
     number = "(SELECT count(*) FROM groups) + dense_rank() OVER (ORDER BY claimant)"
     session.make(f"found_{index}", f"SELECT {number} AS group_id, *\nFROM (\n    {found}\n  )")
@@ -126,7 +129,7 @@ def settle(session: Session, match_pass: Searching, index: int, found: str, *, c
             f"INSERT INTO {side}_links SELECT DISTINCT {side}_no, group_id FROM found_{index} WHERE {side}_no IS "
             "NOT NULL",
         )
-    described = _described(match_pass.identity, index, contested)
+    described = _described(match_pass.identity, index, contested, scored)
     session.run("groups", insert_groups(_group_columns(match_pass), f"({described}) g"))
 
 
@@ -142,7 +145,12 @@ def _rivals_listed(ids: str) -> str:
     return f"array_to_string({shown}, '; ') || {more}"
 
 
-def _described(own: SideName, index: int, contested: bool) -> str:
+def _ranked(ids: str) -> str:
+    shown = f"list({ids} ORDER BY probability DESC, {ids})[:{_RIVALS_SHOWN}]"
+    return f"array_to_string({shown}, '; ') || CASE WHEN count(*) > {_RIVALS_SHOWN} THEN '; …' ELSE '' END"
+
+
+def _described(own: SideName, index: int, contested: bool, scored: bool) -> str:
     """One row per group with what the groups table wants."""
     sides = ",\n  ".join(
         f"count(DISTINCT {s[0]}.row_no) AS {s}_rows, min({s[0]}.currency) AS {s}_currency, sum({s[0]}.amount) AS "
@@ -152,11 +160,16 @@ def _described(own: SideName, index: int, contested: bool) -> str:
         for s in SIDES
     )
     named = own[0]
-    rivals = "NULL"
+    rivals = probability = said = "NULL"
     if contested:
-        rivals = f"(SELECT {_rivals_listed('rival_id')} FROM contested_{index} c WHERE c.claimant = f.claimant)"
+        listed = _ranked("rival_id") if scored else _rivals_listed("rival_id")
+        rivals = f"(SELECT {listed} FROM contested_{index} c WHERE c.claimant = f.claimant)"
+    if scored:
+        probability = f"(SELECT min(p.probability) FROM pairs_{index} p WHERE p.{own}_no = f.claimant)"
+        said = f"(SELECT min(p.said) FROM pairs_{index} p WHERE p.{own}_no = f.claimant)"
     return (
-        f"SELECT f.group_id, f.claimant, f.break_type, min({named}.entity) AS entity, min({named}.identity) AS "
+        f"SELECT f.group_id, {probability} AS probability, {said} AS said,\n"
+        f"  f.claimant, f.break_type, min({named}.entity) AS entity, min({named}.identity) AS "
         "group_key,\n"
         f"  coalesce(min({named}.label), min(coalesce(l.label, r.label))) AS label,\n  {rivals} AS rivals,\n  {sides}\n"
         f"FROM found_{index} f LEFT JOIN left_rows l ON l.row_no = f.left_no LEFT JOIN right_rows r ON r.row_no = "
@@ -175,10 +188,12 @@ def _group_columns(match_pass: Searching) -> dict[str, str]:
         "group_key": "group_key",
         "named": text(match_pass.identity),
         "difference": "CASE WHEN break_type = 'ambiguous' THEN NULL ELSE left_sought - right_sought END",
-        "tolerated": "CASE WHEN break_type IS NULL AND left_sought <> right_sought "
-        f"THEN 'amount differs by ' || {apart} END",
+        "tolerated": "CASE WHEN break_type IS NULL THEN nullif(concat_ws('; ', CASE WHEN left_sought <> right_sought "
+        f"THEN 'amount differs by ' || {apart} END, said), '') END",
         "label": "label",
+        "reason": "CASE WHEN break_type IS NOT NULL THEN said END",
         "rivals": "rivals",
+        "probability": "probability",
     }
     for side in SIDES:
         columns |= {f"{side}_{c}": f"{side}_{c}" for c in ("currency", "rows", "amount", "date", "period")}

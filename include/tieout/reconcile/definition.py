@@ -369,6 +369,132 @@ class SearchPass(_Part):
         return self.accept == "automatic" or (self.accept == "suggested" and self.rivals == "pair")
 
 
+class Likelihood(_Part):
+    """How often pairs are on each level of a comparison: those that belong together (`m`), and those that do not."""
+
+    m: tuple[Decimal, ...]
+    u: tuple[Decimal, ...]
+
+    @model_validator(mode="after")
+    def _are_shares(self) -> Likelihood:
+        for shares in (self.m, self.u):
+            if any(not 0 < share <= 1 for share in shares) or abs(sum(shares, Decimal(0)) - 1) > Decimal("0.01"):
+                raise ValueError("m and u are shares above 0 that add up to 1")
+        return self
+
+    def fits(self, levels: int) -> None:
+        """Raise ValueError unless there is one share for each of so many levels."""
+        if len(self.m) != levels or len(self.u) != levels:
+            raise ValueError(f"m and u need one share for each of the {levels} levels")
+
+
+class FuzzyAmount(SearchedAmount):
+    """The amounts a fuzzy pass compares: within the tolerance, and told apart by how far they differ."""
+
+    levels: tuple[Annotated[int, Field(ge=0)], ...] = (0,)
+    """Minor units, rising: equal (0), by at most so many, …; the last level is the rest within the tolerance."""
+    likelihood: Likelihood | None = None
+
+    @model_validator(mode="after")
+    def _levels_rise(self) -> FuzzyAmount:
+        if list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("levels must rise")
+        if self.likelihood:
+            self.likelihood.fits(len(self.levels) + 1)
+        return self
+
+
+class FuzzyWindow(DayWindow):
+    """The days a counterpart may be away, and which lags are told apart."""
+
+    levels: tuple[int, ...] | None = None
+    """The last day of each level but the last, rising; without them each day is a level of its own."""
+    likelihood: Likelihood | None = None
+
+    @model_validator(mode="after")
+    def _levels_lie_inside(self) -> FuzzyWindow:
+        if self.levels is None and self.latest - self.earliest > 31:
+            raise ValueError("a window of more than 32 days needs `levels`")
+        inside = range(self.earliest, self.latest)
+        if list(self.ends) != sorted(set(self.ends)) or not set(self.ends) <= set(inside):
+            raise ValueError("levels must rise, and lie from `earliest` to the day before `latest`")
+        if self.likelihood:
+            self.likelihood.fits(len(self.ends) + 1)
+        return self
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The last day of each level but the last."""
+        return tuple(range(self.earliest, self.latest)) if self.levels is None else self.levels
+
+
+class TextLikeness(_Part):
+    """Two texts, such as a payment's memo and an invoice's number, and how alike they are."""
+
+    name: Name
+    left: Column
+    right: Column
+    normalise: tuple[Normaliser, ...] = ()
+    measure: Literal["jaro_winkler", "levenshtein", "jaccard"] = "jaro_winkler"
+    """`levenshtein`: the share of characters that need no change; `jaccard`: of characters that both have."""
+    levels: tuple[Annotated[Decimal, Field(gt=0, lt=1)], ...] = (Decimal("0.95"), Decimal("0.85"))
+    """Falling: beside equal texts those that are at least so alike, …; the last level is all other texts."""
+    likelihood: Likelihood | None = None
+
+    @model_validator(mode="after")
+    def _levels_fall(self) -> TextLikeness:
+        if list(self.levels) != sorted(set(self.levels), reverse=True):
+            raise ValueError("levels must fall")
+        if self.likelihood:
+            self.likelihood.fits(len(self.levels) + 2)
+        return self
+
+
+Share = Annotated[Decimal, Field(gt=0, lt=1)]
+
+
+class FuzzyPass(_Part):
+    """Scores pairs of rows that are alike by Fellegi and Sunter's theory of record linkage.
+
+    Only rows that agree in `by` are compared. Each pair gets the probability that it is one event, by its likelihoods
+    and against the rivals of its rows; what the definition does not give of them is learned from the rows themselves.
+    """
+
+    method: Literal["fuzzy"]
+    name: Name
+    cardinality: Literal["1:1"] = "1:1"
+    by: tuple[Key, ...] = Field(min_length=1)
+    amount: FuzzyAmount
+    window: FuzzyWindow
+    texts: tuple[TextLikeness, ...] = ()
+    where: SideConditions = SideConditions()
+    accept: Literal["automatic", "suggested", "only_if_unambiguous"] = "suggested"
+    """`automatic` matches from `threshold` on and suggests below; `only_if_unambiguous` matches only rows that have no
+    other candidate at all."""
+    threshold: Share | None = None
+    """The probability from which a pair is matched without a person."""
+    suggest_from: Share = Decimal("0.5")
+    """The probability from which a pair is suggested, and rivals together are worth a decision."""
+    margin: Annotated[Decimal, Field(ge=0, lt=1)] = Decimal("0.2")
+    """A pair of whose rows another candidate comes as close as this in probability is ambiguous."""
+    prior: Share | None = None
+    """The probability that a pair of rows in reach of each other belongs together before anything else is compared and
+    were there no rivals; learned where it is not given."""
+    identity: Literal["left", "right"] = "left"
+    """The side whose row names the break."""
+
+    @model_validator(mode="after")
+    def _knows_when_it_is_sure(self) -> FuzzyPass:
+        if self.accept != "suggested" and self.threshold is None:
+            raise ValueError(f"`accept: {self.accept}` needs the `threshold` of probability from which it matches")
+        if self.threshold is not None and self.threshold < self.suggest_from:
+            raise ValueError("`threshold` must not be below `suggest_from`")
+        names = ["amount", "lag", *(t.name for t in self.texts)]
+        if len(set(names)) != len(names):
+            raise ValueError(f"names of texts repeat: {', '.join(names)}")
+        return self
+
+
 class SubsetPass(_Part):
     """Finds which rows of the `N` side add up to one row of the other, such as the invoices of a bulk payment.
 
@@ -393,7 +519,7 @@ class SubsetPass(_Part):
         return "left" if self.cardinality == "1:N" else "right"
 
 
-Pass = Annotated[KeyedPass | SearchPass | SubsetPass, Field(discriminator="method")]
+Pass = Annotated[KeyedPass | SearchPass | FuzzyPass | SubsetPass, Field(discriminator="method")]
 
 
 class Lag(_Part):
@@ -528,6 +654,7 @@ class Definition(_Part):
     def normalises(self, step: Normaliser) -> bool:
         """Whether any key or compared field is normalised by a step."""
         steps = [*(k.normalise for p in self.passes for k in p.by), *(c.normalise for c in self.compare)]
+        steps += [t.normalise for p in self.passes if isinstance(p, FuzzyPass) for t in p.texts]
         return any(step in found for found in steps)
 
     @property
@@ -554,7 +681,10 @@ class Definition(_Part):
                 match_pass["amount"] = _swapped(match_pass["amount"])
                 match_pass["amount"]["tolerance"] = _mirrored_tolerance(match_pass["amount"]["tolerance"])
                 match_pass["window"] = _mirrored_window(match_pass["window"])
-            if match_pass["method"] == "search":
+            if match_pass["method"] == "fuzzy":
+                match_pass["texts"] = [_swapped(t) for t in match_pass["texts"]]
+                match_pass["window"] = _mirrored_lags(match_pass["window"])
+            if match_pass["method"] in ("search", "fuzzy"):
                 match_pass["identity"] = _SIDE_MIRROR[match_pass["identity"]]
         for field in data["compare"]:
             field["left"], field["right"] = field["right"], field["left"]
@@ -580,6 +710,15 @@ def _swapped(pair: dict[str, Any]) -> dict[str, Any]:
 
 def _mirrored_window(window: dict[str, Any] | None) -> dict[str, Any] | None:
     return window and {**window, "earliest": -window["latest"], "latest": -window["earliest"]}
+
+
+def _mirrored_lags(window: dict[str, Any]) -> dict[str, Any]:
+    """A mirrored window with its levels mirrored too."""
+    levels, likelihood = window["levels"], window["likelihood"]
+    return window | {
+        "levels": levels and tuple(-end - 1 for end in reversed(levels)),
+        "likelihood": likelihood and {name: tuple(reversed(shares)) for name, shares in likelihood.items()},
+    }
 
 
 def _mirrored_tolerance(tolerance: dict[str, Any]) -> dict[str, Any]:

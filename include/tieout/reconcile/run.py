@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,9 +15,10 @@ from tieout import schema
 from tieout.errors import DefinitionError
 from tieout.ids import canonical_json
 from tieout.reconcile.buckets import can_set_aside, keep_differing
-from tieout.reconcile.definition import BREAK_TYPES, Definition, KeyedPass, SearchPass
+from tieout.reconcile.definition import BREAK_TYPES, Definition, FuzzyPass, KeyedPass, SearchPass
 from tieout.reconcile.definition_file import load_definition
 from tieout.reconcile.explain import explain as explain_groups
+from tieout.reconcile.fuzzy import run_fuzzy_pass
 from tieout.reconcile.groups import empty_groups
 from tieout.reconcile.keyed import run_keyed_pass
 from tieout.reconcile.leftover import settle_leftovers
@@ -58,6 +59,8 @@ class Summary:
     left_rows: dict[str, int]
     """Rows by outcome: all, matched, break, excluded."""
     right_rows: dict[str, int]
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Per fuzzy pass the prior and the likelihoods it weighed by, as the definition may give them."""
 
 
 @dataclass(frozen=True)
@@ -164,6 +167,8 @@ def _run(
             run_keyed_pass(session, rules, match_pass, index)
         elif isinstance(match_pass, SearchPass):
             run_search_pass(session, rules, match_pass, index)
+        elif isinstance(match_pass, FuzzyPass):
+            run_fuzzy_pass(session, rules, match_pass, index)
         else:
             run_subset_pass(session, rules, match_pass, index)
         dissolve_rejected(session, index)
@@ -193,4 +198,5 @@ def _summary(session: Session, rules: Definition, as_of: date | None, aside: int
         breaks_by_type={t: counts[t] for t in BREAK_TYPES if t in counts},
         left_rows={o: outcomes.get(o, (0, 0))[0] for o in OUTCOMES},
         right_rows={o: outcomes.get(o, (0, 0))[1] for o in OUTCOMES},
+        models=session.models,
     )

@@ -28,6 +28,7 @@ class Session:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
         self.statements: list[tuple[str, str]] = []
+        self.models: dict[str, dict[str, Any]] = {}  # what fuzzy passes weighed by
         connection.execute("SET TimeZone = 'UTC'")
         for macro in macros():
             connection.execute(macro)

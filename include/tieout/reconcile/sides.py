@@ -9,7 +9,7 @@ from typing import Literal
 from tieout.errors import DataError
 from tieout.money import currencies
 from tieout.reconcile.causes import cause_columns, standard_causes
-from tieout.reconcile.definition import Comparison, Definition, Key, KeyedPass, Side
+from tieout.reconcile.definition import Comparison, Definition, FuzzyPass, Key, KeyedPass, Side
 from tieout.reconcile.sql import AMOUNT, NUMBER, SEVERAL, coalesced, joined, mapped, name, normalised, text
 from tieout.reconcile.working_days import calendar_of, counts_business, working_day
 
@@ -35,6 +35,8 @@ def check_columns(definition: Definition, side_name: SideName, types: dict[str, 
         wanted += [(f"pass {match_pass.name}", getattr(key, side_name), "any") for key in match_pass.by]
         if not isinstance(match_pass, KeyedPass):
             wanted.append((f"pass {match_pass.name} amount", getattr(match_pass.amount, side_name), "amount"))
+        if isinstance(match_pass, FuzzyPass):
+            wanted += [(f"pass {match_pass.name} {t.name}", getattr(t, side_name), "any") for t in match_pass.texts]
     for comparison in definition.compare:
         exact = comparison.kind in ("amount", "number", "date")
         wanted.append(
@@ -146,6 +148,9 @@ def standard_columns(definition: Definition, side_name: SideName, no_currencies:
         columns[f"takes_part_{index}"] = f"coalesce(({condition}), false)" if condition else "true"
         if not isinstance(match_pass, KeyedPass):
             columns[f"sought_{index}"] = f"{name(getattr(match_pass.amount, side_name))}::{AMOUNT}"
+        if isinstance(match_pass, FuzzyPass):
+            for position, likeness in enumerate(match_pass.texts, 1):
+                columns[f"text_{index}_{position}"] = normalised(getattr(likeness, side_name), likeness.normalise)
     for comparison in definition.compare:
         columns[f"is_{comparison.name}"] = _compared(comparison, side_name)
     return columns | standard_causes(definition, side_name)

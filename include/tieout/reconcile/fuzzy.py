@@ -1,0 +1,339 @@
+"""The fuzzy pass: rows that are alike in amount, day and texts, each pair with the probability that it is one event.
+
+The engine puts every candidate pair on its levels; pairs of one pattern of levels weigh the same. A row has at most one
+counterpart, so a pair's probability also depends on its rivals, and on how sure those are of others: it is the pair's
+share of all ways to pair the rows, each as probable as the product of its pairs' odds. Belief propagation finds it:
+every row tells each candidate how free it is of the others, round by round. It is exact where rivals do not form rings.
+Bayati et al., "Simple Deterministic Approximation Algorithms for Counting Matchings", 2007.
+"""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from tieout.reconcile.candidates import (
+    equalities,
+    in_window,
+    open_for,
+    refuse_blow_up,
+    set_copies_aside,
+    settle,
+    sided,
+)
+from tieout.reconcile.definition import Definition, FuzzyPass, TextLikeness
+from tieout.reconcile.likelihood import MISSING, Model, Pattern, change, comparisons, first_guess, learned
+from tieout.reconcile.session import Session
+from tieout.reconcile.sides import SIDES, SideName
+from tieout.reconcile.sql import joined, minor_unit, within
+
+PROBABILITY = "DECIMAL(18,9)"
+_ODDS = "DECIMAL(24,12)"  # sums of decimals are exact, in whatever order the engine adds them
+_TRAINED_ON = 100_000  # pairs
+_TOO_FEW = 1_000  # strangers
+_ROUNDS = 30
+_SMALL_CHANGE = 1e-3
+_ROUNDS_OF_BELIEF = 10
+_PROBABILITY_OF = "weight::DOUBLE * left_free * right_free / (1 + weight::DOUBLE * left_free * right_free)"
+_LISTED_FROM = "0.01"  # a rival that is less probable is not worth anybody's time
+
+_SIMILARITY = {
+    # the order of the arguments must not matter
+    "jaro_winkler": "jaro_winkler_similarity(least({0}, {1}), greatest({0}, {1}))",
+    "levenshtein": "1 - levenshtein({0}, {1}) / greatest(length({0}), length({1}))",
+    "jaccard": "jaccard({0}, {1})",
+}
+_SCORED = pa.schema([("pattern", pa.int64()), ("odds", pa.float64()), ("said", pa.string())])
+
+
+def run_fuzzy_pass(session: Session, definition: Definition, match_pass: FuzzyPass, index: int) -> None:
+    """Settle pairs that stand out: as matches or suggestions; rows that could well have several are ambiguous."""
+    open_for(session, match_pass, index)
+    columns = equalities(definition, match_pass, index)
+    refuse_blow_up(session, definition, match_pass, index, columns)
+    session.make(f"possible_{index}", _possible(definition, match_pass, index, columns))
+    set_copies_aside(session, match_pass, index)
+    session.make(f"patterns_{index}", _patterns(match_pass, index))
+    session.make(f"compared_{index}", _compared(match_pass, index))
+    _weigh(session, definition, match_pass, index, columns)
+    _score(session, index)
+    session.make(f"pairs_{index}", _standing_out(match_pass, index))
+    own: SideName = match_pass.identity
+    other: SideName = "right" if own == "left" else "left"
+    session.make(f"rivals_{index}", _left_to_rivals(match_pass, index))
+    session.make(f"contested_{index}", _contested(own, other, index))
+    found = (
+        f"SELECT {own}_no AS claimant, CASE WHEN is_sure THEN NULL ELSE 'suggested_match' END AS break_type,"
+        f" left_no, right_no FROM pairs_{index}"
+        f"\n    UNION ALL SELECT DISTINCT claimant, 'ambiguous', {sided(own, 'claimant')} FROM contested_{index}"
+        " WHERE rival IS NOT NULL"
+        f"\n    UNION ALL SELECT claimant, 'ambiguous', {sided(other, 'rival')} FROM contested_{index} WHERE is_first"
+    )
+    settle(session, match_pass, index, found, contested=True, scored=True)
+
+
+def _possible(definition: Definition, match_pass: FuzzyPass, index: int, columns: list[str]) -> str:
+    """Every pair within tolerance and window, with its level in each comparison."""
+    conditions = [*(f"l.{c} = r.{c}" for c in columns), in_window(match_pass), _close(definition, match_pass, index)]
+    return (
+        "SELECT l.row_no AS left_no, r.row_no AS right_no, l.id AS left_id, r.id AS right_id,\n"
+        f"  {_compare(definition, match_pass, index)}\n"
+        f"FROM left_open_{index} l JOIN right_open_{index} r\n  ON {' AND '.join(conditions)}"
+    )
+
+
+def _close(definition: Definition, match_pass: FuzzyPass, index: int) -> str:
+    currency = "l.currency" if definition.left.currency else None
+    return within(f"l.sought_{index}", f"r.sought_{index}", match_pass.amount.tolerance, currency)
+
+
+def _compare(definition: Definition, match_pass: FuzzyPass, index: int) -> str:
+    """The level of `l` and `r` in each comparison."""
+    unit = f"({minor_unit('l.currency')})" if definition.left.currency else "1"
+    apart = f"abs(l.sought_{index} - r.sought_{index})"
+    near = [f"{apart} <= {units} * {unit}" for units in match_pass.amount.levels]
+    day = "workday" if match_pass.window.count == "business" else "day"
+    late = [f"r.{day} - l.{day} <= {end}" for end in match_pass.window.ends]
+    levels = [_level(near), _level(late)]
+    levels += [_text_level(t, f"l.text_{index}_{n}", f"r.text_{index}_{n}") for n, t in enumerate(match_pass.texts, 1)]
+    return ",\n  ".join(f"{level} AS level_{n}" for n, level in enumerate(levels, 1))
+
+
+def _level(tests: list[str]) -> str:
+    """The number of the first test that holds, from 0."""
+    whens = " ".join(f"WHEN {test} THEN {n}" for n, test in enumerate(tests))
+    return f"CASE {whens} ELSE {len(tests)} END" if tests else "0"
+
+
+def _text_level(text: TextLikeness, left: str, right: str) -> str:
+    alike = _SIMILARITY[text.measure].format(left, right)
+    tests = [f"{left} = {right}", *(f"{alike} >= {least:f}::DOUBLE" for least in text.levels)]
+    return f"CASE WHEN {left} IS NULL OR {right} IS NULL THEN {MISSING} ELSE {_level(tests)} END"
+
+
+def _levels(match_pass: FuzzyPass) -> str:
+    return ", ".join(f"level_{n}" for n in range(1, len(match_pass.texts) + 3))
+
+
+def _patterns(match_pass: FuzzyPass, index: int) -> str:
+    """Each combination of levels that occurs, numbered."""
+    levels = _levels(match_pass)
+    return (
+        f"SELECT row_number() OVER (ORDER BY {levels}) AS pattern, {levels} FROM candidates_{index} GROUP BY {levels}"
+    )
+
+
+def _compared(match_pass: FuzzyPass, index: int) -> str:
+    """Candidate pairs with their pattern, and how many candidates the one of their rows has that has more of them."""
+    return (
+        "SELECT left_no, right_no, left_id, right_id, pattern,\n"
+        "  greatest(count(*) OVER (PARTITION BY left_no), count(*) OVER (PARTITION BY right_no)) AS crowd\n"
+        f"FROM candidates_{index} JOIN patterns_{index} USING ({_levels(match_pass)})"
+    )
+
+
+def _weigh(session: Session, definition: Definition, match_pass: FuzzyPass, index: int, columns: list[str]) -> None:
+    """Make `odds_<index>`: each pattern's odds, by the definition's parameters or by those that training finds.
+
+    Training is expectation maximisation: how many pairs of a pattern belong together follows from the model, and the
+    model from how many do. It always gives the same model for the same rows.
+    """
+    compared = comparisons(match_pass)
+    prior = float(match_pass.prior) if match_pass.prior is not None else None
+    strangers = _strangers(session, definition, match_pass, index, columns)
+    model = first_guess(compared, strangers, prior)
+    session.make(f"training_{index}", _training(index, columns))
+    session.make(f"chance_{index}", f"SELECT * EXCLUDE (pattern) FROM training_{index}")
+    patterns = _counted(session, match_pass, index, f"training_{index}")
+    is_given = prior is not None and all(one.given for one in compared)
+    if patterns and not is_given:
+        counts = f"SELECT least(count(DISTINCT left_no), count(DISTINCT right_no)) FROM training_{index}"
+        rows = session.rows(counts)[0][0]
+        for _ in range(_ROUNDS):
+            before = model
+            expected = _expected(session, index, model, patterns)
+            by_chance = _by_chance(session, index, model) if prior is None else None
+            model = learned(model, compared, patterns, expected, by_chance, rows)
+            if change(before, model) < _SMALL_CHANGE:
+                break
+    session.models[match_pass.name] = model.written(compared)
+    every = _counted(session, match_pass, index, f"compared_{index}")
+    scored = [(p.number, model.odds(p), model.said(compared, p)) for p in every]
+    table = [dict(zip(_SCORED.names, row, strict=True)) for row in scored]
+    session.connection.register("odds_given", pa.Table.from_pylist(table, schema=_SCORED))
+    session.make(f"odds_{index}", "SELECT * FROM odds_given")
+    session.connection.unregister("odds_given")
+
+
+def _strangers(
+    session: Session, definition: Definition, match_pass: FuzzyPass, index: int, columns: list[str]
+) -> list[dict[int, int]]:
+    """How pairs that cannot belong together lie on the levels of each comparison: what chance alone does.
+
+    They agree in `by`, but the amount or the day rules them out. So equal amounts are counted among pairs whose days
+    are too far apart, and lags among those whose amounts are. Where there are too few, texts of rows that do not agree
+    in `by` are compared as well.
+    """
+    near, close = f"coalesce({in_window(match_pass)}, false)", _close(definition, match_pass, index)
+    block = _block(columns, "l.")
+    on = " AND ".join(f"l.{c} = r.{c}" for c in columns)
+    counts = {s: f"(SELECT {', '.join(columns)}, count(*) AS n FROM {s}_open_{index} GROUP BY ALL)" for s in SIDES}
+    sizes = f"SELECT {block} AS block, l.n * r.n AS pairs FROM {counts['left']} l JOIN {counts['right']} r ON {on}"
+    session.make(
+        f"strangers_{index}",
+        f"SELECT {near} AS is_near, {close} AS is_close, {_compare(definition, match_pass, index)}\n"
+        f"FROM left_open_{index} l JOIN right_open_{index} r ON {on}\n"
+        f"SEMI JOIN ({_first_blocks(sizes)}) b ON b.block = {block}\nWHERE NOT ({near} AND {close})",
+    )
+    if session.rows(f"SELECT count(*) FROM strangers_{index}")[0][0] < _TOO_FEW:
+        place = "row_number() OVER (PARTITION BY entity ORDER BY md5(id), id) AS place"
+        numbered = {s: f"(SELECT *, {place} FROM {s}_open_{index})" for s in SIDES}
+        other = " OR ".join(f"l.{c} <> r.{c}" for c in columns)
+        session.run(
+            f"strangers_{index}",
+            f"INSERT INTO strangers_{index} SELECT false, false, {_compare(definition, match_pass, index)}\n"
+            f"FROM {numbered['left']} l JOIN {numbered['right']} r USING (entity, place) WHERE {other}",
+        )
+    tests = ["is_close", "is_near", *("true" for _ in match_pass.texts)]
+    return [
+        dict(session.rows(f"SELECT level_{n}, count(*) FROM strangers_{index} WHERE {test} GROUP BY ALL"))
+        for n, test in enumerate(tests, 1)
+    ]
+
+
+def _block(columns: list[str], row: str) -> str:
+    return f"md5({joined([f'{row}{c}::VARCHAR' for c in columns])})"
+
+
+def _first_blocks(sizes: str) -> str:
+    """The first blocks (block, pairs) in an order of chance: about as many as training needs, each as a whole."""
+    return (
+        "SELECT block FROM (\n  SELECT block, sum(pairs) OVER (ORDER BY block) - pairs AS before\n"
+        f"  FROM ({sizes})\n) WHERE before < {_TRAINED_ON}"
+    )
+
+
+def _training(index: int, columns: list[str]) -> str:
+    """The pairs to learn from: whole blocks, so that every row is there with all its rivals."""
+    blocks = (
+        f"SELECT c.*, {_block(columns, 'o.')} AS block\n"
+        f"FROM compared_{index} c JOIN left_open_{index} o ON o.row_no = c.left_no"
+    )
+    return (
+        f"SELECT left_no, right_no, pattern, 0::{_ODDS} AS weight, 1::DOUBLE AS left_free,"
+        f" 1::DOUBLE AS right_free\nFROM (\n{blocks}\n)\n"
+        f"SEMI JOIN ({_first_blocks(f'SELECT block, count(*) AS pairs FROM ({blocks}) GROUP BY block')}) USING (block)"
+    )
+
+
+def _counted(session: Session, match_pass: FuzzyPass, index: int, pairs: str) -> list[Pattern]:
+    levels = _levels(match_pass)
+    counted = session.rows(
+        f"SELECT pattern, count(*), {levels} FROM {pairs} JOIN patterns_{index} USING (pattern) GROUP BY ALL ORDER BY 1"
+    )
+    return [Pattern(number, tuple(found), pairs_of) for number, pairs_of, *found in counted]
+
+
+def _expected(session: Session, index: int, model: Model, patterns: list[Pattern]) -> dict[int, float]:
+    """How many pairs of each pattern belong together, by the model; one more round of belief among rivals."""
+    odds = ", ".join(f"({p.number}, {model.odds(p)!r}::DOUBLE)" for p in patterns)
+    weighed = f"SELECT t.* REPLACE (o.odds::{_ODDS} AS weight) FROM training_{index} t"
+    _believe(session, f"training_{index}", f"{weighed} JOIN (VALUES {odds}) o(pattern, odds) USING (pattern)")
+    counted = session.rows(
+        f"SELECT pattern, sum(({_PROBABILITY_OF})::DECIMAL(18,12)) FROM training_{index} GROUP BY pattern"
+    )
+    return {number: float(count) for number, count in counted}
+
+
+def _by_chance(session: Session, index: int, model: Model) -> float:
+    """How many pairs would belong together if nothing were known of any but that it is a candidate."""
+    alike = f"SELECT * REPLACE ({model.prior_odds!r}::{_ODDS} AS weight) FROM chance_{index}"
+    _believe(session, f"chance_{index}", alike)
+    return float(session.rows(f"SELECT sum(({_PROBABILITY_OF})::DECIMAL(18,12)) FROM chance_{index}")[0][0])
+
+
+def _score(session: Session, index: int) -> None:
+    """Make `scored_<index>`: candidate pairs with their probability and what it is made of."""
+    session.make(
+        f"contending_{index}",
+        f"SELECT left_no, right_no, odds::{_ODDS} AS weight, 1::DOUBLE AS left_free, 1::DOUBLE AS right_free\n"
+        f"FROM compared_{index} JOIN odds_{index} USING (pattern) WHERE crowd > 1",
+    )
+    for turn in range(_ROUNDS_OF_BELIEF):
+        is_last = turn >= _ROUNDS_OF_BELIEF - 2
+        _believe(session, f"contending_{index}", f"SELECT * FROM contending_{index}", halfway=not is_last)
+    session.make(
+        f"scored_{index}",
+        f"SELECT left_no, right_no, left_id, right_id, crowd, said, ({_PROBABILITY_OF})::{PROBABILITY} AS probability\n"
+        f"FROM (\n  SELECT c.*, o.said, o.odds::{_ODDS} AS weight, coalesce(b.left_free, 1) AS left_free,\n"
+        f"    coalesce(b.right_free, 1) AS right_free\n  FROM compared_{index} c JOIN odds_{index} o USING (pattern)\n"
+        f"  LEFT JOIN contending_{index} b ON b.left_no = c.left_no AND b.right_no = c.right_no\n)",
+    )
+
+
+def _believe(session: Session, table: str, pairs: str, *, halfway: bool = True) -> None:
+    """Replace a table by its pairs after one round: how free each row is of its other candidates, by what those said.
+
+    Halfway to what they said, because whole steps swing to and fro where rivals form rings.
+    """
+    free = {}
+    for side in SIDES:
+        said = f"1 / (1 + sum({side}_claim) OVER (PARTITION BY {side}_no) - {side}_claim)::DOUBLE"
+        free[side] = f"{f'sqrt({side}_free * ({said}))' if halfway else said} AS {side}_free"
+    session.make(
+        f"{table}_next",
+        f"SELECT * EXCLUDE (left_claim, right_claim) REPLACE (\n  {free['left']},\n  {free['right']}\n) FROM (\n"
+        f"  SELECT *, (weight::DOUBLE * right_free)::{_ODDS} AS left_claim,"
+        f" (weight::DOUBLE * left_free)::{_ODDS} AS right_claim\n  FROM ({pairs})\n)",
+    )
+    session.run(table, f"DROP TABLE {table}")
+    session.run(table, f"ALTER TABLE {table}_next RENAME TO {table}")
+
+
+def _standing_out(match_pass: FuzzyPass, index: int) -> str:
+    """Pairs that are probable enough to be worth a word, of whose rows no other candidate comes close."""
+    alone = " AND ".join(
+        f"count(*) OVER (PARTITION BY {side}_no ORDER BY probability"
+        f" RANGE BETWEEN {match_pass.margin:f}::{PROBABILITY} PRECEDING AND UNBOUNDED FOLLOWING) = 1"
+        for side in ("left", "right")
+    )
+    is_sure = "false"
+    if match_pass.accept != "suggested":
+        is_sure = f"probability >= {match_pass.threshold:f}"
+        if match_pass.accept == "only_if_unambiguous":
+            is_sure += " AND crowd = 1"
+    return (
+        f"SELECT left_no, right_no, left_id, right_id, probability, said, {is_sure} AS is_sure\nFROM scored_{index}\n"
+        f"QUALIFY probability >= {match_pass.suggest_from:f} AND {alone}"
+    )
+
+
+def _left_to_rivals(match_pass: FuzzyPass, index: int) -> str:
+    """Pairs of rows of which none stands out, where either row probably has a counterpart among the others."""
+    total = "sum(probability) OVER (PARTITION BY {}_no)"
+    return (
+        f"SELECT * FROM (\n  SELECT *, greatest({total.format('left')}, {total.format('right')}) AS probably\n"
+        f"  FROM scored_{index} WHERE left_no NOT IN (SELECT left_no FROM pairs_{index})"
+        f" AND right_no NOT IN (SELECT right_no FROM pairs_{index})\n"
+        f") WHERE probably >= {match_pass.suggest_from:f} AND probability >= {_LISTED_FROM}"
+    )
+
+
+def _contested(own: SideName, other: SideName, index: int) -> str:
+    """Rivals by claimant: of rows that are ambiguous, and of suggested pairs those that either row could have taken.
+
+    A row of the other side is put to its first claimant; the rivals of a suggested pair are only listed.
+    """
+    shown = "{} || ' (' || round(c.probability * 100, 1)::DECIMAL(4,1) || ' %)'"
+    passed_over = (
+        f"SELECT p.{own}_no, NULL, {{}}, c.probability, false\nFROM pairs_{index} p JOIN scored_{index} c"
+        f" ON c.{{}}_no = p.{{}}_no AND c.{{}}_no <> p.{{}}_no\n"
+        f"WHERE NOT p.is_sure AND c.probability >= {_LISTED_FROM}"
+    )
+    return (
+        f"SELECT c.{own}_no AS claimant, c.{other}_no AS rival, {shown.format(f'c.{other}_id')} AS rival_id,\n"
+        f"  c.probability, row_number() OVER (PARTITION BY c.{other}_no ORDER BY c.{own}_no) = 1 AS is_first\n"
+        f"FROM rivals_{index} c\nUNION ALL\n"
+        + passed_over.format(shown.format(f"c.{other}_id"), own, own, other, other)
+        + "\nUNION ALL\n"
+        + passed_over.format(shown.format(f"c.{own}_id"), other, other, own, own)
+    )
