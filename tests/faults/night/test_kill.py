@@ -119,6 +119,7 @@ def stepping(company, config: Path, folder: Path):
         finally:
             server.stdin.close()
             server.wait(60)
+            server.stdout.close()
 
 
 def hashes(work: Work) -> dict[str, str]:
