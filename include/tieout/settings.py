@@ -127,6 +127,11 @@ def load_config(model: type[Model], path: Path) -> Model:
         raise ConfigError(f"{path.name} is not usable: " + "; ".join(mistakes), record=str(path)) from None
 
 
+def line_of(path: Path, location: tuple[int | str, ...]) -> int:
+    """The line of a YAML file where a setting stands, or the deepest part of the way to it that is there."""
+    return _line(yaml.compose(path.read_text(encoding="utf-8")), location)
+
+
 def _line(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
     """The line of the deepest part of `location` that the file really has."""
     line = node.start_mark.line + 1 if node else 1

@@ -22,7 +22,7 @@ from tieout.store.batches import select_batches
 
 FOLDER = "reconciliations"
 _WORD = re.compile(r"[a-z_]+")
-_READ = re.compile(r"\b(?:from|join)\s+([a-z_]+)")
+_READ = re.compile(r'\b(?:from|join)\s+"?([a-z_]+)')
 
 
 def definition_ids(settings: Settings) -> list[str]:

@@ -24,7 +24,16 @@ def check_configuration(settings: Settings) -> list[ConfigError]:
             check()
         except ConfigError as problem:
             problems.setdefault(str(problem), problem)  # several checks read entities and sources
+    problems |= {str(mistake): mistake for mistake in _mistakes_in_definitions(settings)}
     return list(problems.values())
+
+
+def _mistakes_in_definitions(settings: Settings) -> Iterator[ConfigError]:
+    from tieout.breaks.check import definition_mistakes
+    from tieout.breaks.inputs import definition_ids
+
+    for name in definition_ids(settings):
+        yield from definition_mistakes(settings, name)
 
 
 def missing_connections(settings: Settings, env: Mapping[str, str]) -> list[str]:
@@ -34,14 +43,9 @@ def missing_connections(settings: Settings, env: Mapping[str, str]) -> list[str]
 
 
 def _checks(work: Work) -> Iterator[Callable[[], object]]:
-    from tieout.breaks.inputs import definition_path, side_queries
     from tieout.conform.links import load_rules as load_crosswalk_rules
     from tieout.conform.verify import verify_mappings
     from tieout.quality.rules import load_suites
-    from tieout.reconcile import load_definition
-
-    def definition(name: str) -> None:
-        side_queries(work.settings, load_definition(definition_path(work.settings, name)))
 
     def conform() -> None:
         for kind in sorted({source.kind for source in work.sources.values()}):
@@ -56,7 +60,6 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     yield lambda: _every_role_has_an_account(work)
     yield from (partial(_connection_can_be_used, source) for source in _sources_of(work))
     yield lambda: load_suites(work.settings)
-    yield from (partial(definition, name) for name in work.definitions)
     yield lambda: _erp_fits(work)
 
 
