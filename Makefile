@@ -33,9 +33,9 @@ down: env ## stop what `make up` started
 test: env ## the whole suite, servers included
 	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2
 
-SCALE ?= 1
-bench: env ## two nights of the company, step by step: seconds, records, memory, scans of the input (SCALE=100)
-	@$(RUN) -m tieout_sandbox.measure --scale $(SCALE) --json build/bench-scale-$(SCALE).json
+ROWS ?= 100000
+bench: env ## what reconciling costs beside one read of its input and beside peers (ROWS=1e7); two nights too with SCALE=1
+	@$(RUN) -m tieout_sandbox.bench --rows $(ROWS) $(if $(SCALE),--scale $(SCALE))
 
 lint: env ## ruff, mypy (strict on the library), the house's layers
 	@$(BIN)/ruff check .

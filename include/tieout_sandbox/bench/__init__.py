@@ -1,0 +1,1 @@
+"""Benchmarks of the library on data they generate themselves, beside the peers that do the same work."""

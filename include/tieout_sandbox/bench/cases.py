@@ -1,0 +1,90 @@
+"""What is measured: the data of each benchmark, its definition, and the query that nothing could be faster than."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from tieout.lake.engine import Engine
+from tieout_sandbox.bench import data
+
+PEERS = ("datacompy Polars", "datacompy pandas", "pandas merge", "Polars join", "reladiff")
+_SIDE = {"currency": "currency", "amount": "amount"}
+_COMPARE = [{"name": "amount", "kind": "amount", "left": "amount", "right": "amount"}]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One benchmark. `share` is its rows for one row asked for."""
+
+    name: str
+    title: str
+    share: float
+    generate: Callable[[Engine, Path, int], tuple[list[Path], list[Path]]]
+    definition: Mapping[str, Any]
+    read: Sequence[str]
+    """The texts and dates a row is compared by, besides its control totals."""
+    day: str
+    matches: Literal["all", "differing"] = "differing"
+    peers: tuple[str, ...] = ()
+
+    def floor(self, files: Mapping[str, Sequence[Path]]) -> str:
+        """One pass of the engine that reads every compared column of both sides and computes the control totals."""
+        read = ", ".join(f"max({column})" for column in self.read)
+        return "\nUNION ALL\n".join(
+            f"SELECT '{side}', legal_entity_id, currency, date_trunc('month', {self.day}), count(*), sum(amount),\n"
+            f"  {read}\n"
+            f"FROM read_parquet([{', '.join(repr(str(f)) for f in paths)}]) GROUP BY 1, 2, 3, 4"
+            for side, paths in files.items()
+        )
+
+
+KEYED = {
+    "id": "bench_keyed",
+    "title": "Invoices against receivables by number",
+    "left": {"name": "billing", "record": "invoice", **_SIDE, "date": "issued_on", "id": ["invoice_no"]},
+    "right": {"name": "the ledger", "record": "receivable", **_SIDE, "date": "issued_on", "id": ["invoice_no"]},
+    "passes": [{"name": "by_number", "by": ["invoice_no"]}],
+    "compare": [
+        {**_COMPARE[0], "tolerance": {"minor_units": 1}},
+        {"name": "date", "kind": "date", "left": "issued_on", "right": "issued_on", "periods": True,
+         "window": {"earliest": 0, "latest": 0}},
+        {"name": "status", "kind": "status", "left": "status", "right": "status"},
+        {"name": "region", "kind": "text", "left": "region", "right": "region"},
+    ],
+}  # fmt: skip
+_PAYMENTS = {
+    "left": {"name": "billing", "record": "invoice", **_SIDE, "date": "day", "id": ["reference"]},
+    "right": {"name": "the bank", "record": "payment", **_SIDE, "date": "day", "id": ["payment_no"]},
+    "compare": _COMPARE,
+}
+BY_REFERENCE = {
+    "id": "bench_by_reference",
+    "title": "Payments against invoices by reference",
+    **_PAYMENTS,
+    "passes": [
+        {"name": "by_reference", "cardinality": "1:N", "by": ["reference"], "shortfall": "partial_payment"},
+    ],
+}
+UNREFERENCED = {
+    "id": "bench_unreferenced",
+    "title": "Payments that name no invoice",
+    **_PAYMENTS,
+    "passes": [
+        {"name": "by_amount", "method": "search", "by": ["customer"], "amount": {"left": "amount", "right": "amount"},
+         "window": {"earliest": 0, "latest": 5}, "accept": "suggested"},
+    ],
+}  # fmt: skip
+_KEYED_READ = ("invoice_no", "status", "region")
+
+CASES = (
+    Case("keyed_differing", "keyed 1:1, identical pairs counted", 1.0, data.keyed_sides, KEYED, _KEYED_READ,
+         "issued_on", peers=PEERS),
+    Case("keyed_all", "keyed 1:1, every match listed", 1.0, data.keyed_sides, KEYED, _KEYED_READ, "issued_on", "all"),
+    Case("payments_by_reference", "payments to invoices by reference, 1:N", 0.5, data.referenced_payments, BY_REFERENCE,
+         ("reference",), "day"),
+    Case("payments_unreferenced", "payments to invoices by customer, amount and days, suggested", 0.1,
+         data.unreferenced_payments, UNREFERENCED, ("customer",), "day"),
+)  # fmt: skip

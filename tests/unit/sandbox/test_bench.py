@@ -1,0 +1,70 @@
+"""The benchmarks' data is what they say it is, and their figures make one list."""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from tieout.lake.engine import engine
+from tieout.reconcile import reconcile
+from tieout_sandbox.bench import report
+from tieout_sandbox.bench.cases import CASES
+
+ENTRY = {
+    "name": "keyed", "rows": 100, "wall_s": 2.0, "floor_s": 1.0, "ratio_to_floor": 2.0, "peak_mb": 300,
+    "peers": {"a peer": 30.0}, "cpu_s": 3.0, "floor_cpu_s": 2.0, "floor_query": "SELECT 1", "date": "2026-01-01",
+    "machine": "2 processors",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def session():
+    with engine() as one:
+        yield one
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if c.name != "keyed_all"], ids=lambda case: case.name)
+def test_generated_data_breaks_in_every_way_and_repeats_itself(session, tmp_path, case):
+    files = dict(zip(("left", "right"), case.generate(session, tmp_path, 20_000), strict=True))
+    found = reconcile(case.definition, files["left"], files["right"], engine=session, matches=case.matches).summary
+    expected = {
+        "keyed_differing": {"missing_left", "missing_right", "duplicate", "amount", "currency", "timing", "cut_off",
+                            "status", "attribute"},
+        "payments_by_reference": {"missing_left", "missing_right", "amount"},
+        "payments_unreferenced": {"missing_right", "suggested_match"},
+    }  # fmt: skip
+    assert set(found.breaks_by_type) == expected[case.name]
+    assert session.rows(case.floor(files))
+    again = case.generate(session, tmp_path / "again", 20_000)
+    for left, right in zip([*files["left"], *files["right"]], [*again[0], *again[1]], strict=True):
+        assert sorted(map(str, pq.read_table(left).to_pylist())) == sorted(map(str, pq.read_table(right).to_pylist()))
+        break  # one file tells
+
+
+def test_the_right_side_of_the_keyed_benchmark_is_shuffled_and_has_the_duplicates(session, tmp_path):
+    left, right = CASES[0].generate(session, tmp_path, 20_000)
+    keys = [[k for f in side for k in pq.read_table(f)["invoice_no"].to_pylist()] for side in (left, right)]
+    assert len(set(keys[0])) == len(keys[0])
+    assert 0 < len(keys[1]) - len(set(keys[1])) < 40
+    assert keys[1] != sorted(keys[1])
+
+
+def test_an_entry_takes_the_place_of_an_older_one_of_its_kind(tmp_path):
+    report.join(tmp_path, [ENTRY, ENTRY | {"rows": 200}])
+    report.join(tmp_path, [ENTRY | {"wall_s": 1.5}])
+    listed = json.loads((tmp_path / "benchmarks.json").read_text())
+    assert [(e["rows"], e["wall_s"]) for e in listed] == [(100, 1.5), (200, 2.0)]
+    page = (tmp_path / "benchmarks.md").read_text()
+    assert "| keyed | 100 | 1.5 | 1 | 2.0 | 1.50 | 300 |" in page
+    assert "a peer 30 (20.0 ×)" in page
+    assert "SELECT 1" in page
+
+
+def test_a_night_joins_the_same_list():
+    night = {
+        "seconds": 10.0, "cpu_seconds": 8.0, "peak_mb": 400,
+        "steps": [{"step": "extract/crm", "records": 50, "floor_cpu_seconds": 0.5},
+                  {"step": "gate", "records": None, "floor_cpu_seconds": None}],
+    }  # fmt: skip
+    entry = report.of_night(1, 2, night)
+    assert (entry["name"], entry["rows"], entry["ratio_to_floor"]) == ("night_2_scale_1", 50, 20.0)
