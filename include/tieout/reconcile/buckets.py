@@ -23,7 +23,7 @@ import pyarrow as pa
 from tieout.reconcile.definition import Definition, KeyedPass
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES, SideName, decimals, numbered_rows, standard_columns, standard_rows
-from tieout.reconcile.sql import name, text
+from tieout.reconcile.sql import AMOUNT, joined, name, text
 
 _ROWS_PER_BUCKET = 8
 # What is above either limit takes the ordinary way, so that no sum of a bucket overflows: 2^12 · 2^50 < 2^63.
@@ -85,12 +85,44 @@ def keep_differing(
     session.make("differing", _differing(lines["left"]))
     kept = 0
     for side in SIDES:
+        session.run(f"{side}_whole", f"ALTER VIEW {side}_standard RENAME TO {side}_whole")
         source = f"(FROM {side}_kept WHERE tieout_key IS NULL OR tieout_key IN (FROM differing)) kept"
         standard = standard_rows(definition, side, no_currencies[side], source)
-        session.run(f"{side}_standard", f"CREATE OR REPLACE TEMP VIEW {side}_standard AS\n{standard}")
+        session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard}")
         session.make(f"{side}_rows", numbered_rows(definition, side))
         kept = session.rows(f"SELECT count(*) FROM {side}_rows")[0][0]
     return int(rows["right"] - kept)
+
+
+def aside_matches(definition: Definition) -> str:
+    """The query for the pairs that were set aside, in the columns of `matches`."""
+    first = definition.passes[0]
+    keys = [f"key_1_{i}" for i in range(1, len(first.by) + 1)]
+    shared = ["entity", *keys]
+    aside = " AND ".join(["l.excluded IS NULL", "l.takes_part_1", *(f"l.{k} IS NOT NULL" for k in keys)])
+    source, right_id = "left_whole l", "l.id"
+    if not _key_is_id(definition):
+        open_right = aside.replace("l.", "r.")
+        source += f" JOIN (SELECT {', '.join(shared)}, id FROM right_whole r WHERE {open_right}) r"
+        source, right_id = f"{source} USING ({', '.join(shared)})", "r.id"
+    ordinal = "1::BIGINT"
+    if len(keys) > 1:  # keys of several parts may read the same
+        ordinal = f"row_number() OVER (PARTITION BY l.entity, match_key ORDER BY {', '.join(f'l.{k}' for k in keys)})"
+    difference = f"{'0' if definition.first_amount else 'NULL'}::{AMOUNT}"
+    return (
+        f"SELECT {text(definition.id)} AS definition_id, l.entity AS legal_entity_id,\n"
+        f"  {text(first.name)} AS pass_name, {joined([f'l.{k}' for k in keys])} AS match_key,\n"
+        f"  {ordinal} AS ordinal, l.currency AS currency,\n"
+        "  1::BIGINT AS left_rows, 1::BIGINT AS right_rows, l.amount AS left_amount, l.amount AS right_amount,\n"
+        f"  {difference} AS difference, NULL::VARCHAR AS tolerated, l.id AS left_ids, {right_id} AS right_ids\n"
+        f"FROM {source}\nWHERE {aside} AND hash({', '.join(f'l.{c}' for c in shared)}) NOT IN (FROM differing)"
+    )
+
+
+def _key_is_id(definition: Definition) -> bool:
+    """Whether the key, as it stands, is what names a row on either side: then an identical row has the same id."""
+    (key, *more) = definition.passes[0].by
+    return not more and not key.normalise and definition.left.id == (key.left,) and definition.right.id == (key.right,)
 
 
 class _Balance:

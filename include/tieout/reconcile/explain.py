@@ -55,10 +55,11 @@ _TOKEN = re.compile(r"\[([^\[\]]*)\]|\{([a-z_]+)\}|([^\[\]{}]+)")
 _IDS_SHOWN = 50
 
 
-def explain(session: Session, definition: Definition, *, identical: bool) -> None:
+def explain(session: Session, definition: Definition, *, identical: bool, aside: str | None = None) -> None:
     """Make `breaks` and `matches` from the groups, with everything people and data teams read.
 
-    Matches whose compared fields are all equal are listed only if `identical`.
+    Matches whose compared fields are all equal are listed only if `identical`; `aside` is a query for more of them,
+    which are in no group. They are read when `matches` is, not kept.
     """
     listed = "true" if identical else "g.break_type IS NOT NULL OR g.tolerated IS NOT NULL"
     for side in SIDES:
@@ -66,7 +67,11 @@ def explain(session: Session, definition: Definition, *, identical: bool) -> Non
     session.make("priced", _priced(definition))
     session.make("worded", _worded(definition))
     session.make("breaks", _breaks(definition))
-    session.make("matches", _matches(definition))
+    if aside is None:
+        session.make("matches", _matches(definition))
+    else:
+        session.make("grouped_matches", _matches(definition))
+        session.run("matches", f"CREATE TEMP VIEW matches AS\nFROM grouped_matches UNION ALL BY NAME\n{aside}")
 
 
 def _members(side: str, listed: str) -> str:

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from tieout import schema
 from tieout.errors import DefinitionError
 from tieout.ids import canonical_json
-from tieout.reconcile.buckets import can_set_aside, keep_differing
+from tieout.reconcile.buckets import aside_matches, can_set_aside, keep_differing
 from tieout.reconcile.definition import BREAK_TYPES, Definition, FuzzyPass, KeyedPass, SearchPass
 from tieout.reconcile.definition_file import load_definition
 from tieout.reconcile.explain import explain as explain_groups
@@ -40,6 +39,8 @@ from tieout.reconcile.working_days import make_working_days
 if TYPE_CHECKING:
     from tieout.lake.engine import Engine
 
+# From here on it pays to list identical pairs by themselves instead of taking them through the passes.
+MANY_ROWS = 50_000
 OUTCOMES = ("all", "matched", "break", "excluded")
 # The lake's tables add the business date and the life of a break; a reconciliation by itself knows neither.
 _NOT_OURS = {"business_date", "measure", "cause", "state", "change", "first_seen", "age_days", "days_seen", "break_id"}
@@ -107,21 +108,24 @@ def reconcile(
     with open_session(engine) as session:
         aside = _run(session, rules, left, right, as_of, verdicts, identical=matches == "all")
         summary = _summary(session, rules, as_of, aside)
-        queries = {
+        queries: dict[Literal["matches", "breaks", "totals"], str] = {
             "matches": "SELECT * FROM matches ORDER BY legal_entity_id, pass_name, match_key, ordinal",
             "breaks": "SELECT * FROM breaks ORDER BY legal_entity_id, break_key, ordinal",
             "totals": "SELECT * FROM totals ORDER BY legal_entity_id, currency, period, outcome, detail",
         }
-        tables = {name: session.arrow(query, result_schema(name)) for name, query in queries.items()}  # type: ignore[arg-type]
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            written = canonical_json(asdict(summary)) + "\n"
+            (out / "summary.json").write_text(written, encoding="utf-8")
+        tables = {
+            table: session.arrow(query, result_schema(table))
+            if out is None
+            else session.write(query, result_schema(table), out / f"{table}.parquet")
+            for table, query in queries.items()
+        }
         if explain:
             print(session.explained())
-    if out is None:
-        return Reconciliation(tables["matches"], tables["breaks"], tables["totals"], summary)
-    out.mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        pq.write_table(table, out / f"{name}.parquet", compression="zstd")
-    (out / "summary.json").write_text(canonical_json(asdict(summary)) + "\n", encoding="utf-8")
-    return Reconciliation(out / "matches.parquet", out / "breaks.parquet", out / "totals.parquet", summary)
+    return Reconciliation(tables["matches"], tables["breaks"], tables["totals"], summary)
 
 
 def _run(
@@ -155,7 +159,8 @@ def _run(
     aside = 0
     # what people decided may part a pair that looks the same: then every row is looked at
     decided = verdicts is not None and verdicts.num_rows > 0
-    if not identical and not decided and can_set_aside(rules):
+    worth = not identical or session.rows("SELECT coalesce(sum(rows), 0) FROM left_all")[0][0] >= MANY_ROWS
+    if worth and not decided and can_set_aside(rules):
         aside = keep_differing(session, rules, types, unknown)
     else:
         for side in SIDES:
@@ -173,7 +178,7 @@ def _run(
             run_subset_pass(session, rules, match_pass, index)
         dissolve_rejected(session, index)
     settle_leftovers(session, rules, as_of or (_latest_day(session) if rules.lags else None))
-    explain_groups(session, rules, identical=identical)
+    explain_groups(session, rules, identical=identical, aside=aside_matches(rules) if identical and aside else None)
     count_totals(session, rules, aside=aside)
     return aside
 

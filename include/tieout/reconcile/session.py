@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tieout.errors import DataError, DefinitionError
-from tieout.lake.engine import Engine
+from tieout.lake.engine import Engine, sql_type
 from tieout.lake.engine import engine as new_engine
 from tieout.reconcile.sql import macros, name, text
 
+_PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
 _BATCH = 122_880  # rows, a multiple of the engine's own vectors
 _AHEAD = "32MB"  # how much the engine may have ready before it waits for the reader
 
@@ -82,6 +83,12 @@ class Session:
     def arrow(self, query: str, schema: pa.Schema) -> pa.Table:
         """All rows of a query in a given schema."""
         return self.connection.sql(query).to_arrow_table().select(schema.names).cast(schema)
+
+    def write(self, query: str, schema: pa.Schema, path: Path) -> Path:
+        """Stream all rows of a query in a given schema into a Parquet file."""
+        columns = ", ".join(f"CAST({name(f.name)} AS {sql_type(f.type)}) AS {name(f.name)}" for f in schema)
+        self.connection.execute(f"COPY (SELECT {columns} FROM ({query})) TO {text(str(path))} ({_PARQUET})")
+        return path
 
     def explained(self) -> str:
         """The statements run so far, as one readable script."""

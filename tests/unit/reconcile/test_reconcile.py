@@ -7,7 +7,7 @@ import pytest
 
 from tieout.errors import DataError, DefinitionError
 from tieout.lake.engine import engine
-from tieout.reconcile import load_definition, reconcile, result_schema
+from tieout.reconcile import load_definition, reconcile, result_schema, run
 
 DAY = date(2026, 3, 20)
 SHAPE = {
@@ -388,13 +388,6 @@ def test_very_many_rows_of_one_key_are_one_break(session):
     assert searched.breaks_by_type == {"missing_left": 1, "duplicate": 1}
 
 
-def test_a_definition_that_can_match_nothing_breaks_every_row(session):
-    passes = [{"name": "p", "by": ["number"], "where": {"left": "1 = 0"}}]
-    assert types(reconcile(definition(passes=passes), rows("a"), rows("b"), engine=session)) == {
-        "a": "missing_right", "b": "missing_left",
-    }  # fmt: skip
-
-
 def test_excluded_rows_are_counted_with_their_reason(session):
     left = definition()["left"] | {
         "filter": "customer <> 'Test'",
@@ -682,6 +675,27 @@ def test_setting_identical_rows_aside_changes_no_break_and_no_total(session, lef
     assert less.totals.equals(whole.totals)
     assert less.summary == whole.summary
     assert types(less) == found
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"passes": [{"name": "by_number", "by": [{"left": "number", "right": "number", "normalise": ["trim"]}]}]},
+     {"passes": [{"name": "by_both", "by": ["customer", "number"]}]}],
+    ids=["the key is the id", "the ids differ", "keys that read the same"],
+)  # fmt: skip
+def test_identical_rows_set_aside_are_listed_as_the_passes_would(session, changes, monkeypatch, tmp_path):
+    left = rows("a", "b", "c", {"number": "d", "amount": "11"}, {"number": "f", "customer": "x|e"})
+    left = pa.concat_tables([left, rows({"number": "e|f", "customer": "x"})])
+    right = rows(" a" if "normalise" in str(changes) else "a", "b", "c", "c", "d", {"number": "f", "customer": "x|e"})
+    right = pa.concat_tables([right, rows({"number": "e|f", "customer": "x"})])
+    plain = reconcile(definition(**changes), left, right, engine=session)
+    monkeypatch.setattr(run, "MANY_ROWS", 0)
+    aside = reconcile(definition(**changes), left, right, engine=session)
+    assert aside.matches.equals(plain.matches)
+    assert aside.breaks.equals(plain.breaks)
+    assert aside.summary == plain.summary
+    written = reconcile(definition(**changes), left, right, engine=session, out=tmp_path)
+    assert pq.read_table(written.matches).cast(plain.matches.schema).equals(plain.matches)
 
 
 def test_rows_are_set_aside_per_currency_and_in_the_decimals_of_the_finer_side(session):
