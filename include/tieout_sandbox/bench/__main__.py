@@ -14,28 +14,31 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from tieout_sandbox.bench import peers, report
-from tieout_sandbox.bench.cases import CASES, Case
+from tieout_sandbox.bench.cases import CASES, PEERS, Case
 
 ROOT = Path(__file__).resolve().parents[3]
 PEERS_HOME = ROOT / "build" / "bench-peers"
 _TOO_LONG = 540  # seconds after which a run is stopped and left out
 
 
-def bench(case: Case, rows: int, folder: Path, *, repeat: int, memory: str, with_peers: bool) -> dict[str, Any]:
+def bench(
+    case: Case, rows: int, folder: Path, *, repeat: int, memory: str, with_peers: Collection[str]
+) -> dict[str, Any]:
     """The figures of one benchmark; of several rounds the fastest, each round interleaved."""
     count = max(12, int(rows * case.share))
     home = folder / f"{case.generate.__name__}-{count}"
     own = [sys.executable, "-m", "tieout_sandbox.bench", "--memory", memory, "--folder", str(home)]
     own += ["--rows", str(count), "--case", case.name, "--part"]
     commands = {"floor": [*own, "floor"], "tieout": [*own, "run"]}
-    if with_peers:
+    asked = [peer for peer in case.peers if peer in with_peers]
+    if asked:
         python = str(_peers_python())
-        commands |= {peer: [python, peers.__file__, peer, str(home)] for peer in case.peers}
+        commands |= {peer: [python, peers.__file__, peer, str(home)] for peer in asked}
     if not home.exists():
         _process([*own, "generate"])
     best: dict[str, dict[str, Any]] = {}
@@ -52,7 +55,7 @@ def bench(case: Case, rows: int, folder: Path, *, repeat: int, memory: str, with
         "floor_s": round(floor["wall_s"], 3),
         "ratio_to_floor": round(tieout["wall_s"] / floor["wall_s"], 2),
         "peak_mb": tieout["peak_mb"],
-        "peers": {peer: round(best[peer]["wall_s"], 3) for peer in case.peers if peer in best},
+        "peers": {peer: round(best[peer]["wall_s"], 3) for peer in asked if peer in best},
         "cpu_s": round(tieout["cpu_s"], 3),
         "floor_cpu_s": round(floor["cpu_s"], 3),
         "memory_limit": memory,
@@ -122,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--case", action="append", choices=[c.name for c in CASES], help="only these")
     parser.add_argument("--repeat", type=int, help="rounds; default 3, and 1 above a million rows")
     parser.add_argument("--memory", default="2GB", help="the engine's memory limit")
+    parser.add_argument("--peer", action="append", choices=PEERS, help="only these; default all")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--scale", type=int, help="also two nights of a company of this scale")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where benchmarks.json and .md are")
@@ -137,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = options.folder or Path(temporary)
         shown: set[str] = set()
         for case in cases:
-            with_peers = not options.no_peers
+            with_peers = () if options.no_peers else options.peer or PEERS
             figures = bench(case, options.rows, folder, repeat=repeat, memory=options.memory, with_peers=with_peers)
             if figures["floor_query"] not in shown:
                 print(f"\nthe floor of {case.title}:\n{figures['floor_query']}")
