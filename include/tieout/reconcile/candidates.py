@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from tieout.errors import DefinitionError
-from tieout.reconcile.definition import Definition, FuzzyPass, SearchPass, SubsetPass
+from tieout.reconcile.definition import Definition, FuzzyPass, KeyedPass, SearchPass, SubsetPass
 from tieout.reconcile.groups import insert_groups
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES, SideName, open_rows
-from tieout.reconcile.sql import digits_of, text
+from tieout.reconcile.sql import digits_of, one_currency, one_currency_sum, text
 
 _RIVALS_SHOWN = 20
 
@@ -48,7 +48,7 @@ def refuse_blow_up(
     refuse_beyond(definition, match_pass, int(pairs[0][0]), "pairs")
 
 
-def refuse_beyond(definition: Definition, match_pass: Searching, count: int, what: str) -> None:
+def refuse_beyond(definition: Definition, match_pass: Searching | KeyedPass, count: int, what: str) -> None:
     """Raise DefinitionError where a pass would have to look at more than the definition allows."""
     if count > definition.max_candidates:
         raise DefinitionError(
@@ -98,10 +98,10 @@ def set_copies_aside(session: Session, match_pass: Searching, index: int) -> Non
             "rivals": "rivals",
         }
         described = (
-            "SELECT f.group_id, o.entity, min(o.identity) AS identity, min(o.currency) AS currency, count(*) AS rows,\n"
-            "  sum(o.amount) AS amount, min(o.day) AS day, min(o.period) AS period, min(o.label) AS label,\n"
-            f"  {rivals} AS rivals\nFROM {side}_copied_{index} f JOIN {side}_open_{index} o USING (row_no)\n"
-            "GROUP BY f.group_id, o.entity"
+            f"SELECT f.group_id, o.entity, min(o.identity) AS identity, {one_currency('o.')} AS currency,\n"
+            f"  count(*) AS rows, {one_currency_sum('o.')} AS amount, min(o.day) AS day, min(o.period) AS period,\n"
+            f"  min(o.label) AS label, {rivals} AS rivals\n"
+            f"FROM {side}_copied_{index} f JOIN {side}_open_{index} o USING (row_no)\nGROUP BY f.group_id, o.entity"
         )
         session.run("groups", insert_groups(columns, f"({described})"))
     session.make(

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from tieout.reconcile.definition import KeyedPass
+from tieout.reconcile.candidates import refuse_beyond
+from tieout.reconcile.definition import Definition, KeyedPass
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES, open_rows
 from tieout.reconcile.sql import SEVERAL
 
 
-def connect(session: Session, match_pass: KeyedPass, index: int) -> None:
+def connect(session: Session, definition: Definition, match_pass: KeyedPass, index: int) -> None:
     """Make `<side>_connected_<index>`: open rows that have a key, with the least reference they are connected to.
 
-    Two rows are connected if they share a reference, or both are connected to a third one, of either side.
+    Two rows are connected if they share a reference, or both are connected to a third one, of either side. Raises
+    DefinitionError where rows of which several keys have several values would name too many references.
     """
     keys = [f"key_{index}_{i}" for i in range(1, len(match_pass.by) + 1)]
+    several = [k for key, k in zip(match_pass.by, keys, strict=True) if key.is_several]
+    if len(several) > 1:
+        named = " * ".join(f"len(string_split({k}, {SEVERAL}))::HUGEINT" for k in several)
+        counts = " + ".join(
+            f"(SELECT coalesce(sum({named}), 0) FROM ({open_rows(side, index, len(keys))}))" for side in SIDES
+        )
+        counted = session.rows(f"SELECT ({counts})::VARCHAR")
+        refuse_beyond(definition, match_pass, int(counted[0][0]), "references")
     for side in SIDES:
         # a list in SELECT gives one row per element: the cross product of keys of which a row has several
         parts = [

@@ -314,6 +314,8 @@ class KeyedPass(_Part):
     """What it means where the paying side sums to less than the other, but not to nothing."""
     payer: Literal["left", "right"] | None = None
     """The paying side of an `N:N` pass; elsewhere it is the `N` side."""
+    max_rows: int = Field(default=10_000, ge=2)
+    """`N:N`: more connected rows than this are not judged by their sums; they are one `ambiguous` break."""
 
     @model_validator(mode="after")
     def _fits_its_cardinality(self) -> KeyedPass:

@@ -8,7 +8,7 @@ from tieout.reconcile.definition import Comparison, Definition, KeyedPass
 from tieout.reconcile.groups import insert_groups
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES, SideName, open_rows
-from tieout.reconcile.sql import digits_of, joined, text, within
+from tieout.reconcile.sql import digits_of, joined, mixes_currencies, one_currency, one_currency_sum, text, within
 from tieout.reconcile.working_days import counts_business
 
 
@@ -16,7 +16,7 @@ def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPa
     """Settle every key that both sides have; rows of keys on one side only stay open."""
     keys = [f"key_{index}_{i}" for i in range(1, len(match_pass.by) + 1)]
     if match_pass.cardinality == "N:N":
-        connect(session, match_pass, index)
+        connect(session, definition, match_pass, index)
         rows = {side: f"SELECT * FROM {side}_connected_{index}" for side in SIDES}
     else:
         rows = {side: open_rows(side, index, len(keys)) for side in SIDES}
@@ -41,10 +41,10 @@ def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPa
 
 def _side_groups(definition: Definition, side: SideName, rows: str, keys: list[str]) -> str:
     """One row per key of a side: how many rows, their sums, and the least and greatest of every other value."""
-    columns = ["entity", *keys, "count(*) AS rows", "min(currency) AS currency"]
+    columns = ["entity", *keys, "count(*) AS rows", f"{one_currency()} AS currency", f"{one_currency_sum()} AS amount"]
     columns += [
-        "min(currency) <> max(currency) OR count(currency) NOT IN (0, count(*)) AS mixed_currency",
-        "sum(amount) AS amount",
+        f"CASE WHEN {mixes_currencies()} THEN concat_ws(', ', min(currency), nullif(max(currency), min(currency))"
+        ") END AS mixed_currency",
         "min(day) AS day",
     ]
     columns += ["min(period) AS period", "max(period) AS last_period", "min(label) AS label"]
@@ -70,6 +70,7 @@ def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, ke
     sides = [
         "rows",
         "currency",
+        "mixed_currency",
         "amount",
         "day",
         "period",
@@ -98,8 +99,10 @@ def _tests(definition: Definition, match_pass: KeyedPass) -> list[tuple[str, str
         )
     )
     if definition.left.currency and definition.right.currency:
-        mixed = "l.mixed_currency OR r.mixed_currency OR l.currency IS DISTINCT FROM r.currency"
+        mixed = "l.mixed_currency IS NOT NULL OR r.mixed_currency IS NOT NULL OR l.currency IS DISTINCT FROM r.currency"
         tests.append((mixed, "'currency'", "'currency'"))
+    if match_pass.cardinality == "N:N":
+        tests.append((f"l.rows + r.rows > {match_pass.max_rows}", "'ambiguous'", "NULL"))
     for c in definition.compare:
         kind = text(c.break_type)
         if c.kind == "date" and c.periods:
@@ -169,7 +172,8 @@ def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str
     plain = f"coalesce(g.left_is_{first.name}, 0) - coalesce(g.right_is_{first.name}, 0)" if first else "NULL"
     # breaks about something else than the amount put the whole amount at stake, not a tolerated residue
     difference = (
-        f"CASE {by_field} WHEN g.break_type IN ('status', 'attribute', 'mapping', 'orphan', 'currency') THEN NULL"
+        f"CASE {by_field} WHEN g.break_type IN ('status', 'attribute', 'mapping', 'orphan', 'currency', 'ambiguous')"
+        " THEN NULL"
         f" ELSE {plain} END"
     )
     many_sum, one_sum = ("right", "left") if match_pass.paying_side == "right" else ("left", "right")
@@ -195,6 +199,11 @@ def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str
         "tolerated": _tolerated(definition),
         "label": "coalesce(g.left_label, g.right_label)",
     }
+    if match_pass.cardinality == "N:N":
+        said = text(f" rows are connected, more than the {match_pass.max_rows:,} that pass {match_pass.name} judges")
+        columns["rivals"] = (
+            f"CASE WHEN g.break_type = 'ambiguous' THEN format('{{:,}}', g.left_rows + g.right_rows) || {said} END"
+        )
     columns |= explaining(definition)
     proofs = ["g.left_proof_reason", "g.right_proof_reason", *([columns["reason"]] if "reason" in columns else [])]
     columns["reason"] = f"coalesce({', '.join(proofs)})"
@@ -206,7 +215,7 @@ def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str
 
 def _value(definition: Definition, side: SideName) -> str:
     """The field's value on a side, as text."""
-    cases = [f"WHEN g.field = 'currency' THEN g.{side}_currency"]
+    cases = [f"WHEN g.field = 'currency' THEN coalesce(g.{side}_currency, g.{side}_mixed_currency)"]
     for c in definition.compare:
         column = f"g.{side}_is_{c.name}"
         shown = {"amount": f"money({column}, g.{side}_currency, g.{side}_digits)", "number": f"plain({column})"}

@@ -80,6 +80,22 @@ def coalesced(*expressions: str) -> str:
     return expressions[0] if len(expressions) == 1 else f"coalesce({', '.join(expressions)})"
 
 
+def one_currency(row: str = "") -> str:
+    """The currency of a group of rows, null where they mix several."""
+    return f"CASE WHEN {mixes_currencies(row)} THEN NULL ELSE min({row}currency) END"
+
+
+def one_currency_sum(row: str = "") -> str:
+    """The sum of a group of rows, null where they mix currencies."""
+    return f"CASE WHEN {mixes_currencies(row)} THEN NULL ELSE sum({row}amount) END"
+
+
+def mixes_currencies(row: str = "") -> str:
+    """Whether a group of rows has amounts of several currencies, or of one and of none."""
+    currency = f"{row}currency"
+    return f"(min({currency}) <> max({currency}) OR count({currency}) NOT IN (0, count(*)))"
+
+
 @cache
 def minor_unit(currency: str) -> str:
     """The minor unit of a currency expression as an exact amount."""
