@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from tieout.settings import Settings, private_folder
 from tieout.store import Store
 from tieout.store.break_acts import Act, Done, Evidence, Pair, Refusal, carry_out, consider, standings
 from tieout.store.break_list import full_id
-from tieout.store.breaks import BreakRow, Change, history
+from tieout.store.breaks import BreakRow, Change, history, seen_until
 
 ID_COLUMN = "break_id"
 _CUT = "; and "
@@ -49,6 +50,7 @@ def show(break_id: str, *, store: Store, lake: Lake, settings: Settings, rows: b
         row = session.get(BreakRow, identity)
         assert row is not None  # noqa: S101  its id was just found
         kept = {c: getattr(row, c) for c in BreakRow.__table__.columns.keys() if c != "content"}  # noqa: SIM118
+        kept["last_seen"] = seen_until(session, row)
         past = history(session, identity, people=True)
     found = _last_found(kept, store=store, lake=lake, settings=settings)
     behind: dict[str, tuple[Mapping[str, Any], ...]] = {}
@@ -108,6 +110,7 @@ def pairs_of(
     """
     with store.reading() as session:
         kept = {one: session.get(BreakRow, one) for one in break_ids}
+        seen = {one: seen_until(session, row) for one, row in kept.items() if row is not None}
     found = {}
     definitions: dict[str, Definition] = {}
     with engine(settings) as session:
@@ -120,7 +123,7 @@ def pairs_of(
             for identity, row in kept.items()
             if row is not None
         }
-        dates = sorted({row.last_seen for row in kept.values() if row is not None})
+        dates = sorted(set(seen.values()))
         table = session.sql(
             "SELECT * FROM breaks WHERE business_date IN (SELECT unnest($dates::DATE[]))\n"
             "AND break_type IN ('suggested_match', 'ambiguous') AND break_key IN (SELECT unnest($keys::VARCHAR[]))",
@@ -128,13 +131,12 @@ def pairs_of(
         )
     for row in table.to_pylist():
         identity = wanted.get((row["definition_id"], row["legal_entity_id"], row["break_key"], row["ordinal"]))
-        known = kept.get(identity or "")
-        if identity is None or known is None or row["business_date"] != known.last_seen:
+        if identity is None or row["business_date"] != seen[identity]:
             continue
         if pair := _pair(definitions[row["definition_id"]], row, counterpart):
             found[identity] = pair
     if counterpart is not None and found:
-        found = _with_amounts(found, kept, definitions, store=store, lake=lake, settings=settings)
+        found = _with_amounts(found, kept, seen, definitions, store=store, lake=lake, settings=settings)
     return found
 
 
@@ -157,6 +159,7 @@ def _pair(definition: Definition, row: Mapping[str, Any], counterpart: str | Non
 def _with_amounts(
     pairs: Mapping[str, Pair],
     kept: Mapping[str, BreakRow | None],
+    seen: Mapping[str, date],
     definitions: Mapping[str, Definition],
     *,
     store: Store,
@@ -172,7 +175,7 @@ def _with_amounts(
         about = {
             "definition_id": row.definition_id,
             "legal_entity_id": row.legal_entity_id,
-            "last_seen": row.last_seen,
+            "last_seen": seen[identity],
         }
         behind = _rows_behind(about, ids, store=store, lake=lake, settings=settings)
         definition = definitions[row.definition_id]

@@ -247,16 +247,16 @@ def standings(session: Session, ids: Sequence[str], *, locked: bool = False) -> 
                 row.assignee,
                 row.decided_by,
                 row.approved_by,
-                row.last_seen == newest[row.definition_id] and _is_found(row),
+                _is_found(row, newest[row.definition_id]),
                 newest[row.definition_id],
                 frozenset(verdicts.get(row.break_id, ())),
             )
     return found
 
 
-def _is_found(row: BreakRow) -> bool:
-    """Closed by a person, it may still be in the newest run; closed by a run, it is not."""
-    return row.state not in CLOSED or row.decided_by is not None
+def _is_found(row: BreakRow, newest: date) -> bool:
+    """Closed by a person since the newest run, it is still there; closed by a run, it is not."""
+    return row.state not in CLOSED or (row.decided_by is not None and row.last_seen == newest)
 
 
 def consider(session: Session, act: Act, ids: Sequence[str], *, locked: bool = False) -> Done:
@@ -299,7 +299,12 @@ def carry_out(session: Session, act: Act, ids: Sequence[str], now: datetime, *, 
     moved = [(at[identity], to_state) for identity, _, to_state in done.changed]
     values = _decided(act)
     if values is not None:
-        rows = [{"break_id": s.break_id, "state": to_state, "decided_on": s.newest} | values for s, to_state in moved]
+        rows = [
+            {"break_id": s.break_id, "state": to_state, "decided_on": s.newest}
+            | ({"last_seen": s.newest} if s.found else {})
+            | values
+            for s, to_state in moved
+        ]
         if rows:
             session.execute(update(BreakRow), rows)
     _keep_verdicts(session, act, [s for s, _ in moved])

@@ -75,7 +75,15 @@ def listed(session: Session, wanted: Filter, limit: int | None = None) -> Iterat
         .correlate(BreakRow)
         .scalar_subquery()
     )
-    columns = [verdict if name == "verdict" else getattr(BreakRow, name) for name in Listed.__dataclass_fields__]
+    newest = (
+        select(BreakNightRow.business_date)
+        .where(BreakNightRow.definition_id == BreakRow.definition_id)
+        .correlate(BreakRow)
+        .scalar_subquery()
+    )
+    seen = case((BreakRow.state.in_(CLOSED), BreakRow.last_seen), else_=func.coalesce(newest, BreakRow.last_seen))
+    special: dict[str, Any] = {"verdict": verdict, "last_seen": seen}
+    columns = [special[n] if n in special else getattr(BreakRow, n) for n in Listed.__dataclass_fields__]
     whole, rest = _amount(session)
     query = _where(select(*columns), session, wanted)
     query = query.order_by(whole.desc().nulls_last(), rest.desc(), BreakRow.break_id).limit(limit)

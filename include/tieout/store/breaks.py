@@ -18,7 +18,7 @@ from typing import Any
 from sqlalchemy import Date, Integer, String, Text, func, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from tieout.ids import canonical_json, canonical_key, sha256_hex
+from tieout.ids import canonical_key, sha256_hex
 from tieout.store import audit
 from tieout.store.base import Amount, Base, Instant, Json
 
@@ -49,6 +49,7 @@ class BreakRow(Base):
     economic_date: Mapped[date | None] = mapped_column(Date)
     first_seen: Mapped[date] = mapped_column(Date)
     last_seen: Mapped[date] = mapped_column(Date)
+    """When it was last found, as of its last change: read it by `seen_until`."""
     sentence: Mapped[str] = mapped_column(Text)
     content: Mapped[str | None] = mapped_column(String(32))
     """Fingerprint of what a run found, so that a night tells what changed without reading every sentence."""
@@ -179,6 +180,15 @@ def last_recorded(session: Session, definition_id: str) -> date | None:
     return session.scalar(select(func.max(BreakRow.last_seen)).where(BreakRow.definition_id == definition_id))
 
 
+def seen_until(session: Session, row: BreakRow) -> date:
+    """The newest business date that found a break: one that is not closed was found by the newest run.
+
+    So a night need not touch a million rows to say that nothing happened to them.
+    """
+    newest = None if row.state in CLOSED else last_recorded(session, row.definition_id)
+    return newest or row.last_seen
+
+
 def history(session: Session, identity: str, *, people: bool = False) -> list[Change]:
     """Everything that happened to one break, oldest first; with `people` also when, by whom and what they said.
 
@@ -244,22 +254,12 @@ def record(
     stamp = {"business_date": business_date, "run_id": run_id, "at": now}
     for is_gone, sightings in ((False, found), (True, gone)):
         for chunk in _chunks(sightings):
-            changes = _take_in(session, chunk, business_date, is_gone=is_gone)
+            changes = _take_in(session, chunk, newest or business_date if is_gone else business_date, is_gone=is_gone)
             for change in changes:
                 counts[str(change["to_state"])] = counts.get(str(change["to_state"]), 0) + 1
-                digest.update(canonical_json(change).encode())
+                digest.update("|".join(str(value) for value in change.values()).encode() + b"\n")
             if changes:
-                session.execute(insert(BreakChangeRow), [change | stamp for change in changes])
-    session.execute(
-        update(BreakRow)
-        .where(
-            BreakRow.definition_id == definition_id,
-            BreakRow.last_seen < business_date,
-            BreakRow.state.not_in(CLOSED),
-        )
-        .values(last_seen=business_date)
-        .execution_options(synchronize_session=False)
-    )
+                _insert(session, BreakChangeRow, [change | stamp for change in changes])
     if counts:
         payload: Mapping[str, object] = {
             "business_date": business_date,
@@ -277,10 +277,8 @@ def _chunks(sightings: Iterable[Sighting]) -> Iterator[list[Sighting]]:
         yield chunk
 
 
-def _take_in(
-    session: Session, sightings: list[Sighting], business_date: date, *, is_gone: bool
-) -> list[dict[str, object]]:
-    """Write what is new or different; gives the changes of type and state."""
+def _take_in(session: Session, sightings: list[Sighting], seen: date, *, is_gone: bool) -> list[dict[str, object]]:
+    """Write what is new or different, last found on the date `seen`; gives the changes of type and state."""
     ids = [s.break_id for s in sightings if s.was_state is not None]
     now_states = dict(_states(session, ids))
     added: list[dict[str, object]] = []
@@ -293,9 +291,9 @@ def _take_in(
                 continue  # a person closed it meanwhile
             state = now_states[identity]
         moved = state != (now_states[identity] if sighting.was_state is not None else None)
-        values: dict[str, object] = {"break_id": identity, "state": state}
+        values: dict[str, object] = {"break_id": identity, "state": state, "last_seen": seen}
         if not is_gone:
-            values |= {name: getattr(sighting, name) for name in _FOUND} | {"last_seen": business_date}
+            values |= {name: getattr(sighting, name) for name in _FOUND}
         if sighting.was_state is None:
             added.append(values)
         elif moved:
@@ -314,12 +312,17 @@ def _take_in(
                 }
             )
     if added:
-        session.execute(insert(BreakRow), added)
+        _insert(session, BreakRow, added)
     for with_decision in (True, False):  # one statement has one set of columns
         same = [row for row in changed if ("decided_by" in row) is with_decision]
         if same:
             session.execute(update(BreakRow), same)
     return changes
+
+
+def _insert(session: Session, model: type[Base], rows: list[dict[str, object]]) -> None:
+    """Insert rows as they are, without making an object of each."""
+    session.execute(insert(Base.metadata.tables[model.__tablename__]), rows)
 
 
 _FOUND = (
