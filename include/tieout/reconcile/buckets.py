@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,9 +32,9 @@ _MOST_ROWS = 1 << 12
 _MOST_UNITS = 1 << 50
 _TOO_LARGE = -(1 << 62)
 _NO_BUCKET = 1 << 32  # of rows that take no part; always kept
+_AT_ONCE = 1 << 14  # rows whose buckets stay in the processor's cache from one sum to the next
 _RIGHT = 32  # the bit above which a bucket counts the rows of the right side
 
-Words = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int64]
 
 
@@ -132,46 +133,49 @@ class _Balance:
         # many currencies share the memory that few would take
         self.buckets = max(1, rows // max(_ROWS_PER_BUCKET, currencies))
         self._currencies = currencies
-        self._rows: Numbers = np.zeros(self.buckets, np.int64)
-        self._upper: Words = np.zeros(self.buckets, np.uint64)
-        self._lower: Words = np.zeros(self.buckets, np.uint64)
-        self._units: list[Numbers] = [np.zeros(self.buckets * currencies, np.int64) for _ in range(amounts)]
+        # what belongs to a bucket lies together: rows, upper, lower, then one sum per amount and currency
+        self._width = 3 + amounts * currencies
+        self._sums: Numbers = np.zeros(self.buckets * self._width, np.int64)
         self._barred = np.zeros(self.buckets, np.bool_)
 
     def weigh(self, session: Session, side: SideName, query: str, rows: int) -> None:
         """Add the left side's rows, or take off the right side's; the left side's repeated keys bar their bucket."""
-        add, one = (np.add, 1) if side == "left" else (np.subtract, 1 << _RIGHT)
         keys = np.empty(rows if side == "left" else 0, np.uint32)
         seen = 0
         for batch in session.stream(f"{side}_buckets", query):
             values = {c: batch.column(c).to_numpy(zero_copy_only=False) for c in batch.schema.names}
-            bucket = self._bucket(values["key"])
-            np.add.at(self._rows, bucket, one)
-            add.at(self._upper, bucket, values["upper"])
-            add.at(self._lower, bucket, values["lower"])
-            place = bucket + values["currency"].astype(np.int64) * self.buckets if "currency" in values else bucket
-            for number, sums in enumerate(self._units):
-                units = values[f"units_{number}"]
-                if units.size and units.min() == _TOO_LARGE:
-                    self._barred[bucket[units == _TOO_LARGE]] = True
-                add.at(sums, place, units)
-            if "barred" in values:
-                self._barred[bucket[values["barred"]]] = True
+            for start in range(0, batch.num_rows, _AT_ONCE):
+                self._add(side, {c: v[start : start + _AT_ONCE] for c, v in values.items()})
             if side == "left":
-                keys[seen : seen + len(bucket)] = values["key"]
-                seen += len(bucket)
+                keys[seen : seen + batch.num_rows] = values["key"]
+                seen += batch.num_rows
         keys = keys[:seen]
         keys.sort()
         self._barred[self._bucket(keys[1:][keys[1:] == keys[:-1]])] = True
 
+    def _add(self, side: SideName, values: Mapping[str, npt.NDArray[Any]]) -> None:
+        add, one = (np.add, 1) if side == "left" else (np.subtract, 1 << _RIGHT)
+        bucket = self._bucket(values["key"])
+        place = bucket * self._width
+        np.add.at(self._sums, place, one)
+        for half, name_of_half in enumerate(("upper", "lower"), 1):  # modulo 2^64
+            add.at(self._sums, place + half, values[name_of_half].view(np.int64))
+        place += 3 + (values.get("currency", 0))
+        for number in range((self._width - 3) // self._currencies):
+            units = values[f"units_{number}"]
+            if units.min() == _TOO_LARGE:
+                self._barred[bucket[units == _TOO_LARGE]] = True
+            add.at(self._sums, place + number * self._currencies, units)
+        if "barred" in values:
+            self._barred[bucket[values["barred"]]] = True
+
     def unequal(self) -> npt.NDArray[np.bool_]:
         """Which buckets may hold a difference."""
-        left, right = self._rows & ((1 << _RIGHT) - 1), self._rows >> _RIGHT
-        found: npt.NDArray[np.bool_] = (left != right) | (left > _MOST_ROWS) | (self._upper != 0) | (self._lower != 0)
-        found |= self._barred
-        for sums in self._units:
-            for currency in range(self._currencies):
-                found |= sums[currency * self.buckets : (currency + 1) * self.buckets] != 0
+        sums = self._sums.reshape(self.buckets, self._width)
+        left, right = sums[:, 0] & ((1 << _RIGHT) - 1), sums[:, 0] >> _RIGHT
+        found: npt.NDArray[np.bool_] = self._barred | (left != right) | (left > _MOST_ROWS)
+        for column in range(1, self._width):
+            found |= sums[:, column] != 0
         return found
 
     def _bucket(self, keys: npt.NDArray[np.uint32]) -> Numbers:
