@@ -96,7 +96,8 @@ def reconcile(
     `left` and `right` are Arrow tables, a Parquet path or glob, or the Parquet files of a lake table. `as_of` is the
     day from which lags are counted (default: the latest economic date of either side). `matches="differing"` lists only
     matches that needed a tolerance; identical ones count in totals and summary. With `out` the result tables are
-    written there as Parquet, with `summary.json`. `explain=True` prints the SQL that ran. `verdicts` (columns:
+    written there as Parquet, with `summary.json`; a long list of matches is in no particular order there.
+    `explain=True` prints the SQL that ran. `verdicts` (columns:
     `tieout.reconcile.VERDICTS`) is what people said of earlier suggestions.
 
     Raises DefinitionError for a definition that cannot work, DataError for inputs that lack a column or have a type
@@ -115,6 +116,8 @@ def reconcile(
         }
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
+            if matches == "all" and aside:  # millions of rows, which a sort would have to hold
+                queries["matches"] = "FROM matches"
             written = canonical_json(asdict(summary)) + "\n"
             (out / "summary.json").write_text(written, encoding="utf-8")
         tables = {
