@@ -153,7 +153,7 @@ def _ranked(ids: str) -> str:
 def _described(own: SideName, index: int, contested: bool, scored: bool) -> str:
     """One row per group with what the groups table wants."""
     sides = ",\n  ".join(
-        f"count(DISTINCT {s[0]}.row_no) AS {s}_rows, min({s[0]}.currency) AS {s}_currency, sum({s[0]}.amount) AS "
+        f"count({s[0]}.row_no) AS {s}_rows, min({s[0]}.currency) AS {s}_currency, sum({s[0]}.amount) AS "
         f"{s}_amount,"
         f" min({s[0]}.day) AS {s}_date, min({s[0]}.period) AS {s}_period,"
         f" sum({s[0]}.sought_{index}) AS {s}_sought"
