@@ -57,9 +57,9 @@ class _Line:
 
 
 def can_set_aside(definition: Definition) -> bool:
-    """Whether the first pass matches identical rows one to one, whatever else there is."""
+    """Whether the first pass matches two identical rows, alone with their key, whatever else there is."""
     first = definition.passes[0]
-    return isinstance(first, KeyedPass) and first.cardinality == "1:1" and first.accept != "suggested"
+    return isinstance(first, KeyedPass) and first.cardinality != "N:N" and first.accept != "suggested"
 
 
 def keep_differing(

@@ -677,6 +677,17 @@ def test_setting_identical_rows_aside_changes_no_break_and_no_total(session, lef
     assert types(less) == found
 
 
+@pytest.mark.parametrize("cardinality", ["1:N", "N:1"])
+def test_setting_single_identical_rows_aside_changes_nothing_where_one_side_may_have_several(session, cardinality):
+    left = rows("a", {"number": "b", "amount": "20"}, "c", "d", "e", "e", {"number": "f", "amount": "15"})
+    right = rows("a", "b", "b", {"number": "c", "amount": "10.001"}, "d", "d", "e", "e", "g")
+    rules = definition(passes=[{"name": "by_number", "cardinality": cardinality, "by": ["number"]}])
+    whole, less = (reconcile(rules, left, right, engine=session, matches=m) for m in ("all", "differing"))
+    assert less.breaks.equals(whole.breaks)
+    assert less.totals.equals(whole.totals)
+    assert less.summary == whole.summary
+
+
 @pytest.mark.parametrize(
     "changes",
     [{}, {"passes": [{"name": "by_number", "by": [{"left": "number", "right": "number", "normalise": ["trim"]}]}]},
