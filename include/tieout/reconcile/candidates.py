@@ -130,7 +130,8 @@ def settle(
             "NOT NULL",
         )
     described = _described(match_pass.identity, index, contested, scored)
-    session.run("groups", insert_groups(_group_columns(match_pass), f"({described}) g"))
+    apart = f"abs(left_sought - right_sought) AS apart, {digits_of('left_currency')} AS digits"
+    session.run("groups", insert_groups(_group_columns(match_pass), f"(SELECT *, {apart} FROM ({described})) g"))
 
 
 def sided(side: SideName, value: str) -> str:
@@ -179,7 +180,6 @@ def _described(own: SideName, index: int, contested: bool, scored: bool) -> str:
 
 
 def _group_columns(match_pass: Searching) -> dict[str, str]:
-    apart = f"money(abs(left_sought - right_sought), left_currency, {digits_of('left_currency')})"
     columns = {
         "group_id": "group_id",
         "pass_name": text(match_pass.name),
@@ -188,8 +188,8 @@ def _group_columns(match_pass: Searching) -> dict[str, str]:
         "group_key": "group_key",
         "named": text(match_pass.identity),
         "difference": "CASE WHEN break_type = 'ambiguous' THEN NULL ELSE left_sought - right_sought END",
-        "tolerated": "CASE WHEN break_type IS NULL THEN nullif(concat_ws('; ', CASE WHEN left_sought <> right_sought "
-        f"THEN 'amount differs by ' || {apart} END, said), '') END",
+        "tolerated": "CASE WHEN break_type IS NULL THEN nullif(concat_ws('; ', CASE WHEN apart <> 0 "
+        "THEN 'amount differs by ' || money(apart, left_currency, digits) END, said), '') END",
         "label": "label",
         "reason": "CASE WHEN break_type IS NOT NULL THEN said END",
         "rivals": "rivals",
