@@ -31,7 +31,7 @@ down: env ## stop what `make up` started
 	@$(RUN) -m tieout_sandbox.demo down
 
 test: env ## the whole suite, servers included
-	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 2
+	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3
 
 ROWS ?= 100000
 bench: env ## what reconciling costs beside one read of its input and beside peers (ROWS=1e7); two nights too with SCALE=1

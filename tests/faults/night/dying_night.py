@@ -10,6 +10,7 @@ The steps are forked from this process, which has imported everything and used n
 """
 
 import functools
+import gc
 import json
 import os
 import signal
@@ -123,6 +124,7 @@ def child(order: dict, pipe: int) -> None:
 def main() -> None:
     with redirect_stdout(sys.stderr):  # answers alone go to standard output
         preload()
+    gc.freeze()  # a child that collects garbage would otherwise touch, and so copy, all of this process's memory
     for line in sys.stdin:
         reader, writer = os.pipe()
         pid = os.fork()
