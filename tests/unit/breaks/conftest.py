@@ -54,8 +54,9 @@ class House:
         )
 
     def found(self, definition_id: str, day: date = DAY) -> set[tuple[str, str, str]]:
-        """(entity, key, type) of every break."""
+        """(entity, key, type) of every break; nothing its sentence names may be missing."""
         rows = self.run(definition_id, day).breaks.to_pylist()
+        assert [b["sentence"] for b in rows if "–" in b["sentence"]] == []
         return {(b["legal_entity_id"], b["break_key"], b["break_type"]) for b in rows}
 
 
