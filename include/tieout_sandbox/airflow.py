@@ -119,7 +119,7 @@ def _settings(home: Path, port: int, slots: int) -> dict[str, str]:
         "API__ENABLE_SWAGGER_UI": "False",
         "API_AUTH__JWT_SECRET": secrets.token_urlsafe(48),
         "API_AUTH__JWT_ISSUER": "tieout",
-        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",

@@ -118,7 +118,7 @@ def demo(tmp_path_factory) -> Demo:
 
 def _watch(run: Path, seen: dict[str, dict[str, str]], outside: Outside, ended: threading.Event) -> None:
     """Read each place that holds credentials as soon as it is written; one half written is read again."""
-    while not ended.wait(0.5):
+    while not ended.wait(2):
         outside.look(run)
         for place, read in PLACES.items():
             if place not in seen:

@@ -68,11 +68,12 @@ class Storm:
     def start(self, day: date) -> str:
         return self.client.trigger(NIGHT, f"night__{day}__1", {"business_date": str(day)})
 
-    def wait(self, run_id: str, meanwhile=lambda: None) -> str:
+    def wait(self, run_id: str, meanwhile=None) -> str:
         """The state a night ends in."""
         while (state := self.client.state(NIGHT, run_id)) not in FINISHED:
-            meanwhile()
-            time.sleep(0.2)
+            if meanwhile:
+                meanwhile()
+            time.sleep(0.2 if meanwhile else 1)
         return state
 
     def states(self, dag_id: str, run_id: str = "~") -> dict[str, str]:
