@@ -306,11 +306,15 @@ def test_a_wider_tolerance_never_breaks_a_match(session, rows, passes, units):
     assert matched[0] <= matched[1]
 
 
-@examples(5)
-@given(rows=two_sides() | crowded(), accept=st.sampled_from(["automatic", "suggested", "only_if_unambiguous"]))
-def test_a_wider_tolerance_makes_a_searched_match_ambiguous_at_worst(session, rows, accept):
+@examples(6)
+@given(
+    rows=two_sides() | crowded(),
+    accept=st.sampled_from(["automatic", "suggested", "only_if_unambiguous"]),
+    units=st.sampled_from([2, 100]),
+)
+def test_a_wider_tolerance_makes_a_searched_match_ambiguous_at_worst(session, rows, accept, units):
     left, right = rows
-    narrow, wide = (outcomes(run(session, definition(search(accept, n)), left, right)) for n in (0, 2))
+    narrow, wide = (outcomes(run(session, definition(search(accept, n)), left, right)) for n in (0, units))
     kept = {"ambiguous", "matched", "suggested_match"}
     after = {one: kind for kind, of_left, of_right in wide for one in of_left | of_right}
     for kind, of_left, of_right in narrow:
