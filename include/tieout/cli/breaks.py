@@ -126,7 +126,7 @@ def show(
         "economic date": kept["economic_date"],
         "first seen": kept["first_seen"],
         "last seen": kept["last_seen"],
-        "difference": found.get("difference") and _money(found["difference"], found["currency"]),
+        "difference": None if found.get("difference") is None else _money(found["difference"], found["currency"]),
         "rivals": found.get("rivals"),
         "evidence": found.get("reason"),
     }

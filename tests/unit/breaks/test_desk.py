@@ -89,6 +89,7 @@ def test_one_break_is_shown_with_its_rows_and_its_history(house):
     assert [row["payment_id"] for row in shown["rows"]["right"]] == ["P-1"]
     told = tieout("show", identity("P-1"))
     assert "Payment P-1 of Acme over 100.00 USD" in told
+    assert "difference: 0.00 USD" in told
     assert "recorded new → open" in told
 
 
