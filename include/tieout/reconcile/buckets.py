@@ -13,6 +13,7 @@ difference in a total can hide.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES, SideName, decimals, numbered_rows, standard_columns, standard_rows
 from tieout.reconcile.sql import AMOUNT, joined, name, text
 
-_ROWS_PER_BUCKET = 8
+_ROWS_PER_BUCKET = 4
 # What is above either limit takes the ordinary way, so that no sum of a bucket overflows: 2^12 · 2^50 < 2^63.
 _MOST_ROWS = 1 << 12
 _MOST_UNITS = 1 << 50
@@ -34,6 +35,8 @@ _TOO_LARGE = -(1 << 62)
 _NO_BUCKET = 1 << 32  # of rows that take no part; always kept
 _AT_ONCE = 1 << 14  # rows whose buckets stay in the processor's cache from one sum to the next
 _RIGHT = 32  # the bit above which a bucket counts the rows of the right side
+
+_SMALL_DECIMAL = re.compile(r"DECIMAL\((1[0-8]|\d),")  # the engine keeps it in at most eight bytes
 
 Numbers = npt.NDArray[np.int64]
 
@@ -49,7 +52,7 @@ class _Line:
     amounts: tuple[str, ...]
     """Compared amounts, exact."""
     units: tuple[str, ...]
-    """The same as integers, null where there is no amount."""
+    """The same as integers or as the decimals they are stored as, null where there is no amount."""
     currency: str
     has_evidence: str
     columns: tuple[str, ...]
@@ -83,11 +86,12 @@ def keep_differing(
     session.connection.register("unequal", pa.table({"bucket": unequal.astype(np.uint64)}))
     for side in SIDES:
         session.make(f"{side}_kept", _kept(side, lines[side], balance.buckets))
-    session.make("differing", _differing(lines["left"]))
+    session.make("differing", _differing(lines))
     kept = 0
     for side in SIDES:
         session.run(f"{side}_whole", f"ALTER VIEW {side}_standard RENAME TO {side}_whole")
-        source = f"(FROM {side}_kept WHERE tieout_key IS NULL OR tieout_key IN (FROM differing)) kept"
+        key = f"CASE WHEN {lines[side].takes_part} THEN {lines[side].key} END"
+        source = f"(FROM {side}_kept WHERE {key} IS NULL OR {key} IN (FROM differing)) kept"
         standard = standard_rows(definition, side, no_currencies[side], source)
         session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard}")
         session.make(f"{side}_rows", numbered_rows(definition, side))
@@ -100,7 +104,7 @@ def aside_matches(definition: Definition) -> str:
     first = definition.passes[0]
     keys = [f"key_1_{i}" for i in range(1, len(first.by) + 1)]
     shared = ["entity", *keys]
-    aside = " AND ".join(["l.excluded IS NULL", "l.takes_part_1", *(f"l.{k} IS NOT NULL" for k in keys)])
+    aside = " AND ".join(["l.excluded IS NULL", "l.takes_part_1", *(f"l.{k} <> ''" for k in shared)])
     source, right_id = "left_whole l", "l.id"
     if not _key_is_id(definition):
         open_right = aside.replace("l.", "r.")
@@ -143,7 +147,7 @@ class _Balance:
         keys = np.empty(rows if side == "left" else 0, np.uint32)
         seen = 0
         for batch in session.stream(f"{side}_buckets", query):
-            values = {c: batch.column(c).to_numpy(zero_copy_only=False) for c in batch.schema.names}
+            values = {c: _numbers(batch.column(c)) for c in batch.schema.names}
             for start in range(0, batch.num_rows, _AT_ONCE):
                 self._add(side, {c: v[start : start + _AT_ONCE] for c, v in values.items()})
             if side == "left":
@@ -163,8 +167,8 @@ class _Balance:
         place += 3 + (values.get("currency", 0))
         for number in range((self._width - 3) // self._currencies):
             units = values[f"units_{number}"]
-            if units.min() == _TOO_LARGE:
-                self._barred[bucket[units == _TOO_LARGE]] = True
+            if units.min() < -_MOST_UNITS or units.max() > _MOST_UNITS:
+                self._barred[bucket[abs(units) > _MOST_UNITS]] = True
             add.at(self._sums, place + number * self._currencies, units)
         if "barred" in values:
             self._barred[bucket[values["barred"]]] = True
@@ -182,6 +186,15 @@ class _Balance:
         return ((keys.astype(np.uint64) * np.uint64(self.buckets)) >> np.uint64(32)).astype(np.int64)
 
 
+def _numbers(column: pa.Array) -> npt.NDArray[Any]:
+    """A column without nulls as an array; a decimal of at most 18 digits as the integer it is stored as."""
+    if pa.types.is_decimal(column.type):
+        low_words = np.frombuffer(column.buffers()[1], np.int64)[::2]
+        return low_words[column.offset : column.offset + len(column)]
+    found: npt.NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return found
+
+
 def _line(
     definition: Definition,
     side: SideName,
@@ -197,8 +210,8 @@ def _line(
         pairs["amount of the row"] = (definition.left.amount, definition.right.amount)
     for left, right in dict.fromkeys(pairs.values()):
         column = left if side == "left" else right
-        places = max(decimals(types["left"][left]), decimals(types["right"][right]))
-        amounts[name(column)] = _units(name(column), types[side][column], places)
+        kinds = types["left"][left], types["right"][right]
+        amounts[name(column)] = _units(name(column), types[side][column], kinds)
     texts, plain = [columns["currency"]], [*amounts.values()]
     for c in definition.compare:
         value = columns[f"is_{c.name}"]
@@ -208,15 +221,15 @@ def _line(
             plain.append(value)
         elif c.kind != "amount":
             texts.append(_plain(value, getattr(c, side), types[side]))
-    key = f"hash({columns['entity']}, {', '.join(keys)})"
+    keyed = [_plain(columns["entity"], own.entity, types[side])]
+    keyed += [_plain(k, getattr(b, side), types[side]) for k, b in zip(keys, definition.passes[0].by, strict=True)]
+    key = f"hash({', '.join(keyed)})"
     # a letter before a text shifts all of it: a hash that has nothing to do with the first
-    keyed = [_plain(k, getattr(b, side), types[side]) for k, b in zip(keys, definition.passes[0].by, strict=True)]
-    keyed.append(_plain(columns["entity"], own.entity, types[side]))
-    other = [f"'~' || {value}" for value in [*reversed(texts), *keyed]]
+    other = [f"'~' || {value}" for value in [*reversed(texts), *reversed(keyed)]]
     everything = "\n".join(columns.values()).lower()
     return _Line(
         takes_part=" AND ".join(
-            [f"({columns['excluded']}) IS NULL", columns["takes_part_1"], *(f"{k} IS NOT NULL" for k in keys)]
+            [f"({columns['excluded']}) IS NULL", columns["takes_part_1"], *(f"{value} <> ''" for value in keyed)]
         ),
         key=key,
         upper=f"hash({', '.join([key, *texts, *plain])})",
@@ -242,8 +255,11 @@ def _periods(definition: Definition, side: SideName, columns: Mapping[str, str],
     return [] if by_compared_day else [f"(year({columns['day']}) * 12 + month({columns['day']}))"]
 
 
-def _units(column: str, kind: str, places: int) -> str:
-    """An amount as an integer in units of its last decimal; `_TOO_LARGE` where that is."""
+def _units(column: str, kind: str, kinds: tuple[str, str]) -> str:
+    """An amount in units of its last decimal: as it is stored where both sides store it alike, else as an integer."""
+    places = max(decimals(k) for k in kinds)
+    if all(_SMALL_DECIMAL.match(k) and decimals(k) == places for k in kinds):
+        return column if kind.startswith("DECIMAL(1") else f"{column}::DECIMAL(18,{places})"
     most = _MOST_UNITS // 10**places
     # within the limit this cannot overflow a decimal of 18 digits as long as there are few decimals
     exact = column if places <= 2 and kind.startswith("DECIMAL(1") else f"{column}::DECIMAL(38,{places})"
@@ -267,33 +283,27 @@ def _weighed(side: SideName, line: _Line, currencies: Sequence[str]) -> str:
 
 
 def _kept(side: SideName, line: _Line, buckets: int) -> str:
-    """The query for the input's rows that are in an unequal bucket or in none, with what is compared of them."""
-    columns = [name(c) for c in line.columns]
-    values = {
-        "key": f"CASE WHEN {line.takes_part} THEN {line.key} END",
-        "upper": line.upper,
-        "lower": line.lower,
-        "currency": line.currency,
-        "barred": line.has_evidence,
-    }
-    values |= {f"amount_{n}": amount for n, amount in enumerate(line.amounts)}
-    listed = ",\n".join(f"  {v}" for v in [*columns, *(f"{e} AS tieout_{alias}" for alias, e in values.items())])
-    bucket = f"CASE WHEN {line.takes_part} THEN (({line.key} >> 32) * {buckets}) >> 32 ELSE {_NO_BUCKET} END"
-    return f"SELECT\n{listed}\nFROM {side}_input\nWHERE {bucket} IN (SELECT bucket FROM unequal)"
+    """The query for the input's rows that are in an unequal bucket or in none."""
+    bucket = f"((({line.key} >> 32) * {buckets}) >> 32)"
+    if line.takes_part != "true":
+        bucket = f"CASE WHEN {line.takes_part} THEN {bucket} ELSE {_NO_BUCKET} END"
+    columns = ", ".join(name(c) for c in line.columns)
+    return f"SELECT {columns}\nFROM {side}_input\nWHERE {bucket} IN (SELECT bucket FROM unequal)"
 
 
-def _differing(line: _Line) -> str:
+def _differing(lines: Mapping[SideName, _Line]) -> str:
     """The query for the keys of kept rows that are not one row on each side with nothing between them."""
-    compared = ["upper", "lower", "currency", *(f"amount_{n}" for n in range(len(line.amounts)))]
-    listed = ", ".join(f"tieout_{c}" for c in ("key", "barred", *compared))
-    rows = " UNION ALL ".join(
-        f"SELECT {listed}, {left} AS of_left, {1 - left} AS of_right FROM {side}_kept WHERE tieout_key IS NOT NULL"
-        for left, side in ((1, "left"), (0, "right"))
-    )
-    same = " AND ".join(
-        f"min(tieout_{c}) IS NOT DISTINCT FROM max(tieout_{c}) AND count(tieout_{c}) IN (0, 2)" for c in compared
-    )
+    rows = []
+    for side, line in lines.items():
+        compared = {"key": line.key, "upper": line.upper, "lower": line.lower, "currency": line.currency}
+        compared |= {f"amount_{n}": amount for n, amount in enumerate(line.amounts)}
+        listed = ", ".join(f"{e} AS {c}" for c, e in compared.items())
+        rows.append(
+            f"SELECT {listed}, {line.has_evidence} AS barred, {int(side == 'left')} AS of_left\n"
+            f"FROM {side}_kept WHERE {line.takes_part}"
+        )
+    same = " AND ".join(f"min({c}) IS NOT DISTINCT FROM max({c}) AND count({c}) IN (0, 2)" for c in compared)
     return (
-        f"SELECT tieout_key FROM ({rows})\nGROUP BY tieout_key\n"
-        f"HAVING NOT (sum(of_left) = 1 AND sum(of_right) = 1 AND NOT bool_or(tieout_barred) AND {same})"
+        f"SELECT key FROM (\n{' UNION ALL '.join(rows)}\n)\nGROUP BY key\n"
+        f"HAVING NOT (count(*) = 2 AND sum(of_left) = 1 AND NOT bool_or(barred) AND {same})"
     )
