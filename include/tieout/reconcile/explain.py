@@ -93,18 +93,17 @@ def _priced(definition: Definition) -> str:
     currency = "coalesce(left_currency, right_currency)"
     limit = f"{definition.rounding_minor_units} * greatest(left_rows, right_rows) * ({minor_unit(currency)})"
     is_timing = "break_type IN ('timing', 'cut_off')"
-    known = {
-        part: f"CASE WHEN break_type = 'amount' THEN coalesce({part}, 0) ELSE 0 END::{AMOUNT}"
-        for part in ("fx", "fee", "withholding", "tax_rounding")
-    }
     # tax rounded by line here and on the total there is no other tax, only another rounding
-    tax = f"CASE WHEN break_type = 'amount' THEN coalesce(tax, 0) - coalesce(tax_rounding, 0) ELSE 0 END::{AMOUNT}"
-    explained = " - ".join(f"({part})" for part in (tax, *known.values()))
-    rest = f"CASE WHEN {is_timing} THEN 0 ELSE difference - {explained} END::{AMOUNT}"
+    amounts = {p: p for p in ("fx", "fee", "withholding")} | {"tax": "coalesce(tax, 0) - coalesce(tax_rounding, 0)"}
+    amounts["tax_rounding"] = "tax_rounding"
+    known = [
+        f"CASE WHEN break_type = 'amount' THEN coalesce({amount}, 0) ELSE 0 END::{AMOUNT} AS known_{part}"
+        for part, amount in amounts.items()
+    ]
+    explained = " - ".join(f"known_{part}" for part in amounts)
+    rest = f"CASE WHEN {is_timing} THEN 0 ELSE difference - {explained} END::{AMOUNT} AS rest"
     # what is not paid yet, unless deductions already explain more than the whole difference
-    partial = f"break_type = 'amount' AND coalesce(is_partial, false) AND sign({rest}) = sign(difference)"
-    rounding = f"break_type = 'amount' AND NOT ({partial}) AND abs({rest}) <= {limit}"
-    zero = f"CASE WHEN difference IS NOT NULL THEN 0::{AMOUNT} END"
+    partial = "break_type = 'amount' AND coalesce(is_partial, false) AND sign(rest) = sign(difference)"
     larger = "greatest(abs(left_amount), abs(right_amount)), abs(left_amount), abs(right_amount)"
     # rivals are listed, not at stake: only one of them will be the counterpart
     claim = (
@@ -115,16 +114,13 @@ def _priced(definition: Definition) -> str:
         f"CASE WHEN left_currency <> right_currency THEN NULL ELSE coalesce({claim}, nullif(abs(difference), 0), "
         f"{larger}) END"
     )
-    parts = dict.fromkeys(PARTS, zero) | {
-        **{p: f"CASE WHEN difference IS NOT NULL THEN {known[p]} END" for p in ("fx", "fee", "withholding")},
-        "tax": f"CASE WHEN difference IS NOT NULL THEN {tax} END",
-        "timing": f"CASE WHEN {is_timing} THEN difference ELSE {zero} END",
-        "partial_payment": f"CASE WHEN {partial} THEN {rest} ELSE {zero} END",
-        "rounding": f"CASE WHEN difference IS NOT NULL THEN ({known['tax_rounding']}) "
-        f"+ CASE WHEN {rounding} THEN {rest} ELSE 0 END END",
-        "unexplained": f"CASE WHEN ({partial}) OR ({rounding}) THEN 0 ELSE {rest} END",
+    parts = {part: f"known_{part}" for part in ("fx", "tax", "fee", "withholding")} | {
+        "timing": f"CASE WHEN {is_timing} THEN difference ELSE 0 END",
+        "partial_payment": "CASE WHEN falls_short THEN rest ELSE 0 END",
+        "rounding": "known_tax_rounding + CASE WHEN is_rounding THEN rest ELSE 0 END",
+        "unexplained": "CASE WHEN falls_short OR is_rounding THEN 0 ELSE rest END",
     }
-    columns = [f"{expression} AS part_{part}" for part, expression in parts.items()]
+    columns = [f"CASE WHEN difference IS NOT NULL THEN {parts[part]} END::{AMOUNT} AS part_{part}" for part in PARTS]
     columns += [
         f"{value} AS value",
         f"CASE WHEN left_currency <> right_currency THEN NULL ELSE {currency} END AS currency",
@@ -132,38 +128,52 @@ def _priced(definition: Definition) -> str:
     columns.append("least(left_date, right_date) AS economic_date")
     columns += [f"{digits_of(f'{side}_currency')} AS {side}_digits" for side in SIDES]
     listed = ",\n  ".join(columns)
-    return f"SELECT *,\n  {listed}\nFROM groups WHERE break_type IS NOT NULL"
+    of_known = ",\n    ".join(known)
+    # one level of columns on the other: a column is named where its expression would be copied
+    small = f"break_type = 'amount' AND abs(rest) <= {limit}"
+    judged = f"coalesce({partial}, false) AS falls_short, coalesce({small}, false) AS is_small"
+    return (
+        f"SELECT * EXCLUDE (rest, falls_short, is_small, is_rounding, {', '.join(f'known_{p}' for p in amounts)}),\n"
+        f"  {listed}\nFROM (SELECT *, is_small AND NOT falls_short AS is_rounding FROM (\n"
+        f"  SELECT *, {judged}\n  FROM (SELECT *, {rest} FROM (\n"
+        f"    SELECT *,\n    {of_known}\n    FROM groups WHERE break_type IS NOT NULL))))"
+    )
 
 
 def _worded(definition: Definition) -> str:
     """Priced breaks with the words that sentences and actions are made of."""
-    digits = "CASE WHEN left_currency IS NULL THEN right_digits ELSE left_digits END"
     named_parts = {p: p.replace("_", " ").replace("fx", "exchange rate") for p in PARTS}
-    listed_parts = ", ".join(f"{{'name': {text(n)}, 'amount': part_{p}}}" for p, n in named_parts.items())
-    # signed as the difference is shown, so that the parts add up to it, and without its amount where one part is all of
-    # it; one formatting expression for all parts: each copy of it costs the engine planning time
-    signed = "CASE WHEN difference < 0 THEN -p.amount ELSE p.amount END"
-    shown_parts = (
-        f"array_to_string(list_transform(list_filter([{listed_parts}], lambda p: p.amount <> 0), "
-        f"lambda p: p.name || CASE WHEN p.amount = difference THEN '' "
-        f"ELSE ' ' || money({signed}, currency, {digits}) END), ', ')"
-    )
     named = "CASE WHEN named = 'left' THEN {} ELSE {} END"
     left, right = definition.left, definition.right
+    digits = "CASE WHEN left_currency IS NULL THEN right_digits ELSE left_digits END"
+    sides = {f"{side}_amount": (f"{side}_amount", f"{side}_currency", f"{side}_digits") for side in SIDES}
+    # signed as the difference is shown, so that the parts add up to it, and without its amount where one part is all of
+    # it
+    signed = (
+        "CASE WHEN part_{0} NOT IN (0, difference) THEN CASE WHEN difference < 0 THEN -part_{0} ELSE part_{0} END END"
+    )
+    amounts = sides | {
+        "value": ("value", "currency", digits),
+        "difference": ("CASE WHEN difference <> 0 THEN abs(difference) END", "currency", digits),
+        **{f"part_{p}": (signed.format(p), "currency", digits) for p in PARTS},
+    }
+    places = {word: f"amounts[{place}]" for place, word in enumerate(amounts, 1)}
+    shown_parts = ", ".join(
+        f"CASE WHEN part_{p} <> 0 THEN {text(n)} || coalesce(' ' || {places[f'part_{p}']}, '') END"
+        for p, n in named_parts.items()
+    )
     words = {
         "key": "group_key",
         "entity": "entity",
         "label": "label",
         "record": named.format(text(left.record), text(right.record)),
         "amount": named.format(
-            "coalesce(money(left_amount, left_currency, left_digits), money(right_amount, right_currency, "
-            "right_digits))",
-            "coalesce(money(right_amount, right_currency, right_digits), money(left_amount, left_currency, "
-            "left_digits))",
+            f"coalesce({places['left_amount']}, {places['right_amount']})",
+            f"coalesce({places['right_amount']}, {places['left_amount']})",
         ),
-        "value": f"money(value, currency, {digits})",
-        "difference": f"CASE WHEN difference <> 0 THEN money(abs(difference), currency, {digits}) END",
-        "parts": f"nullif({shown_parts}, '')",
+        "value": places["value"],
+        "difference": places["difference"],
+        "parts": f"nullif(concat_ws(', ', {shown_parts}), '')",
         "field": "replace(field, '_', ' ')",
         "reason": "coalesce(reason, 'no reference')",
         "rivals": "rivals",
@@ -179,15 +189,20 @@ def _worded(definition: Definition) -> str:
             f"{side}_name": text(getattr(definition, side).name),
             f"{side}_record": text(getattr(definition, side).record),
             f"{side}_rows": f"format('{{:,}}', {side}_rows)",
-            f"{side}_amount": f"money({side}_amount, {side}_currency, {side}_digits)",
+            f"{side}_amount": places[f"{side}_amount"],
             f"{side}_value": f"coalesce({side}_value, CASE WHEN field IS NOT NULL THEN 'empty' END)",
             f"{side}_date": f"{side}_date::VARCHAR",
             f"{side}_period": f"{side}_period",
         }
     listed = ",\n  ".join(f"{expression} AS w_{word}" for word, expression in words.items())
+    # one formatting expression for all amounts: each copy of it costs the engine planning time
+    fields = ", ".join(f"{{'a': {a}::{AMOUNT}, 'c': {c}, 'd': {d}}}" for a, c, d in amounts.values())
+    shown = f"list_transform([{fields}], lambda m: CASE WHEN m.a IS NOT NULL THEN money(m.a, m.c, m.d) END)"
     return (
-        f"SELECT p.*, coalesce(l.ids, '') AS left_ids, coalesce(r.ids, '') AS right_ids,\n  {listed}\n"
-        "FROM priced p LEFT JOIN left_members l USING (group_id) LEFT JOIN right_members r USING (group_id)"
+        "SELECT p.* EXCLUDE (amounts), coalesce(l.ids, '') AS left_ids, coalesce(r.ids, '') AS right_ids,\n"
+        f"  {listed}\n"
+        f"FROM (SELECT *, {shown} AS amounts FROM priced) p\n"
+        "LEFT JOIN left_members l USING (group_id) LEFT JOIN right_members r USING (group_id)"
     )
 
 
@@ -199,8 +214,7 @@ def _template(template: str) -> str:
             pieces.append(f"coalesce({_concatenated(bracket)}, '')")
         else:
             pieces.append(text(plain) if plain else f"coalesce(w_{word}, '–')")
-    sentence = " || ".join(pieces)
-    return f"upper(substr({sentence}, 1, 1)) || substr({sentence}, 2)"
+    return " || ".join(pieces)
 
 
 def _concatenated(template: str) -> str:
@@ -248,12 +262,11 @@ def _breaks(definition: Definition) -> str:
     columns.append(f"row_number() OVER (PARTITION BY entity, group_key ORDER BY {order}) AS ordinal")
     columns += plain + [f"part_{p}" for p in PARTS]
     columns.append(f"coalesce(value >= {limit}, true) AS is_material")
-    columns += [
-        f"{_by_type(owners)} AS owner",
-        f"{_by_type(sentences)} AS sentence",
-        f"{_by_type(actions)} AS next_action",
-    ]
-    return "SELECT " + ",\n  ".join(columns) + "\nFROM worded"
+    said = {"sentence": sentences, "next_action": actions}
+    columns += [f"{_by_type(owners)} AS owner", *(f"{_by_type(texts)} AS {column}" for column, texts in said.items())]
+    capital = ", ".join(f"upper({column}[1]) || {column}[2:] AS {column}" for column in said)
+    listed = ",\n  ".join(columns)
+    return f"SELECT * REPLACE ({capital})\nFROM (SELECT {listed}\nFROM worded)"
 
 
 def _matches(definition: Definition) -> str:

@@ -30,7 +30,7 @@ def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPa
             f"INSERT INTO {side}_links SELECT r.row_no, g.group_id\n"
             f"FROM ({rows[side]}) r JOIN joined_{index} g ON {on}",
         )
-    source = f"joined_{index} g"
+    source = f"(SELECT *, {_shown_amounts(definition)} AS shown FROM joined_{index}) g"
     repeated = _repeated_sides(definition, match_pass)
     if repeated:
         query = "\nUNION\n".join(_repeats(definition, index, side) for side in repeated)
@@ -213,25 +213,46 @@ def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str
     return columns
 
 
+def _shown_amounts(definition: Definition) -> str:
+    """The amounts a group is described by, as text: those of the field that differs, then what each field tolerates.
+
+    One formatting expression for all of them: each copy of it costs the engine planning time.
+    """
+    amounts = [c for c in definition.compare if c.kind == "amount"]
+    sized = [f"left_is_{c.name} - right_is_{c.name}" for c in _tolerant(definition) if c.kind == "amount"]
+    sizes = [(f"nullif(abs({size}), 0)", "left") for size in sized]
+    if amounts:
+        whens = " ".join(f"WHEN {text(c.name)} THEN {{0}}_is_{c.name}" for c in amounts)
+        sizes = [(f"CASE field {whens.format(side)} END", side) for side in SIDES] + sizes
+    fields = ", ".join(f"{{'a': {a}, 'c': {side}_currency, 'd': {side}_digits}}" for a, side in sizes)
+    money = "CASE WHEN m.a IS NOT NULL THEN money(m.a, m.c, m.d) END"
+    return f"list_transform([{fields}], lambda m: {money})" if sizes else "NULL::VARCHAR[]"
+
+
 def _value(definition: Definition, side: SideName) -> str:
     """The field's value on a side, as text."""
     cases = [f"WHEN g.field = 'currency' THEN coalesce(g.{side}_currency, g.{side}_mixed_currency)"]
     for c in definition.compare:
         column = f"g.{side}_is_{c.name}"
-        shown = {"amount": f"money({column}, g.{side}_currency, g.{side}_digits)", "number": f"plain({column})"}
+        shown = {"amount": f"g.shown[{SIDES.index(side) + 1}]", "number": f"plain({column})"}
         cases.append(f"WHEN g.field = {text(c.name)} THEN {shown.get(c.kind, f'{column}::VARCHAR')}")
     return f"CASE {' '.join(cases)} END"
+
+
+def _tolerant(definition: Definition) -> list[Comparison]:
+    return [c for c in definition.compare if c.kind in ("amount", "number") and not c.tolerance.is_zero]
 
 
 def _tolerated(definition: Definition) -> str:
     """What differs and was allowed, for matched groups."""
     parts = []
-    for c in definition.compare:
-        if c.kind not in ("amount", "number") or c.tolerance.is_zero:
-            continue
+    place = len(SIDES)  # behind the values of the field that differs
+    for c in _tolerant(definition):
         left, right = f"g.left_is_{c.name}", f"g.right_is_{c.name}"
-        size = f"abs({left} - {right})"
-        shown = f"money({size}, g.left_currency, g.left_digits)" if c.kind == "amount" else f"plain({size})"
+        shown = f"plain(abs({left} - {right}))"
+        if c.kind == "amount":
+            place += 1
+            shown = f"g.shown[{place}]"
         parts.append(
             f"CASE WHEN {left} <> {right} THEN {text(c.name.replace('_', ' ') + ' differs by ')} || {shown} END"
         )
