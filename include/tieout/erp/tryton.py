@@ -21,9 +21,9 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from tieout.entities import EntityId
+from tieout.erp.config import Adapter, ErpConfig
 from tieout.erp.jsonrpc import JsonRpc, LockNotObtained, RpcError
 from tieout.erp.port import (
     ZERO,
@@ -48,36 +48,16 @@ _PERIOD_CLOSED = re.compile(r"closed (journal-)?period|no open period|for field 
 _MOVE_FIELDS = ["company", "number", "date", "post_date", "description", "state", "journal"]
 
 
-class TrytonConfig(BaseModel):
-    """`erp/tryton.yaml`: which company is which legal entity, where journals go, and what may be asked at once."""
+class TrytonConfig(ErpConfig):
+    """`erp/tryton.yaml`. A company is given by the code of its party, else its name.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A dimension is an analytic root of the given code, a value the account `<dimension>:<value>` below it.
+    """
 
-    companies: dict[EntityId, str]
-    """Legal entity → code of the company's party, else its name."""
     journal: str = "TIE"
     """Code of the journal that takes our moves; nobody else should use it."""
-    dimensions: tuple[str, ...] = ()
-    """Dimensions kept in the ERP: each is an analytic root of that code, a value the account `<dimension>:<value>`."""
-    max_lines: int = Field(default=500, ge=2)
-    """Lines per journal; a longer batch is split before it gets here."""
     page: int = Field(default=500, ge=1)
     """Moves read at once."""
-    connect_timeout: int = 10
-    read_timeout: int = 120
-    tries: int = Field(default=5, ge=1)
-    pause_ms: int = 500
-    """Before reading again; grows with each try."""
-    settle_seconds: int = Field(default=60, ge=1)
-    """How long a write whose sender died may still be under way in the ERP; see `tieout.ledger.post.Protocol`."""
-
-    @classmethod
-    def load(cls, value: Mapping[str, Any]) -> TrytonConfig:
-        """Check the content of the file. Raises ConfigError."""
-        try:
-            return cls.model_validate(value)
-        except ValidationError as error:
-            raise ConfigError(f"erp/tryton.yaml is not usable: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +298,7 @@ class TrytonLedger:
                         "the ERP keeps no such dimension",
                         record=where,
                         got=dimension,
-                        expected=self.config.dimensions,
+                        expected=tuple(self.config.dimensions),
                         remedy="add it to `dimensions` in erp/tryton.yaml and to the ERP, or leave it out",
                     )
                 if f"{dimension}:{value}" not in company.analytic:
@@ -645,3 +625,6 @@ def _closed(journal: ErpJournal, status: PeriodStatus) -> Rejected:
 def _refused(journal: ErpJournal, error: RpcError) -> Rejected:
     kind = PeriodClosed if _PERIOD_CLOSED.search(error.text) else Rejected
     return kind("the ERP refused the journal", record=journal.run_key, got=error.text)
+
+
+ADAPTER = Adapter(TrytonConfig, TrytonLedger, receivable_modes=("gl_control",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, timedelta
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from tieout.errors import ErpUnavailable, Rejected, UnknownOutcome
@@ -76,20 +76,20 @@ def submit(work: Work, batch_id: str) -> str:
     from tieout.ledger import post
 
     with _kept_of(work, batch_id, "submit"), work.ledger() as ledger:
-        state = post.submit(batch_id, ledger, work.store, protocol=protocol(work))
+        state = post.submit(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
         if state == "partially_posted":  # the refusal ends this run: what the ERP took is read back before it does
-            state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work))
+            state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
     if state == "unknown":
         raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next try looks it up first")
     return _not_refused(work, batch_id, state)
 
 
-def protocol(work: Work) -> Protocol:
-    """How patient posting is with the configured ERP."""
+def protocol(work: Work, batch_id: str) -> Protocol:
+    """How patient posting is with the ERP of a batch's entity."""
     from tieout.ledger.post import Protocol
 
-    seconds = work.erp_config[1].get("settle_seconds")
-    return Protocol() if seconds is None else Protocol(settle=timedelta(seconds=seconds))
+    entity = batch_id.removeprefix("TIEOUT/").partition("/")[0]
+    return Protocol(settle=work.erp(entity).config.settle)
 
 
 def read_back(work: Work, batch_id: str) -> str:
@@ -97,7 +97,7 @@ def read_back(work: Work, batch_id: str) -> str:
     from tieout.ledger import post
 
     with _kept_of(work, batch_id, "read_back"), work.ledger() as ledger:
-        state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work))
+        state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
     work.store.finish_run(_run_of(batch_id), state)
     return _not_refused(work, batch_id, state)
 

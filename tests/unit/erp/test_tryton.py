@@ -15,9 +15,9 @@ import responses
 
 from tieout import ids
 from tieout.entities import LegalEntity
-from tieout.erp import ErpJournal, ErpLine, check, connect
+from tieout.erp import Erp, ErpJournal, ErpLine, connect
 from tieout.erp.jsonrpc import decode, encode
-from tieout.erp.tryton import TrytonLedger, same_content
+from tieout.erp.tryton import TrytonConfig, TrytonLedger, same_content
 from tieout.errors import ConfigError, LeaseLost, PeriodClosed, Rejected, UnknownOutcome
 from tieout.settings import Connection
 
@@ -390,7 +390,8 @@ def test_an_unknown_kind_of_erp_names_those_there_are() -> None:
 def test_a_receivable_mode_the_adapter_cannot_do_is_refused_by_the_check() -> None:
     common = {"name": "x", "functional_currency": "USD", "zone": "UTC", "country": "US", "go_live": date(2026, 3, 29)}
     fine = LegalEntity(id="US", **common)
-    assert check("tryton", CONFIG, [fine]) == []
-    (missing, mode) = check("tryton", CONFIG, [LegalEntity(id="FR", receivable_mode="documents", **common)])
+    erp = Erp("tryton", "tryton", TrytonConfig.load(CONFIG))
+    assert erp.problems([fine]) == []
+    (missing, mode) = erp.problems([LegalEntity(id="FR", receivable_mode="documents", **common)])
     assert "FR: no company" in missing
     assert "use gl_control" in mode
