@@ -87,6 +87,8 @@ class TrytonLedger:
             timeout=(config.connect_timeout, config.read_timeout),
             tries=config.tries,
             pause=config.pause_ms / 1000,
+            calls_per_second=config.calls_per_second,
+            open_calls=config.open_calls,
         )
         self._companies: dict[str, _Company] = {}
         self._journal_id: int | None = None
