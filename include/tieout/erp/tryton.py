@@ -14,8 +14,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -24,6 +23,7 @@ from typing import Any
 from pydantic import Field
 
 from tieout.erp.config import Adapter, ErpConfig
+from tieout.erp.drafts import mirror, post_once
 from tieout.erp.jsonrpc import JsonRpc, LockNotObtained, RpcError
 from tieout.erp.port import (
     ZERO,
@@ -37,7 +37,7 @@ from tieout.erp.port import (
     PeriodStatus,
     unfenced,
 )
-from tieout.errors import ConfigError, ErpError, ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
+from tieout.errors import ConfigError, ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
 from tieout.settings import Connection
 
 log = logging.getLogger("tieout.erp")
@@ -211,57 +211,16 @@ class TrytonLedger:
     # --- posting ----------------------------------------------------------------------------------------------
 
     def post(self, journal: ErpJournal, *, fence: Fence = unfenced) -> JournalRef:
-        """Post once, by the run key.
-
-        Raises Rejected (nothing stays behind), PeriodClosed, ErpUnavailable (not carried out), UnknownOutcome (a
-        draft or the posted move may be there: the next call finds it).
-        """
-        company = self._company(journal.entity)
-        self._check(journal, company)
+        """Post once, by the run key; see `tieout.erp.drafts.post_once`."""
+        self._check(journal, self._company(journal.entity))
         self._rpc.login()
-        present = self.find_by_run_key(journal.run_key, entity=journal.entity)
-        posted = self._posted(present, journal)
-        if posted:
-            drafts = [ref for ref in present if ref.state == "draft" and ref.run_key == journal.run_key]
-            self._delete(drafts, company, fence)
-            return posted
-        if not any(self._is_whole(draft, journal) for draft in present):
-            status = self.period_status(journal.entity, journal.date)
-            if not status.is_open:
-                raise _closed(journal, status)
-            self._create_draft(journal, company, fence)
-        with _written(journal):
-            present = self.find_by_run_key(journal.run_key, entity=journal.entity)
-            whole = [draft for draft in present if draft.state == "draft" and self._is_whole(draft, journal)]
-        posted = self._posted(present, journal)
-        if not posted and not whole:
-            raise UnknownOutcome(
-                "the draft just created is not to be found", record=journal.run_key, remedy="look it up again"
-            )
-        keep = posted or whole[0]
-        others = [d for d in present if d.run_key == journal.run_key and d.state == "draft" and d.erp_id != keep.erp_id]
-        left = self._delete(others, company, fence)
-        if not posted:
-            if left:
-                # it may be there because it was posted meanwhile; ours would be the second
-                raise UnknownOutcome(
-                    "another draft of the journal cannot be deleted",
-                    record=journal.run_key,
-                    got=[f"move {draft.erp_id}" for draft in left],
-                    remedy="the next try looks it up again; if it stays, delete it by hand in the ERP",
-                )
-            self._post_draft(keep, journal, company, fence)
-        with _written(journal):
-            return self._read_ref(keep, company)
+        return post_once(self, journal, fence)
 
     def reverse(
         self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a posted journal, dated `on` (Tryton's cancel would date itself)."""
-        original = self.read_back(ref)
-        if original.state != "posted":
-            raise Rejected("only a posted journal can be reversed", record=ref.run_key, got=original.state)
-        return self.post(original.mirrored(on, run_key, short_key), fence=fence)
+        return self.post(mirror(self, ref, on, run_key, short_key), fence=fence)
 
     def _check(self, journal: ErpJournal, company: _Company) -> None:
         """Refuse what the ERP would misread. Balance, digits and dates are the ERP's own to refuse."""
@@ -306,7 +265,9 @@ class TrytonLedger:
                 if f"{dimension}:{value}" not in company.analytic:
                     raise Rejected("the ERP has no such dimension value", record=where, got=f"{dimension}:{value}")
 
-    def _create_draft(self, journal: ErpJournal, company: _Company, fence: Fence) -> None:
+    def create_draft(self, journal: ErpJournal, fence: Fence) -> None:
+        """Bring the journal into the ERP as a draft."""
+        company = self._company(journal.entity)
         period = self._period(company, journal.date)
         if period is None:
             raise Rejected("the period just seen is gone from the ERP", record=journal.run_key, got=journal.date)
@@ -322,6 +283,25 @@ class TrytonLedger:
             self._write("model.account.move.create", [values], company, fence)
         except RpcError as error:
             raise _refused(journal, error) from None
+
+    def post_draft(self, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
+        """Post a draft."""
+        try:
+            self._write("model.account.move.post", [int(draft.erp_id)], self._company(draft.entity), fence)
+        except RpcError as error:
+            raise _refused(journal, error) from None
+
+    def delete_draft(self, draft: JournalRef, fence: Fence) -> None:
+        """Delete a draft."""
+        self._write("model.account.move.delete", [int(draft.erp_id)], self._company(draft.entity), fence)
+
+    def read_ref(self, ref: JournalRef) -> JournalRef:
+        """State and number a move has now."""
+        company = self._company(ref.entity)
+        rows = self._search_read("account.move", [("id", "=", int(ref.erp_id))], _MOVE_FIELDS, company)
+        if not rows:
+            raise UnknownOutcome("the journal vanished from the ERP", record=ref.run_key)
+        return _ref(ref.entity, rows[0], ref.run_key)
 
     def _line_values(self, line: ErpLine, journal: ErpJournal, company: _Company) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -344,17 +324,6 @@ class TrytonLedger:
             values["analytic_lines"] = [["create", analytic]]
         return values
 
-    def _post_draft(self, draft: JournalRef, journal: ErpJournal, company: _Company, fence: Fence) -> None:
-        try:
-            self._write("model.account.move.post", [int(draft.erp_id)], company, fence)
-        except Rejected as error:
-            with _written(journal):
-                state = self._read_ref(draft, company).state
-            if state == "posted":
-                return  # somebody finished what an earlier attempt of ours began
-            self._delete([draft], company, fence)
-            raise (_refused(journal, error) if isinstance(error, RpcError) else error) from None
-
     def _write(self, method: str, records: list[Any], company: _Company, fence: Fence) -> None:
         """Write; where another writer held a lock everything was rolled back, so the same call is made again."""
         for attempt in range(1, self.config.tries + 1):
@@ -366,37 +335,6 @@ class TrytonLedger:
                 if attempt == self.config.tries:
                     raise
                 time.sleep(self.config.pause_ms / 1000 * attempt)
-
-    def _delete(self, drafts: Iterable[JournalRef], company: _Company, fence: Fence) -> list[JournalRef]:
-        """Delete drafts of ours; gives those of which it is not certain that they are gone."""
-        left = []
-        for draft in drafts:
-            try:
-                self._write("model.account.move.delete", [int(draft.erp_id)], company, fence)
-            except ErpError as error:
-                log.warning("draft %s of %s was not deleted: %s", draft.erp_id, draft.run_key, error.message)
-                left.append(draft)
-        return left
-
-    def _is_whole(self, draft: JournalRef, journal: ErpJournal) -> bool:
-        return draft.state == "draft" and same_content(self.read_back(draft), journal)
-
-    def _posted(self, present: Iterable[JournalRef], journal: ErpJournal) -> JournalRef | None:
-        posted = [ref for ref in present if ref.state == "posted" and ref.run_key == journal.run_key]
-        if len(posted) > 1:
-            raise Rejected(
-                "the ERP holds this journal more than once",
-                record=journal.run_key,
-                got=[ref.number for ref in posted],
-                remedy="reverse all but one by hand in the ERP, then resume",
-            )
-        return posted[0] if posted else None
-
-    def _read_ref(self, ref: JournalRef, company: _Company) -> JournalRef:
-        rows = self._search_read("account.move", [("id", "=", int(ref.erp_id))], _MOVE_FIELDS, company)
-        if not rows:
-            raise UnknownOutcome("the journal vanished from the ERP", record=ref.run_key)
-        return _ref(ref.entity, rows[0], ref.run_key)
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -545,35 +483,6 @@ class TrytonLedger:
         )
 
 
-@contextmanager
-def _written(journal: ErpJournal) -> Iterator[None]:
-    """Reads after something was written: their errors are no answer about the journal, so its outcome is unknown."""
-    try:
-        yield
-    except UnknownOutcome:
-        raise
-    except ErpError as error:
-        raise UnknownOutcome(
-            "the ERP does not say what became of the journal",
-            record=journal.run_key,
-            got=str(error),
-            remedy="look it up by its run key before anything else",
-        ) from error
-
-
-def same_content(left: ErpJournal, right: ErpJournal) -> bool:
-    """Whether two journals say the same to the ledger: entity, key, currency, date; accounts, amounts, dimensions."""
-
-    def content(journal: ErpJournal) -> tuple[Any, ...]:
-        lines = sorted(
-            (line.account, line.debit, line.credit, sorted((k, v) for k, v in line.dimensions.items() if v))
-            for line in journal.lines
-        )
-        return journal.entity, journal.run_key, journal.currency, journal.date, lines
-
-    return content(left) == content(right)
-
-
 def _gl_entries(company: _Company, move: dict[str, Any], lines: list[tuple[int, ErpLine]]) -> Iterator[GlEntry]:
     ours = _OURS.match(move["description"] or "")
     changed = (move["write_date"] or move["create_date"]).replace(tzinfo=UTC)
@@ -614,14 +523,6 @@ def _exact(value: Any) -> Decimal:
 
 def _reason(period: Mapping[str, Any]) -> str | None:
     return None if period["state"] == "open" else f"period {period['name']} is {period['state']} in the ERP"
-
-
-def _closed(journal: ErpJournal, status: PeriodStatus) -> Rejected:
-    kind = Rejected if status.state == "absent" else PeriodClosed
-    remedy = (
-        "create the fiscal year in the ERP" if status.state == "absent" else "reopen it, or post to the next period"
-    )
-    return kind("the date cannot be posted to", record=journal.run_key, got=status.reason, remedy=remedy)
 
 
 def _refused(journal: ErpJournal, error: RpcError) -> Rejected:

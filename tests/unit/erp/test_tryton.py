@@ -16,8 +16,9 @@ import responses
 from tieout import ids
 from tieout.entities import LegalEntity
 from tieout.erp import Erp, ErpJournal, ErpLine, connect
+from tieout.erp.drafts import same_content
 from tieout.erp.jsonrpc import decode, encode
-from tieout.erp.tryton import TrytonConfig, TrytonLedger, same_content
+from tieout.erp.tryton import TrytonConfig, TrytonLedger
 from tieout.errors import ConfigError, LeaseLost, PeriodClosed, Rejected, UnknownOutcome
 from tieout.settings import Connection
 

@@ -1,0 +1,178 @@
+"""Posting once into an ERP that keeps drafts: look up, make a draft, look again, keep one, post it, read it.
+
+The same order of steps for every such ERP, whatever its calls are; `DraftBook` is what an adapter brings to it. Once
+something was written, a question the ERP does not answer leaves the outcome unknown.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any, Protocol
+
+from tieout.erp.http import LOOK_IT_UP
+from tieout.erp.port import ErpJournal, Fence, JournalRef, PeriodStatus
+from tieout.errors import ErpError, PeriodClosed, Rejected, UnknownOutcome
+
+log = logging.getLogger("tieout.erp")
+
+
+class DraftBook(Protocol):
+    """What an adapter does step by step. Writes call `fence` first and raise the port's errors."""
+
+    def find_by_run_key(self, key: str, *, entity: str | None = None) -> list[JournalRef]:
+        """See the port."""
+        ...
+
+    def read_back(self, ref: JournalRef) -> ErpJournal:
+        """See the port."""
+        ...
+
+    def period_status(self, entity: str, on: date) -> PeriodStatus:
+        """See the port."""
+        ...
+
+    def create_draft(self, journal: ErpJournal, fence: Fence) -> None:
+        """Bring the whole journal into the ERP as a draft under its run key."""
+        ...
+
+    def post_draft(self, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
+        """Post a draft. Raises Rejected where the ERP refuses, PeriodClosed where it is for the date."""
+        ...
+
+    def delete_draft(self, draft: JournalRef, fence: Fence) -> None:
+        """Delete a draft of ours."""
+        ...
+
+    def read_ref(self, ref: JournalRef) -> JournalRef:
+        """The state and number a journal has now. Raises UnknownOutcome if it is gone."""
+        ...
+
+
+def post_once(book: DraftBook, journal: ErpJournal, fence: Fence) -> JournalRef:
+    """Post by the run key: what is posted already is returned, a whole draft is used, anything else of ours deleted.
+
+    Raises Rejected (nothing stays behind), PeriodClosed, ErpUnavailable (not carried out), UnknownOutcome (a draft or
+    the posted journal may be there: the next call finds it).
+    """
+    present = book.find_by_run_key(journal.run_key, entity=journal.entity)
+    posted = _posted(present, journal)
+    if posted:
+        _delete(book, [d for d in present if d.state == "draft" and d.run_key == journal.run_key], fence)
+        return posted
+    if not any(_is_whole(book, draft, journal) for draft in present):
+        status = book.period_status(journal.entity, journal.date)
+        if not status.is_open:
+            raise closed(journal, status)
+        book.create_draft(journal, fence)
+    with written(journal):
+        present = book.find_by_run_key(journal.run_key, entity=journal.entity)
+        whole = [draft for draft in present if _is_whole(book, draft, journal)]
+    posted = _posted(present, journal)
+    if not posted and not whole:
+        raise UnknownOutcome(
+            "the draft just created is not to be found", record=journal.run_key, remedy="look it up again"
+        )
+    keep = posted or whole[0]
+    others = [d for d in present if d.run_key == journal.run_key and d.state == "draft" and d.erp_id != keep.erp_id]
+    left = _delete(book, others, fence)
+    if not posted:
+        if left:
+            # it may be there because it was posted meanwhile; ours would be the second
+            raise UnknownOutcome(
+                "another draft of the journal cannot be deleted",
+                record=journal.run_key,
+                got=[f"move {draft.erp_id}" for draft in left],
+                remedy="the next try looks it up again; if it stays, delete it by hand in the ERP",
+            )
+        _post(book, keep, journal, fence)
+    with written(journal):
+        return book.read_ref(keep)
+
+
+def mirror(book: DraftBook, ref: JournalRef, on: date, run_key: str, short_key: str) -> ErpJournal:
+    """The mirror of a posted journal, dated `on`, to be posted under its own key. Raises Rejected for a draft."""
+    original = book.read_back(ref)
+    if original.state != "posted":
+        raise Rejected("only a posted journal can be reversed", record=ref.run_key, got=original.state)
+    return original.mirrored(on, run_key, short_key)
+
+
+def same_content(left: ErpJournal, right: ErpJournal) -> bool:
+    """Whether two journals say the same to the ledger: entity, key, currency, date; accounts, amounts, dimensions."""
+
+    def content(journal: ErpJournal) -> tuple[Any, ...]:
+        lines = sorted(
+            (line.account, line.debit, line.credit, sorted((k, v) for k, v in line.dimensions.items() if v))
+            for line in journal.lines
+        )
+        return journal.entity, journal.run_key, journal.currency, journal.date, lines
+
+    return content(left) == content(right)
+
+
+@contextmanager
+def written(journal: ErpJournal) -> Iterator[None]:
+    """Reads after something was written: their errors are no answer about the journal, so its outcome is unknown."""
+    try:
+        yield
+    except UnknownOutcome:
+        raise
+    except ErpError as error:
+        raise UnknownOutcome(
+            "the ERP does not say what became of the journal",
+            record=journal.run_key,
+            got=str(error),
+            remedy=LOOK_IT_UP,
+        ) from error
+
+
+def closed(journal: ErpJournal, status: PeriodStatus) -> Rejected:
+    """The refusal of a journal whose date is not open."""
+    kind = Rejected if status.state == "absent" else PeriodClosed
+    remedy = (
+        "create the fiscal year in the ERP" if status.state == "absent" else "reopen it, or post to the next period"
+    )
+    return kind("the date cannot be posted to", record=journal.run_key, got=status.reason, remedy=remedy)
+
+
+def _post(book: DraftBook, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
+    try:
+        book.post_draft(draft, journal, fence)
+    except Rejected:
+        with written(journal):
+            state = book.read_ref(draft).state
+        if state == "posted":
+            return  # somebody finished what an earlier attempt of ours began
+        _delete(book, [draft], fence)
+        raise
+
+
+def _delete(book: DraftBook, drafts: Iterable[JournalRef], fence: Fence) -> list[JournalRef]:
+    """Delete drafts of ours; gives those of which it is not certain that they are gone."""
+    left = []
+    for draft in drafts:
+        try:
+            book.delete_draft(draft, fence)
+        except ErpError as error:
+            log.warning("draft %s of %s was not deleted: %s", draft.erp_id, draft.run_key, error.message)
+            left.append(draft)
+    return left
+
+
+def _is_whole(book: DraftBook, draft: JournalRef, journal: ErpJournal) -> bool:
+    return draft.state == "draft" and same_content(book.read_back(draft), journal)
+
+
+def _posted(present: Iterable[JournalRef], journal: ErpJournal) -> JournalRef | None:
+    posted = [ref for ref in present if ref.state == "posted" and ref.run_key == journal.run_key]
+    if len(posted) > 1:
+        raise Rejected(
+            "the ERP holds this journal more than once",
+            record=journal.run_key,
+            got=[ref.number for ref in posted],
+            remedy="reverse all but one by hand in the ERP, then resume",
+        )
+    return posted[0] if posted else None
