@@ -7,11 +7,12 @@ something was written, a question the ERP does not answer leaves the outcome unk
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from typing import Any, Protocol
 
+from tieout.erp.config import ErpConfig
 from tieout.erp.http import LOOK_IT_UP
 from tieout.erp.port import ErpJournal, Fence, JournalRef, PeriodStatus
 from tieout.errors import ErpError, PeriodClosed, Rejected, UnknownOutcome
@@ -98,6 +99,57 @@ def mirror(book: DraftBook, ref: JournalRef, on: date, run_key: str, short_key: 
     if original.state != "posted":
         raise Rejected("only a posted journal can be reversed", record=ref.run_key, got=original.state)
     return original.mirrored(on, run_key, short_key)
+
+
+def refuse_unfit(
+    journal: ErpJournal,
+    config: ErpConfig,
+    *,
+    currency: str,
+    accounts: Container[str],
+    has_value: Callable[[str, str], bool],
+) -> None:
+    """Refuse, before anything is sent, what the ERP would misread or drop. Raises Rejected.
+
+    `accounts` are the codes that take postings; `has_value` tells whether a dimension has a value in the ERP.
+    """
+    if journal.currency != currency:
+        raise Rejected(
+            "a journal is in the entity's functional currency",
+            record=journal.run_key,
+            expected=currency,
+            got=journal.currency,
+        )
+    if len(journal.lines) > config.max_lines:
+        raise Rejected(
+            "too many lines for one journal",
+            record=journal.run_key,
+            expected=f"at most {config.max_lines}",
+            got=len(journal.lines),
+            remedy="split the batch",
+        )
+    for number, line in enumerate(journal.lines, 1):
+        where = f"{journal.run_key} line {number}"
+        if line.account not in accounts:
+            raise Rejected(
+                "the ERP has no such account",
+                record=where,
+                got=line.account,
+                remedy=f"create it in company {journal.entity}, or map the role to another account",
+            )
+        for dimension, value in line.dimensions.items():
+            if not value:
+                continue
+            if dimension not in config.dimensions:
+                raise Rejected(
+                    "the ERP keeps no such dimension",
+                    record=where,
+                    got=dimension,
+                    expected=tuple(config.dimensions),
+                    remedy="add it to `dimensions` in the ERP's file and to the ERP, or leave it out",
+                )
+            if not has_value(dimension, value):
+                raise Rejected("the ERP has no such dimension value", record=where, got=f"{dimension}:{value}")
 
 
 def same_content(left: ErpJournal, right: ErpJournal) -> bool:

@@ -23,7 +23,7 @@ from typing import Any
 from pydantic import Field
 
 from tieout.erp.config import Adapter, ErpConfig
-from tieout.erp.drafts import mirror, post_once
+from tieout.erp.drafts import mirror, post_once, refuse_unfit
 from tieout.erp.jsonrpc import JsonRpc, LockNotObtained, RpcError
 from tieout.erp.port import (
     ZERO,
@@ -224,46 +224,16 @@ class TrytonLedger:
 
     def _check(self, journal: ErpJournal, company: _Company) -> None:
         """Refuse what the ERP would misread. Balance, digits and dates are the ERP's own to refuse."""
-        if journal.currency != company.currency:
-            raise Rejected(
-                "a journal is in the entity's functional currency",
-                record=journal.run_key,
-                expected=company.currency,
-                got=journal.currency,
-            )
-        if len(journal.lines) > self.config.max_lines:
-            raise Rejected(
-                "too many lines for one journal",
-                record=journal.run_key,
-                expected=f"at most {self.config.max_lines}",
-                got=len(journal.lines),
-                remedy="split the batch",
-            )
+        refuse_unfit(
+            journal,
+            self.config,
+            currency=company.currency,
+            accounts=company.accounts,
+            has_value=lambda dimension, value: f"{dimension}:{value}" in company.analytic,
+        )
         description = f"{journal.run_key} {journal.short_key}"
         if not _OURS.match(description):
             raise Rejected("not a run key", record=description, expected="TIEOUT/<slot>/v<n> T<15 hex digits>")
-        for number, line in enumerate(journal.lines, 1):
-            where = f"{journal.run_key} line {number}"
-            if line.account not in company.accounts:
-                raise Rejected(
-                    "the ERP has no such account",
-                    record=where,
-                    got=line.account,
-                    remedy=f"create it in company {journal.entity}, or map the role to another account",
-                )
-            for dimension, value in line.dimensions.items():
-                if not value:
-                    continue
-                if dimension not in self.config.dimensions:
-                    raise Rejected(
-                        "the ERP keeps no such dimension",
-                        record=where,
-                        got=dimension,
-                        expected=tuple(self.config.dimensions),
-                        remedy="add it to `dimensions` in erp/tryton.yaml and to the ERP, or leave it out",
-                    )
-                if f"{dimension}:{value}" not in company.analytic:
-                    raise Rejected("the ERP has no such dimension value", record=where, got=f"{dimension}:{value}")
 
     def create_draft(self, journal: ErpJournal, fence: Fence) -> None:
         """Bring the journal into the ERP as a draft."""
