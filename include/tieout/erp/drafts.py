@@ -7,17 +7,23 @@ something was written, a question the ERP does not answer leaves the outcome unk
 from __future__ import annotations
 
 import logging
+import re
+import time
 from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import date
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tieout.erp.config import ErpConfig
-from tieout.erp.http import LOOK_IT_UP
+from tieout.erp.http import LOOK_IT_UP, LockNotObtained
 from tieout.erp.port import ErpJournal, Fence, JournalRef, PeriodStatus
 from tieout.errors import ErpError, PeriodClosed, Rejected, UnknownOutcome
 
 log = logging.getLogger("tieout.erp")
+
+T = TypeVar("T")
+
+_OURS = re.compile(r"(TIEOUT/\S+) (T[0-9A-F]{15})\Z")
 
 
 class DraftBook(Protocol):
@@ -150,6 +156,38 @@ def refuse_unfit(
                 )
             if not has_value(dimension, value):
                 raise Rejected("the ERP has no such dimension value", record=where, got=f"{dimension}:{value}")
+
+
+def reference(journal: ErpJournal) -> str:
+    """The text by which a journal is found again, for an ERP's field of free text. Raises Rejected for no run key."""
+    text = f"{journal.run_key} {journal.short_key}"
+    if not _OURS.match(text):
+        raise Rejected("not a run key", record=text, expected="TIEOUT/<slot>/v<n> T<15 hex digits>")
+    return text
+
+
+def keys_in(text: str | None) -> tuple[str, str] | None:
+    """Run key and short key of a text that `reference` made; None for anybody else's."""
+    ours = _OURS.match(text or "")
+    return (ours[1], ours[2]) if ours else None
+
+
+def is_under(run_key: str, key: str) -> bool:
+    """Whether a run key is `key` (a run key or slot, with or without `TIEOUT/`) or goes on from it at a `/`."""
+    return f"{run_key}/".startswith(f"TIEOUT/{key.removeprefix('TIEOUT/')}".rstrip("/") + "/")
+
+
+def again_if_locked(call: Callable[[], T], fence: Fence, *, tries: int, pause: float) -> T:
+    """Write; where another writer was in the way everything was rolled back, so the same call is made again."""
+    for attempt in range(1, tries + 1):
+        fence()
+        try:
+            return call()
+        except LockNotObtained:
+            if attempt == tries:
+                raise
+            time.sleep(pause * attempt)
+    raise AssertionError("unreachable")
 
 
 def same_content(left: ErpJournal, right: ErpJournal) -> bool:

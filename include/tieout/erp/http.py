@@ -45,6 +45,10 @@ class NotLetIn(Rejected):
     """HTTP 401: the ERP does not take our session, token or key; nothing was carried out."""
 
 
+class LockNotObtained(ErpUnavailable):
+    """Another writer was in the way: the ERP rolled back, nothing was carried out."""
+
+
 class HeaderAuth(requests.auth.AuthBase):
     """Puts a credential into the header; an own class keeps requests from taking one out of `.netrc`."""
 

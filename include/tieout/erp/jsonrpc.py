@@ -16,7 +16,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-from tieout.erp.http import LOOK_IT_UP, ErpHttp, HeaderAuth, NotLetIn, refusal, unreadable
+from tieout.erp.http import LOOK_IT_UP, ErpHttp, HeaderAuth, LockNotObtained, NotLetIn, refusal, unreadable
 from tieout.errors import ErpError, ErpUnavailable, Rejected, UnknownOutcome
 from tieout.observe.steps import redact
 from tieout.settings import Connection
@@ -27,10 +27,6 @@ log = logging.getLogger("tieout.erp")
 _LOCKED = b"could not obtain lock"
 _REFUSALS = frozenset({"UserError", "UserWarning", "AccessError", "ValidationError"})
 """Tryton sends every access and validation error as `UserError`; the last two are for servers that name them."""
-
-
-class LockNotObtained(ErpUnavailable):
-    """Another writer held the sequence's lock: the ERP rolled back, nothing was carried out."""
 
 
 class RpcError(Rejected):

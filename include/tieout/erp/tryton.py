@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -23,8 +22,8 @@ from typing import Any
 from pydantic import Field
 
 from tieout.erp.config import Adapter, ErpConfig
-from tieout.erp.drafts import mirror, post_once, refuse_unfit
-from tieout.erp.jsonrpc import JsonRpc, LockNotObtained, RpcError
+from tieout.erp.drafts import again_if_locked, is_under, keys_in, mirror, post_once, reference, refuse_unfit
+from tieout.erp.jsonrpc import JsonRpc, RpcError
 from tieout.erp.port import (
     ZERO,
     Balance,
@@ -43,7 +42,6 @@ from tieout.settings import Connection
 log = logging.getLogger("tieout.erp")
 
 _BEGINNING = date(1900, 1, 1)
-_OURS = re.compile(r"(TIEOUT/\S+) (T[0-9A-F]{15})\Z")
 _PERIOD_CLOSED = re.compile(r"closed (journal-)?period|no open period|for field \"Period\"", re.IGNORECASE)
 _MOVE_FIELDS = ["company", "number", "date", "post_date", "description", "state", "journal"]
 
@@ -114,9 +112,9 @@ class TrytonLedger:
                 company,
             )
             for row in rows:
-                ours = _OURS.match(row["description"] or "")
-                if ours and (ours[1] == key or ours[1].startswith(f"{key}/")):
-                    found.append(_ref(company.entity, row, ours[1]))
+                ours = keys_in(row["description"])
+                if ours and is_under(ours[0], key):
+                    found.append(_ref(company.entity, row, ours[0]))
         return found
 
     def period_status(self, entity: str, on: date) -> PeriodStatus:
@@ -153,11 +151,11 @@ class TrytonLedger:
         if row["company"] != company.id:
             raise Rejected("the journal belongs to another company", record=f"move {ref.erp_id}")
         lines = self._lines([row["id"]], company)[row["id"]]
-        ours = _OURS.match(row["description"] or "")
+        ours = keys_in(row["description"])
         return ErpJournal(
             entity=ref.entity,
-            run_key=ours[1] if ours else "",
-            short_key=ours[2] if ours else "",
+            run_key=ours[0] if ours else "",
+            short_key=ours[1] if ours else "",
             date=row["date"],
             currency=company.currency,
             narrative="" if ours else row["description"] or "",
@@ -231,9 +229,7 @@ class TrytonLedger:
             accounts=company.accounts,
             has_value=lambda dimension, value: f"{dimension}:{value}" in company.analytic,
         )
-        description = f"{journal.run_key} {journal.short_key}"
-        if not _OURS.match(description):
-            raise Rejected("not a run key", record=description, expected="TIEOUT/<slot>/v<n> T<15 hex digits>")
+        reference(journal)
 
     def create_draft(self, journal: ErpJournal, fence: Fence) -> None:
         """Bring the journal into the ERP as a draft."""
@@ -246,7 +242,7 @@ class TrytonLedger:
             "journal": self._journal(company),
             "period": period["id"],
             "date": journal.date,
-            "description": f"{journal.run_key} {journal.short_key}",
+            "description": reference(journal),
             "lines": [["create", [self._line_values(line, journal, company) for line in journal.lines]]],
         }
         try:
@@ -295,16 +291,12 @@ class TrytonLedger:
         return values
 
     def _write(self, method: str, records: list[Any], company: _Company, fence: Fence) -> None:
-        """Write; where another writer held a lock everything was rolled back, so the same call is made again."""
-        for attempt in range(1, self.config.tries + 1):
-            fence()
-            try:
-                self._rpc.write(method, records, context=company.context)
-                return
-            except LockNotObtained:
-                if attempt == self.config.tries:
-                    raise
-                time.sleep(self.config.pause_ms / 1000 * attempt)
+        again_if_locked(
+            lambda: self._rpc.write(method, records, context=company.context),
+            fence,
+            tries=self.config.tries,
+            pause=self.config.pause_ms / 1000,
+        )
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -454,7 +446,7 @@ class TrytonLedger:
 
 
 def _gl_entries(company: _Company, move: dict[str, Any], lines: list[tuple[int, ErpLine]]) -> Iterator[GlEntry]:
-    ours = _OURS.match(move["description"] or "")
+    ours = keys_in(move["description"])
     changed = (move["write_date"] or move["create_date"]).replace(tzinfo=UTC)
     for position, (line_id, line) in enumerate(lines, 1):
         yield GlEntry(
@@ -471,7 +463,7 @@ def _gl_entries(company: _Company, move: dict[str, Any], lines: list[tuple[int, 
             currency=company.currency,
             narrative=move["description"] or "",
             description=line.description,
-            run_key=ours[1] if ours else None,
+            run_key=ours[0] if ours else None,
             line_no=position if ours else None,
             changed_at=changed,
             dimensions=line.dimensions,
