@@ -7,6 +7,7 @@ second); `sandbox` the whole company with its history, once per session.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -41,6 +42,20 @@ class ErpTemplate:
     folder: Path
     name: str
     numbers: Iterator[int] = field(default_factory=count)
+
+    @contextmanager
+    def copy(self) -> Iterator[Erp]:
+        """A running ERP on a copy of the template."""
+        database = f"erp_{next(self.numbers)}"
+        folder = self.folder / database
+        folder.mkdir(mode=0o700)
+        self.pg.create(database, template=self.name)
+        running = Erp(self.pg, folder, database, server.start(folder, self.pg, [database]))
+        try:
+            yield running
+        finally:
+            running.stop()
+            self.pg.drop(database)
 
 
 @dataclass
@@ -99,16 +114,8 @@ def erp_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ErpTempla
 @pytest.fixture(scope="module")
 def erp(erp_template: ErpTemplate) -> Iterator[Erp]:
     """An ERP with an empty ledger for this module."""
-    database = f"erp_{next(erp_template.numbers)}"
-    folder = erp_template.folder / database
-    folder.mkdir(mode=0o700)
-    erp_template.pg.create(database, template=erp_template.name)
-    running = Erp(erp_template.pg, folder, database, server.start(folder, erp_template.pg, [database]))
-    try:
+    with erp_template.copy() as running:
         yield running
-    finally:
-        running.stop()
-        erp_template.pg.drop(database)
 
 
 @pytest.fixture(scope="session")
