@@ -6,9 +6,12 @@ second); `sandbox` the whole company with its history, once per session.
 
 from __future__ import annotations
 
+import sqlite3
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,7 @@ import requests
 from tieout import erp as erp_port
 from tieout.erp.jsonrpc import JsonRpc
 from tieout.settings import Connection
+from tieout.store import Store
 from tieout_sandbox import postgres
 from tieout_sandbox.tryton import chart, server, template
 
@@ -87,6 +91,22 @@ class Erp:
         """Bring it back at another port with other passwords."""
         self.stop()
         self.server = server.start(self.folder, self.pg, [self.database])
+
+
+def fresh_store(path: Path) -> Store:
+    """A store with its tables in an SQLite file at `path`: a copy of one that this process migrated before."""
+    path.write_bytes(_migrated())
+    return Store(f"sqlite:///{path}")
+
+
+@cache
+def _migrated() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.sqlite"
+        Store(f"sqlite:///{path}").upgrade()
+        with closing(sqlite3.connect(path)) as raw:
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return path.read_bytes()
 
 
 def dial(company: State, method: str, faults: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from tieout.orchestration.facts import Facts, foreign_row, proof_row
 from tieout.orchestration.work import Work
 
 if TYPE_CHECKING:
-    from tieout.ledger.post import Protocol
+    from tieout.ledger.protocol import Protocol
     from tieout.store.batches import Batch
 
 
@@ -86,7 +86,7 @@ def submit(work: Work, batch_id: str) -> str:
 
 def protocol(work: Work, batch_id: str) -> Protocol:
     """How patient posting is with the ERP of a batch's entity."""
-    from tieout.ledger.post import Protocol
+    from tieout.ledger.protocol import Protocol
 
     entity = batch_id.removeprefix("TIEOUT/").partition("/")[0]
     return Protocol(settle=work.erp(entity).config.settle)

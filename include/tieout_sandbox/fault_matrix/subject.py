@@ -1,4 +1,4 @@
-"""How an ERP adapter registers for the fault matrix: one module that says how its server starts and how it words errors.
+"""How an ERP adapter registers for the fault matrix: a module that says how its server starts and words its errors.
 
 To register, add `include/tieout_sandbox/fault_matrix/subjects/<name>.py` with a module-level `SUBJECT = Subject(...)`;
 no list needs an entry. `tests/faults/posting` then runs the whole matrix for it: kill -9 at every step of the protocol
@@ -6,8 +6,8 @@ and around every write, each network fault at every step, two writers at once, t
 exactly one journal, right to the cent, the audit chain whole. Keep a posting of two lines under 50 ms of processor time
 at the server, or the matrix gets slow. `subjects/tryton.py` is the example.
 
-A server that keeps its state in memory needs a `restart` that keeps it. What has no network (a drop folder) has no `url`
-and gives its own faults in `own_faults`.
+A server that keeps its state in memory needs a `restart` that keeps it. What has no network (a drop folder) has no
+`url` and gives its own faults in `own_faults`.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What several subjects may use: a folder of the subject's own, and the session's PostgreSQL with Tryton's template."""
+    """What a subject may use: a folder of its own, and the session's PostgreSQL with Tryton's template."""
 
     folder: Path
     erp_template: Callable[[], Any]
