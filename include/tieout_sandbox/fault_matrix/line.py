@@ -29,6 +29,9 @@ FAULTS = (
 )  # fmt: skip
 """What the line can do to a request; `request late` arrives at the server only after the client gave up."""
 
+READ_FAULTS = ("request lost", "garbled", "429", "503", "session expired")
+"""What is tried on requests that only ask."""
+
 KILLS = ("killed before", "killed after")
 """Kill -9 of the client while the server has not got the request, or has carried it out."""
 

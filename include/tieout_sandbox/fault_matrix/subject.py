@@ -94,6 +94,7 @@ class Subject:
     `start` runs the server for the `with` block. `is_write` tells requests that change something (each of them is
     killed around and disturbed; of the others only the first of a step). `rate_limited` and `unavailable` are the
     vendor's answers where nothing was carried out, `failed` what it answers when it fails while carrying out.
+    `network`: whether a line lies between adapter and server (else `url` is None).
     `own_faults`: name → what is done to the running server before a posting, for faults that only this adapter has.
     """
 
@@ -104,6 +105,7 @@ class Subject:
     rate_limited: Answer = Answer(429, b"", {"Retry-After": "0"})
     unavailable: Answer = Answer(503)
     failed: Answer = Answer(500)
+    network: bool = True
     own_faults: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
 
 
