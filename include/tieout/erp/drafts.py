@@ -1,4 +1,4 @@
-"""Posting once into an ERP that keeps drafts: look up, make a draft, look again, keep one, post it, read it.
+"""Posting once into an ERP that keeps drafts: look up, make a draft or take a whole one, post it, look up again.
 
 The same order of steps for every such ERP, whatever its calls are; `DraftBook` is what an adapter brings to it. Once
 something was written, a question the ERP does not answer leaves the outcome unknown.
@@ -41,8 +41,8 @@ class DraftBook(Protocol):
         """See the port."""
         ...
 
-    def create_draft(self, journal: ErpJournal, fence: Fence) -> None:
-        """Bring the whole journal into the ERP as a draft under its run key."""
+    def create_draft(self, journal: ErpJournal, fence: Fence) -> JournalRef | None:
+        """Bring the whole journal into the ERP as a draft under its run key; None where the ERP does not say where."""
         ...
 
     def post_draft(self, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
@@ -58,45 +58,38 @@ class DraftBook(Protocol):
         ...
 
 
-def post_once(book: DraftBook, journal: ErpJournal, fence: Fence) -> JournalRef:
+def post_once(
+    book: DraftBook, journal: ErpJournal, fence: Fence, *, period: Callable[[str, date], PeriodStatus] | None = None
+) -> JournalRef:
     """Post by the run key: what is posted already is returned, a whole draft is used, anything else of ours deleted.
 
     Raises Rejected (nothing stays behind), PeriodClosed, ErpUnavailable (not carried out), UnknownOutcome (a draft or
-    the posted journal may be there: the next call finds it).
+    the posted journal may be there: the next call finds it). `period` tells whether a date is open, in place of the
+    book's `period_status`.
     """
-    present = book.find_by_run_key(journal.run_key, entity=journal.entity)
+    present = _of(book, journal)
     posted = _posted(present, journal)
     if posted:
-        _delete(book, [d for d in present if d.state == "draft" and d.run_key == journal.run_key], fence)
+        _delete(book, _drafts(present), fence)
         return posted
-    if not any(_is_whole(book, draft, journal) for draft in present):
-        status = book.period_status(journal.entity, journal.date)
-        if not status.is_open:
-            raise closed(journal, status)
-        book.create_draft(journal, fence)
-    with written(journal):
-        present = book.find_by_run_key(journal.run_key, entity=journal.entity)
-        whole = [draft for draft in present if _is_whole(book, draft, journal)]
-    posted = _posted(present, journal)
-    if not posted and not whole:
+    draft = next((ref for ref in present if _is_whole(book, ref, journal)), None)
+    left = _delete(book, [ref for ref in present if ref != draft], fence)
+    if left:
+        # it may be there because it was posted meanwhile; ours would be the second
         raise UnknownOutcome(
-            "the draft just created is not to be found", record=journal.run_key, remedy="look it up again"
+            "another draft of the journal cannot be deleted",
+            record=journal.run_key,
+            got=[f"move {ref.erp_id}" for ref in left],
+            remedy="the next try looks it up again; if it stays, delete it by hand in the ERP",
         )
-    keep = posted or whole[0]
-    others = [d for d in present if d.run_key == journal.run_key and d.state == "draft" and d.erp_id != keep.erp_id]
-    left = _delete(book, others, fence)
-    if not posted:
-        if left:
-            # it may be there because it was posted meanwhile; ours would be the second
-            raise UnknownOutcome(
-                "another draft of the journal cannot be deleted",
-                record=journal.run_key,
-                got=[f"move {draft.erp_id}" for draft in left],
-                remedy="the next try looks it up again; if it stays, delete it by hand in the ERP",
-            )
-        _post(book, keep, journal, fence)
+    _post(book, draft or _made(book, journal, fence, period or book.period_status), journal, fence)
     with written(journal):
-        return book.read_ref(keep)
+        present = _of(book, journal)
+        posted = _posted(present, journal)
+    if not posted:
+        raise UnknownOutcome("the journal just posted is not to be found", record=journal.run_key, remedy=LOOK_IT_UP)
+    _delete(book, _drafts(present), fence)  # of a request that arrived twice, or later than its sender lived
+    return posted
 
 
 def mirror(book: DraftBook, ref: JournalRef, on: date, run_key: str, short_key: str) -> ErpJournal:
@@ -228,6 +221,32 @@ def closed(journal: ErpJournal, status: PeriodStatus) -> Rejected:
     return kind("the date cannot be posted to", record=journal.run_key, got=status.reason, remedy=remedy)
 
 
+def _made(
+    book: DraftBook, journal: ErpJournal, fence: Fence, period: Callable[[str, date], PeriodStatus]
+) -> JournalRef:
+    """A new draft of the journal."""
+    status = period(journal.entity, journal.date)
+    if not status.is_open:
+        raise closed(journal, status)
+    made = book.create_draft(journal, fence)
+    if made is not None:
+        return made
+    with written(journal):
+        made = next((ref for ref in _of(book, journal) if _is_whole(book, ref, journal)), None)
+    if made is None:
+        raise UnknownOutcome("the draft just created is not to be found", record=journal.run_key, remedy=LOOK_IT_UP)
+    return made
+
+
+def _of(book: DraftBook, journal: ErpJournal) -> list[JournalRef]:
+    found = book.find_by_run_key(journal.run_key, entity=journal.entity)
+    return [ref for ref in found if ref.run_key == journal.run_key]
+
+
+def _drafts(refs: Iterable[JournalRef]) -> list[JournalRef]:
+    return [ref for ref in refs if ref.state == "draft"]
+
+
 def _post(book: DraftBook, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
     try:
         book.post_draft(draft, journal, fence)
@@ -257,7 +276,7 @@ def _is_whole(book: DraftBook, draft: JournalRef, journal: ErpJournal) -> bool:
 
 
 def _posted(present: Iterable[JournalRef], journal: ErpJournal) -> JournalRef | None:
-    posted = [ref for ref in present if ref.state == "posted" and ref.run_key == journal.run_key]
+    posted = [ref for ref in present if ref.state == "posted"]
     if len(posted) > 1:
         raise Rejected(
             "the ERP holds this journal more than once",

@@ -122,7 +122,7 @@ class JsonRpc:
         self._auth: HeaderAuth | None = None
 
     def login(self) -> None:
-        """Open a fresh session, which posting needs. Raises Rejected for wrong credentials, or ErpUnavailable."""
+        """Open a fresh session. Raises Rejected for wrong credentials, or ErpUnavailable."""
         login, password = self.connection.login or "", self.connection.password or ""
         params = [login, {"password": password}, "en"]
         self._auth = None

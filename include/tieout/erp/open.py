@@ -9,7 +9,7 @@ Which entity uses which ERP: an entity names its `ledger` (entities.yaml, defaul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib import import_module
@@ -26,9 +26,10 @@ from tieout.erp.port import (
     JournalRef,
     Ledger,
     PeriodStatus,
+    read_back_many,
     unfenced,
 )
-from tieout.errors import ConfigError
+from tieout.errors import ConfigError, Rejected
 from tieout.settings import Connection, Settings, load_config, load_yaml
 
 ADAPTERS = {"tryton": "tieout.erp.tryton"}
@@ -117,6 +118,14 @@ class LedgersByEntity:
     def read_back(self, ref: JournalRef) -> ErpJournal:
         """See the port."""
         return self.of(ref.entity).read_back(ref)
+
+    def read_back_many(self, refs: Sequence[JournalRef]) -> list[ErpJournal | Rejected]:
+        """See the port."""
+        shown: dict[JournalRef, ErpJournal | Rejected] = {}
+        for entity in dict.fromkeys(ref.entity for ref in refs):
+            own = [ref for ref in refs if ref.entity == entity]
+            shown |= zip(own, read_back_many(self.of(entity), own), strict=True)
+        return [shown[ref] for ref in refs]
 
     def reverse(
         self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced

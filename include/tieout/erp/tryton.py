@@ -1,8 +1,8 @@
 """Tryton 8.2 as a ledger: moves of one journal, found again by the run key in their description.
 
-Tryton has no idempotency of its own. A journal is therefore looked up first, created as a draft, looked up again
-(the oldest draft wins, our others go), posted, and read back. Posted moves are never touched. Once something was
-written, a question the ERP does not answer leaves the outcome unknown.
+Tryton has no idempotency of its own. A journal is therefore looked up first, created as a draft (or the oldest whole
+draft of an earlier attempt is taken, and our others go), posted, and looked up again. Posted moves are never touched.
+Once something was written, a question the ERP does not answer leaves the outcome unknown.
 
 The user needs: read, write, create and delete on `account.move` (with its lines) and, where dimensions are used,
 on `analytic_account.line`; read and create on `account.journal.period`; read on the chart, periods, journals and
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -41,6 +41,7 @@ from tieout.settings import Connection
 
 log = logging.getLogger("tieout.erp")
 
+_READ_AT_ONCE = 100  # moves; at the most lines a move may have, an answer of some tens of megabytes
 _BEGINNING = date(1900, 1, 1)
 _PERIOD_CLOSED = re.compile(r"closed (journal-)?period|no open period|for field \"Period\"", re.IGNORECASE)
 _MOVE_FIELDS = ["company", "number", "date", "post_date", "description", "state", "journal"]
@@ -90,6 +91,8 @@ class TrytonLedger:
         )
         self._companies: dict[str, _Company] = {}
         self._journal_id: int | None = None
+        self._periods: dict[tuple[str, date], int] = {}
+        """Ids of periods seen open, by entity and date: asked for once, because the ERP refuses what was closed since."""
 
     def close(self) -> None:
         """End the session."""
@@ -139,30 +142,34 @@ class TrytonLedger:
         if closed:
             reason = f"journal {self.config.journal} is closed in period {row['name']}"
             return PeriodStatus(entity, on, "closed", row["name"], row["start_date"], row["end_date"], reason)
+        self._periods[entity, on] = row["id"]
         return status
+
+    def _status_to_post(self, entity: str, on: date) -> PeriodStatus:
+        if (entity, on) in self._periods:
+            return PeriodStatus(entity, on, "open")
+        return self.period_status(entity, on)
 
     def read_back(self, ref: JournalRef) -> ErpJournal:
         """The journal as Tryton holds it. Raises Rejected if there is no such move."""
-        company = self._company(ref.entity)
-        rows = self._search_read("account.move", [("id", "=", int(ref.erp_id))], _MOVE_FIELDS, company)
-        if not rows:
-            raise Rejected("the ERP has no such journal", record=f"move {ref.erp_id}", expected=ref.run_key)
-        row = rows[0]
-        if row["company"] != company.id:
-            raise Rejected("the journal belongs to another company", record=f"move {ref.erp_id}")
-        lines = self._lines([row["id"]], company)[row["id"]]
-        ours = keys_in(row["description"])
-        return ErpJournal(
-            entity=ref.entity,
-            run_key=ours[0] if ours else "",
-            short_key=ours[1] if ours else "",
-            date=row["date"],
-            currency=company.currency,
-            narrative="" if ours else row["description"] or "",
-            lines=tuple(line for _, line in lines),
-            state=row["state"],
-            number=row["number"],
-        )
+        (shown,) = self.read_back_many([ref])
+        if isinstance(shown, Rejected):
+            raise shown
+        return shown
+
+    def read_back_many(self, refs: Sequence[JournalRef]) -> list[ErpJournal | Rejected]:
+        """Journals as Tryton holds them, in the order of `refs`: three calls for a hundred of them."""
+        shown: dict[JournalRef, ErpJournal | Rejected] = {}
+        for entity in dict.fromkeys(ref.entity for ref in refs):
+            wanted, company = [ref for ref in refs if ref.entity == entity], self._company(entity)
+            for start in range(0, len(wanted), _READ_AT_ONCE):
+                numbers = {ref: int(ref.erp_id) for ref in wanted[start : start + _READ_AT_ONCE]}
+                where = [("id", "in", list(numbers.values()))]
+                moves = {row["id"]: row for row in self._search_read("account.move", where, _MOVE_FIELDS, company)}
+                lines = self._lines(list(moves), company) if moves else {}
+                for ref, number in numbers.items():
+                    shown[ref] = _shown(ref, moves.get(number), lines.get(number, []), company)
+        return [shown[ref] for ref in refs]
 
     def trial_balance(self, entity: str, on: date, since: date | None = None) -> list[Balance]:
         """Opening, movement and closing per account, posted moves only."""
@@ -211,8 +218,7 @@ class TrytonLedger:
     def post(self, journal: ErpJournal, *, fence: Fence = unfenced) -> JournalRef:
         """Post once, by the run key; see `tieout.erp.drafts.post_once`."""
         self._check(journal, self._company(journal.entity))
-        self._rpc.login()
-        return post_once(self, journal, fence)
+        return post_once(self, journal, fence, period=self._status_to_post)
 
     def reverse(
         self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
@@ -231,24 +237,25 @@ class TrytonLedger:
         )
         reference(journal)
 
-    def create_draft(self, journal: ErpJournal, fence: Fence) -> None:
+    def create_draft(self, journal: ErpJournal, fence: Fence) -> JournalRef:
         """Bring the journal into the ERP as a draft."""
         company = self._company(journal.entity)
-        period = self._period(company, journal.date)
-        if period is None:
-            raise Rejected("the period just seen is gone from the ERP", record=journal.run_key, got=journal.date)
+        period = self._periods[journal.entity, journal.date]
         values = {
             "company": company.id,
             "journal": self._journal(company),
-            "period": period["id"],
+            "period": period,
             "date": journal.date,
             "description": reference(journal),
             "lines": [["create", [self._line_values(line, journal, company) for line in journal.lines]]],
         }
         try:
-            self._write("model.account.move.create", [values], company, fence)
+            (made,) = self._write("model.account.move.create", [values], company, fence)
         except RpcError as error:
+            self._periods.clear()
             raise _refused(journal, error) from None
+
+        return JournalRef(journal.entity, str(made), journal.run_key, journal.date, "draft")
 
     def post_draft(self, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
         """Post a draft."""
@@ -290,8 +297,8 @@ class TrytonLedger:
             values["analytic_lines"] = [["create", analytic]]
         return values
 
-    def _write(self, method: str, records: list[Any], company: _Company, fence: Fence) -> None:
-        again_if_locked(
+    def _write(self, method: str, records: list[Any], company: _Company, fence: Fence) -> Any:
+        return again_if_locked(
             lambda: self._rpc.write(method, records, context=company.context),
             fence,
             tries=self.config.tries,
@@ -468,6 +475,28 @@ def _gl_entries(company: _Company, move: dict[str, Any], lines: list[tuple[int, 
             changed_at=changed,
             dimensions=line.dimensions,
         )
+
+
+def _shown(
+    ref: JournalRef, row: Mapping[str, Any] | None, lines: list[tuple[int, ErpLine]], company: _Company
+) -> ErpJournal | Rejected:
+    """A move as the port's journal, or why it is none of ours to show."""
+    if row is None:
+        return Rejected("the ERP has no such journal", record=f"move {ref.erp_id}", expected=ref.run_key)
+    if row["company"] != company.id:
+        return Rejected("the journal belongs to another company", record=f"move {ref.erp_id}")
+    ours = keys_in(row["description"])
+    return ErpJournal(
+        entity=ref.entity,
+        run_key=ours[0] if ours else "",
+        short_key=ours[1] if ours else "",
+        date=row["date"],
+        currency=company.currency,
+        narrative="" if ours else row["description"] or "",
+        lines=tuple(line for _, line in lines),
+        state=row["state"],
+        number=row["number"],
+    )
 
 
 def _ref(entity: str, row: Mapping[str, Any], run_key: str) -> JournalRef:
