@@ -92,7 +92,7 @@ class TrytonLedger:
         self._companies: dict[str, _Company] = {}
         self._journal_id: int | None = None
         self._periods: dict[tuple[str, date], int] = {}
-        """Ids of periods seen open, by entity and date: asked for once, because the ERP refuses what was closed since."""
+        """Ids of periods seen open, by entity and date: asked for once, the ERP refuses what was closed since."""
 
     def close(self) -> None:
         """End the session."""

@@ -119,9 +119,11 @@ class FakeTryton:
                 return [{"id": 5, "name": "2026-03", "state": self.period, **dates}] if self.period else []
             case "account.move":
                 key = text.split('"like", "')[1].split("%")[0] if "like" in text else None
+                value = domain[0][0][2]
+                asked = value if isinstance(value, list) else [value]
                 found = [
                     m for m in self.moves.values()
-                    if (m["description"].startswith(key) if key else m["id"] in domain[0][0][2])
+                    if (m["description"].startswith(key) if key else m["id"] in asked)
                 ]  # fmt: skip
                 return [{k: v for k, v in m.items() if k != "lines"} for m in found]
             case "account.move.line":
