@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tieout.errors import ErpUnavailable, Rejected, UnknownOutcome
@@ -48,6 +48,7 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
     reached for that, nothing is due.
     """
     from tieout.ledger.post import due_batches, next_attempt
+    from tieout.ledger.protocol import Protocol
 
     try:
         take_over(work, run_id)
@@ -56,7 +57,7 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
         return []
     work.made_good(run_id, UNREACHED)
     due = []
-    for batch_id in due_batches(work.store):
+    for batch_id in due_batches(work.store, protocol=Protocol(status_checks=_status_checks(work))):
         name = batch_id.removeprefix("TIEOUT/").replace("/v", "__v").replace("/", ".")
         run = f"post__{name}__a{next_attempt(work.store, batch_id)}"
         due.append({"trigger_run_id": run, "conf": {"batch_id": batch_id}})
@@ -80,7 +81,7 @@ def submit(work: Work, batch_id: str) -> str:
         if state == "partially_posted":  # the refusal ends this run: what the ERP took is read back before it does
             state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
     if state == "unknown":
-        raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next try looks it up first")
+        raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next status check looks it up")
     return _not_refused(work, batch_id, state)
 
 
@@ -89,7 +90,11 @@ def protocol(work: Work, batch_id: str) -> Protocol:
     from tieout.ledger.protocol import Protocol
 
     entity = batch_id.removeprefix("TIEOUT/").partition("/")[0]
-    return Protocol(settle=work.erp(entity).config.settle)
+    return Protocol(settle=work.erp(entity).config.settle, status_checks=_status_checks(work))
+
+
+def _status_checks(work: Work) -> tuple[timedelta, ...]:
+    return tuple(timedelta(minutes=minutes) for minutes in work.entities.status_checks)
 
 
 def read_back(work: Work, batch_id: str) -> str:

@@ -59,10 +59,10 @@ class Trial:
 
     # --- what a case does -----------------------------------------------------------------------------
 
-    def plan(self, *, journals: int = 1, stream: str = "billing", entity: str | None = None) -> str:
-        """A validated batch with an amount of its own per journal; gives its id."""
+    def plan(self, *, journals: int = 1, stream: str = "billing", entity: str | None = None, on: int = 0) -> str:
+        """A validated batch with an amount of its own per journal, `on` days after the books' date; gives its id."""
         books, number = self.subject.books, next(self._numbers)
-        slot = Slot(entity or books.entity, "main", f"{books.on:%Y-%m}", stream, books.on)
+        slot = Slot(entity or books.entity, "main", f"{books.on:%Y-%m}", stream, books.on + timedelta(days=on))
         with self.store.transaction() as session:
             version = batches.next_version(session, slot)
             planned = []
