@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
+from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from requests_ratelimiter import LimiterAdapter
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from tieout.erp.pace import Pace
 from tieout.errors import ErpError, ErpRateLimited, ErpUnavailable, Rejected, UnknownOutcome
 from tieout.transport import TooLarge, new_session, read_body
 
@@ -65,7 +65,7 @@ class ErpHttp:
     """One session with an ERP at `address` (checked by `tieout.transport.checked_address`).
 
     `timeout` in seconds (connect, read); `tries` and `pause` (seconds) are for reads; at most `calls_per_second` are
-    sent and at most `open_calls` are under way at once.
+    sent and at most `open_calls` are under way at once, by all processes of this machine together.
     """
 
     def __init__(
@@ -81,14 +81,11 @@ class ErpHttp:
         self.timeout, self.tries, self.pause = timeout, tries, pause
         self.session = new_session(address)
         # a redirect or a retry by the transport would send a write twice
-        adapter = (
-            LimiterAdapter(limit_statuses=(), max_retries=0, per_second=calls_per_second)
-            if calls_per_second
-            else HTTPAdapter(max_retries=0)
-        )
+        adapter = HTTPAdapter(max_retries=0)
         self.session.mount("http://", adapter)
         self.session.mount("https://", adapter)
-        self._open = threading.BoundedSemaphore(open_calls)
+        origin = urlsplit(address)._replace(path="", query="", fragment="").geturl()
+        self._pace = Pace(origin, calls_per_second=calls_per_second, open_calls=open_calls, patience=2 * timeout[1])
 
     def send(
         self,
@@ -103,7 +100,7 @@ class ErpHttp:
     ) -> Answer:
         """Send once. `call` names it in errors. Raises UnknownOutcome (a write without answer) or ErpUnavailable."""
         try:
-            with self._open:
+            with self._pace.call():
                 answer = self.session.request(
                     method,
                     url,

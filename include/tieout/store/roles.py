@@ -7,8 +7,6 @@ them away, so the application must not be one.
 
 from __future__ import annotations
 
-from sqlalchemy.dialects import postgresql
-
 from tieout.store import models as _models
 from tieout.store.base import Base
 
@@ -20,8 +18,7 @@ _READ_ONLY = ("alembic_version",)
 
 def statements(application: str) -> list[str]:
     """What the owner runs after each upgrade, so that `application` (a role that exists) has its rights and no more."""
-    quote = postgresql.dialect().identifier_preparer.quote
-    role = quote(application)
+    role = _quoted(application)
     made = [
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC",
         f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM PUBLIC, {role}",
@@ -36,5 +33,9 @@ def statements(application: str) -> list[str]:
             rights = "SELECT, INSERT"
         else:
             rights = "SELECT, INSERT, UPDATE, DELETE"
-        made.append(f"GRANT {rights} ON {quote(table)} TO {role}")
+        made.append(f"GRANT {rights} ON {_quoted(table)} TO {role}")
     return made
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

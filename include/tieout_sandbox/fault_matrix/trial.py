@@ -8,7 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from itertools import count
@@ -17,7 +17,7 @@ from typing import Any, Literal, cast
 from sqlalchemy import event
 
 from tieout.erp.port import ErpJournal, JournalRef, Ledger
-from tieout.errors import ErpError, LeaseHeld, UnknownOutcome
+from tieout.errors import ErpError, LeaseHeld, LeaseLost, UnknownOutcome
 from tieout.ids import Slot, run_key, short_key
 from tieout.ledger import Protocol, Step, post_batch
 from tieout.ledger.post import as_erp_journal, differences
@@ -27,9 +27,10 @@ from tieout_sandbox.fault_matrix.line import FAULTS, KILLS, READ_FAULTS, Line, P
 from tieout_sandbox.fault_matrix.subject import Running, Shared, Subject
 from tieout_sandbox.testing import fresh_store
 
-HELD, POSTED, FAILED, OTHER = 75, 0, 1, 2
+HELD, LOST, POSTED, FAILED, OTHER = 75, 76, 0, 1, 2
 """How a posting process of `Trial.process` ends; a killed one with minus the signal."""
 
+_TTL = timedelta(minutes=1)
 _RUNS = 6  # re-runs after a fault; each case needs one or two
 
 
@@ -109,13 +110,27 @@ class Trial:
         pid = os.fork()
         if pid == 0:
             os.close(reader)
-            os._exit(self._run(batch_id, kill_at, writer, lose))
+            os._exit(self._run(batch_id, kill_at, signal.SIGKILL, writer, lose))
         os.close(writer)
         if self.line is not None:
             self.line.client = pid
         with os.fdopen(reader) as pipe:
             passed = pipe.read().splitlines()
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), passed
+
+    def stopped(self, batch_id: str, at: str, ttl: timedelta) -> int:
+        """A process that stands still at a point while it posts, its lease running out after `ttl`; gives its pid."""
+        pid = os.fork()
+        if pid == 0:
+            os._exit(self._run(batch_id, at, signal.SIGSTOP, os.open(os.devnull, os.O_WRONLY), ttl=ttl))
+        _, status = os.waitpid(pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status), f"it ended with {os.waitstatus_to_exitcode(status)} before {at}"
+        return pid
+
+    def go_on(self, pid: int) -> int:
+        """Let a stopped process go on; gives how it ends."""
+        os.kill(pid, signal.SIGCONT)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
     def finish(self, batch_id: str) -> None:
         """Re-run until the batch is posted, with a line that works; AssertionError if it does not get there."""
@@ -241,15 +256,17 @@ class Trial:
         if self.line is not None:
             self.line.step = step if side == "before" else ""
 
-    def _run(self, batch_id: str, kill_at: str, writer: int, lose: bool) -> int:
+    def _run(
+        self, batch_id: str, at: str, end: signal.Signals, writer: int, lose: bool = False, ttl: timedelta = _TTL
+    ) -> int:
         passed: Counter[str] = Counter()
 
         def by(what: str) -> None:
             passed[what] += 1
             point = f"{what} ({passed[what]})"
             os.write(writer, f"{point}\n".encode())
-            if point == kill_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if point == at:
+                os.kill(os.getpid(), end)
 
         try:
             store = Store(self.store.url)
@@ -257,10 +274,12 @@ class Trial:
             ledger: Ledger = self.running.ledger(self.line.url if self.line else None)
             if lose:
                 ledger = cast(Ledger, _Losing(ledger))
-            protocol = self.protocol(lambda step, side: by(f"{side} {step}"))
+            protocol = replace(self.protocol(lambda step, side: by(f"{side} {step}")), ttl=ttl)
             return POSTED if post_batch(batch_id, ledger, store, protocol=protocol) == "posted" else OTHER
         except LeaseHeld:
             return HELD
+        except LeaseLost:
+            return LOST
         except BaseException:
             traceback.print_exc()
             return FAILED
@@ -283,9 +302,9 @@ def _at_once(seconds: float) -> None: ...
 
 
 @contextmanager
-def trial_of(subject: Subject, shared: Shared) -> Iterator[Trial]:
-    """A subject under trial, for the block."""
-    store = fresh_store(shared.folder / "store.sqlite")
+def trial_of(subject: Subject, shared: Shared, store: Store | None = None) -> Iterator[Trial]:
+    """A subject under trial, for the block; with a store of its own in a file unless another one is given."""
+    store = store or fresh_store(shared.folder / "store.sqlite")
     with subject.start(shared) as running:
         if not subject.network:
             yield Trial(subject, running, None, store)
