@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import Field
 
 from tieout.erp.config import Adapter, ErpConfig
-from tieout.erp.drafts import again_if_locked, is_under, keys_in, mirror, post_once, reference, refuse_unfit
+from tieout.erp.drafts import again_if_locked, closed, is_under, keys_in, mirror, post_once, reference, refuse_unfit
 from tieout.erp.jsonrpc import JsonRpc, RpcError
 from tieout.erp.port import (
     ZERO,
@@ -129,7 +129,7 @@ class TrytonLedger:
         status = PeriodStatus(entity, on, row["state"], row["name"], row["start_date"], row["end_date"], _reason(row))
         if row["state"] != "open":
             return status
-        closed = self._search_read(
+        shut = self._search_read(
             "account.journal.period",
             [
                 ("period", "=", row["id"]),
@@ -139,7 +139,7 @@ class TrytonLedger:
             ["state"],
             company,
         )
-        if closed:
+        if shut:
             reason = f"journal {self.config.journal} is closed in period {row['name']}"
             return PeriodStatus(entity, on, "closed", row["name"], row["start_date"], row["end_date"], reason)
         self._periods[entity, on] = row["id"]
@@ -240,11 +240,13 @@ class TrytonLedger:
     def create_draft(self, journal: ErpJournal, fence: Fence) -> JournalRef:
         """Bring the journal into the ERP as a draft."""
         company = self._company(journal.entity)
-        period = self._periods[journal.entity, journal.date]
+        status = self._status_to_post(journal.entity, journal.date)
+        if not status.is_open:
+            raise closed(journal, status)
         values = {
             "company": company.id,
             "journal": self._journal(company),
-            "period": period,
+            "period": self._periods[journal.entity, journal.date],
             "date": journal.date,
             "description": reference(journal),
             "lines": [["create", [self._line_values(line, journal, company) for line in journal.lines]]],

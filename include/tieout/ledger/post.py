@@ -379,10 +379,10 @@ def _owned(store: Store, batch_id: str, rules: Protocol) -> Iterator[tuple[Batch
 
 
 def _fence(store: Store, lease: Lease, rules: Protocol) -> Fence:
-    """Called by the adapter before each write: the lease is whole again, or the write does not happen."""
+    """Called by the adapter before each write: the lease holds long enough for it, or the write does not happen."""
 
     def whole() -> None:
-        store.renew(lease, rules.ttl)
+        store.hold(lease, rules.ttl)
 
     return whole
 
@@ -528,7 +528,6 @@ def _submit_missing(batch: Batch, ledger: Ledger, store: Store, lease: Lease, ru
         with rules.at(Step.WAIT_UNTIL_SETTLED):
             found = _wait_until_settled(lost, batch, ledger, store, lease, rules)
     for journal in missing:
-        store.renew(lease, rules.ttl)
         if not _submit_journal(
             journal, batch, _held(found.get(journal.run_key, [])), ledger, store, lease, rules, actor
         ):

@@ -78,6 +78,7 @@ def test_writers_at_once_leave_exactly_one_journal(trial: Trial) -> None:
 
 def test_in_the_end_the_ledger_holds_what_was_posted_and_nothing_else(trial: Trial) -> None:
     books = trial.subject.books
+    trial.finish(trial.plan())
     posted = sum((b.gross[books.currency] for b in trial.posted()), Decimal(0))
     assert posted > 0
     closing = {b.account: b.closing for b in trial.running.ledger().trial_balance(books.entity, books.on)}

@@ -39,7 +39,7 @@ def store_of(request: pytest.FixtureRequest, folder: Path) -> Store:
 
 
 def test_processes_that_race_over_a_batch_leave_exactly_one_journal(trial: Trial) -> None:
-    for _ in range(4):
+    for _ in range(2):
         batch_id = trial.plan()
         with ThreadPoolExecutor(3) as pool:
             ends = list(pool.map(lambda _, b=batch_id: trial.process(b)[0], range(3)))
