@@ -36,6 +36,8 @@ class LegalEntity(BaseModel):
     streams: dict[Literal["billing", "cash", "release", "accrual"], Literal["post", "verify"]] = Field(
         default_factory=lambda: dict.fromkeys(("billing", "cash", "release", "accrual"), "post")  # type: ignore[arg-type]
     )
+    restatement: Literal["difference", "reverse_and_repost"] = "difference"
+    """What is posted where a day's content changed: what differs, or all of it taken back and posted anew."""
     approval_threshold: str | None = None
     """Gross debits from which a batch waits for approval, as text; none = never."""
 
