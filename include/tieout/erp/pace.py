@@ -1,14 +1,17 @@
 """The guardrails of one ERP on one machine: calls per second and open calls, however many processes and threads call.
 
-Kept in locked files that die with their process. A file says when the next call may start; one file per open call is
-locked while the call lasts. What runs on several machines is bounded by the one slot of the ERP's pool.
+Kept in files whose locks die with their process: one per open call, and one with the times of the last calls. A call
+starts only once the call so many before it has ended a whole second ago; the ERP got that one before it ended and gets
+this one after it starts, so it never sees more within a second, however slow the way to it is. What runs on several
+machines is bounded by the one slot of the ERP's pool.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
+import math
 import os
-import struct
 import tempfile
 import time
 from collections.abc import Iterator
@@ -18,15 +21,14 @@ from pathlib import Path
 from tieout.errors import ErpUnavailable
 from tieout.ids import sha256_hex
 
-_MARGIN = 1.05  # calls leave evenly spaced; on their way they may come closer together by this much of a second
 _LOOK_AGAIN = 0.005  # seconds
-_MOMENT = struct.Struct("d")
 
 
 class Pace:
-    """Lets calls to the ERP at `address` start, one after the other.
+    """Lets calls to the ERP at `address` start.
 
-    `patience`: seconds to wait for an open call to end; then the ERP counts as unavailable.
+    `patience`: seconds to wait for an open call to end; then the ERP counts as unavailable. A call that has not ended
+    by then, because its process died, no longer counts.
     """
 
     def __init__(
@@ -38,12 +40,13 @@ class Pace:
         patience: float,
         folder: Path | None = None,
     ) -> None:
-        self._interval = _MARGIN / calls_per_second if calls_per_second else 0.0
-        self._patience, self._address = patience, address
+        self._address, self._patience = address, patience
+        self._most = max(1, math.floor(calls_per_second)) if calls_per_second else 0
+        self._within = self._most / calls_per_second if calls_per_second else 0.0  # a second; longer below one a second
         root = folder or Path(tempfile.gettempdir()) / f"tieout-{os.getuid()}"
         home = root / f"erp-{sha256_hex(address)[:16]}"
         home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._turns = home / "turns"
+        self._times = home / "times"
         self._open = [home / f"open-{number}" for number in range(open_calls)]
 
     @contextmanager
@@ -51,8 +54,11 @@ class Pace:
         """Hold an open call for the block, once its turn has come. Raises ErpUnavailable if none becomes free."""
         held = self._take()
         try:
-            self._wait_for_turn()
-            yield
+            started = self._wait_for_turn()
+            try:
+                yield
+            finally:
+                self._ended(started)
         finally:
             os.close(held)
 
@@ -76,18 +82,37 @@ class Pace:
                 )
             time.sleep(_LOOK_AGAIN)
 
-    def _wait_for_turn(self) -> None:
-        if not self._interval:
-            return
-        file = os.open(self._turns, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    def _wait_for_turn(self) -> float:
+        """When this call started (a moment of its own), once it may."""
+        while self._most:
+            with self._calls() as calls:
+                now = time.monotonic()
+                for started, ended in list(calls.items()):
+                    over = ended + self._within if ended else float(started) + self._patience
+                    if over <= now or float(started) > now:  # the latter: of another boot, the clock began anew
+                        del calls[started]
+                if len(calls) < self._most and repr(now) not in calls:
+                    calls[repr(now)] = 0.0
+                    return now
+                wait = min((ended + self._within - now for ended in calls.values() if ended), default=_LOOK_AGAIN)
+            time.sleep(max(wait, _LOOK_AGAIN))
+        return 0.0
+
+    def _ended(self, started: float) -> None:
+        if self._most:
+            with self._calls() as calls:
+                calls[repr(started)] = time.monotonic()
+
+    @contextmanager
+    def _calls(self) -> Iterator[dict[str, float]]:
+        """Start → end (0 while it lasts) of the last calls, locked and kept."""
+        file = os.open(self._times, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)
-            kept, now = os.pread(file, _MOMENT.size, 0), time.monotonic()
-            due = _MOMENT.unpack(kept)[0] if len(kept) == _MOMENT.size else now
-            if due > now + self._patience:
-                due = now  # of another boot: the clock began anew
-            mine = max(due, now)
-            os.pwrite(file, _MOMENT.pack(mine + self._interval), 0)
+            calls: dict[str, float] = json.loads(os.pread(file, 1 << 20, 0) or b"{}")
+            yield calls
+            text = json.dumps(calls).encode()
+            os.ftruncate(file, len(text))
+            os.pwrite(file, text, 0)
         finally:
             os.close(file)
-        time.sleep(mine - now)

@@ -36,7 +36,7 @@ KILLS = ("killed before", "killed after")
 """Kill -9 of the client while the server has not got the request, or has carried it out."""
 
 _HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "te", "trailer", "upgrade"}
-_LATEST = 15.0  # seconds a late request waits for its client to give up
+_LATEST = 30.0  # seconds a late request waits for its client to give up
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,17 +50,22 @@ def test_killed_at_any_moment_the_next_run_leaves_exactly_one_journal(trial: Tri
 
 def test_whatever_the_network_does_at_any_step_the_next_run_leaves_exactly_one_journal(trial: Trial) -> None:
     for fault, request in list(trial.disturbed()):
-        batch_id = trial.plan(journals=2 if fault == "restarted" else 1)
-        trial.line.begin(fault, request.number)
-        trial.post(batch_id, timeout=1.0 if fault.endswith("late") else 60.0)
-        assert trial.line.fired, f"{fault} at {request}"
-        trial.finish(batch_id)
-        trial.check(batch_id)
+        # a busy machine may be too slow for the short patience before it gets as far as the request
+        for patience in (1.0, 5.0, 20.0) if fault.endswith("late") else (60.0,):
+            batch_id = trial.plan(journals=2 if fault == "restarted" else 1, stream="network")
+            trial.line.begin(fault, request.number)
+            trial.post(batch_id, timeout=patience)
+            fired = trial.line.fired
+            trial.finish(batch_id)
+            trial.check(batch_id)
+            if fired:
+                break
+        assert fired, f"{fault} at {request}"
 
 
 def test_what_only_this_adapter_can_suffer_leaves_exactly_one_journal(trial: Trial) -> None:
     for fault in trial.subject.own_faults.values():
-        batch_id = trial.plan()
+        batch_id = trial.plan(stream="own")
         fault(trial.running)
         trial.post(batch_id)
         trial.finish(batch_id)
@@ -68,7 +73,7 @@ def test_what_only_this_adapter_can_suffer_leaves_exactly_one_journal(trial: Tri
 
 
 def test_writers_at_once_leave_exactly_one_journal(trial: Trial) -> None:
-    batch_id = trial.plan()
+    batch_id = trial.plan(stream="race")
     with ThreadPoolExecutor(3) as pool:
         ends = list(pool.map(lambda _: trial.process(batch_id)[0], range(3)))
     assert set(ends) <= {POSTED, HELD}
@@ -78,7 +83,7 @@ def test_writers_at_once_leave_exactly_one_journal(trial: Trial) -> None:
 
 def test_in_the_end_the_ledger_holds_what_was_posted_and_nothing_else(trial: Trial) -> None:
     books = trial.subject.books
-    trial.finish(trial.plan())
+    trial.finish(trial.plan(stream="last"))
     posted = sum((b.gross[books.currency] for b in trial.posted()), Decimal(0))
     assert posted > 0
     closing = {b.account: b.closing for b in trial.running.ledger().trial_balance(books.entity, books.on)}

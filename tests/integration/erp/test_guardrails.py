@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tieout.erp.http import ErpHttp
+from tieout.erp.pace import Pace
 from tieout.errors import ErpUnavailable
 
 CALLERS, THREADS, CALLS = 2, 2, 6
@@ -94,7 +95,8 @@ def test_never_more_calls_per_second_than_configured(server: Counter) -> None:
 @pytest.mark.parametrize("limit", [1, 2])
 def test_never_more_open_calls_than_configured(server: Counter, limit: int) -> None:
     run(server, per_second=0, open_calls=limit)
-    assert server.most_open == limit
+    assert server.most_open <= limit
+    assert server.most_open > limit - 2  # they are really called at once
 
 
 def test_a_call_that_hangs_makes_the_erp_unavailable_not_the_next_one_wait_for_ever(server: Counter) -> None:
@@ -105,8 +107,16 @@ def test_a_call_that_hangs_makes_the_erp_unavailable_not_the_next_one_wait_for_e
     assert other.send("GET", server.url, "call", write=True).status == 200
 
 
-def test_calls_of_one_caller_are_evenly_spaced(server: Counter) -> None:
-    http = ErpHttp(server.url, timeout=(5, 30), tries=1, pause=0, calls_per_second=20)
-    for _ in range(4):
+def test_less_than_one_call_a_second_is_kept_too(server: Counter) -> None:
+    http = ErpHttp(server.url, timeout=(5, 30), tries=1, pause=0, calls_per_second=0.8)
+    for _ in range(2):
         http.send("GET", server.url, "call", write=False)
-    assert min(later - earlier for earlier, later in pairwise(server.came)) > 0.04
+    first, second = server.came
+    assert second - first >= 1.25
+
+
+def test_a_call_whose_process_died_is_forgotten(tmp_path: Path) -> None:
+    died = Pace("http://erp", calls_per_second=1, open_calls=1, patience=0.2, folder=tmp_path)
+    died._wait_for_turn()
+    with Pace("http://erp", calls_per_second=1, open_calls=1, patience=0.2, folder=tmp_path).call():
+        pass
