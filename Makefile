@@ -5,10 +5,10 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 BIN := .venv/bin
 RUN := env PYTHONDONTWRITEBYTECODE= $(BIN)/python
 
-.PHONY: help env demo up down test bench lint docs lock check clean
+.PHONY: help env demo up down test test-faults bench lint docs lock check clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 env: .venv/.complete ## the pinned environment, packages installed in place
 
@@ -32,6 +32,9 @@ down: env ## stop what `make up` started
 
 test: env ## the whole suite, servers included
 	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3
+
+test-faults: env ## posting alone: every ERP adapter killed and disturbed at every step, and lied to
+	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 tests/faults/posting
 
 ROWS ?= 100000
 bench: env ## what reconciling costs beside one read of its input and beside peers (ROWS=1e7); two nights too with SCALE=1

@@ -36,6 +36,8 @@ class LegalEntity(BaseModel):
     streams: dict[Literal["billing", "cash", "release", "accrual"], Literal["post", "verify"]] = Field(
         default_factory=lambda: dict.fromkeys(("billing", "cash", "release", "accrual"), "post")  # type: ignore[arg-type]
     )
+    restatement: Literal["difference", "reverse_and_repost"] = "difference"
+    """What is posted where a day's content changed: what differs, or all of it taken back and posted anew."""
     approval_threshold: str | None = None
     """Gross debits from which a batch waits for approval, as text; none = never."""
 
@@ -66,6 +68,9 @@ class Entities(BaseModel):
     entities: tuple[LegalEntity, ...]
     lag: time = time(1, 0)
     """How long after the last entity's midnight the nightly run starts (hours:minutes)."""
+    status_checks: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 5, 15, 60, 240)
+    """Minutes from when a posting's outcome became unknown, then from each check, to the next time the ERP is asked;
+    after the last one without an answer the batch goes to a person."""
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Entities:

@@ -40,6 +40,17 @@ def store_upgrade() -> None:
     typer.echo("the store is up to date")
 
 
+@store_app.command("roles")
+def store_roles(
+    application: Annotated[str, typer.Option(help="the role that workers log in with")] = "tieout_app",
+) -> None:
+    """Print the SQL that gives the application its rights on PostgreSQL; the owner runs it after each upgrade."""
+    from tieout.store.roles import statements
+
+    for statement in statements(application):
+        typer.echo(f"{statement};")
+
+
 @config_app.command("check")
 def config_check() -> None:
     """Check every configuration file; the exit code is 1 if one cannot be used."""
@@ -64,7 +75,7 @@ def audit_verify() -> None:
 
     settings = Settings.from_env()
     store, found = Store(settings.store), 0
-    anchors = read_anchors(settings.evidence / "anchors")
+    anchors = read_anchors(settings.anchors)
     chains = sorted({*store.audit_chains(), *(a.chain for a in anchors)})
     for chain in chains:
         problems = store.verify_audit(chain, anchors)

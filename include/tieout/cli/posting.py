@@ -19,7 +19,7 @@ Second = Annotated[str, typer.Option(help="the second person who decided")]
 
 @app.command()
 def recheck(batch: Batch) -> None:
-    """Read a mismatched batch back again after it was corrected in the ERP."""
+    """Read a mismatched batch again after it was corrected in the ERP, or ask again for an unknown one."""
     from tieout.orchestration import by_hand
     from tieout.orchestration.work import Work
 

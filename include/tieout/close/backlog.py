@@ -31,7 +31,7 @@ _JOURNAL_ACTIONS = {
     "awaiting_approval": "approve or reject it",
     "approved": "nothing: it is posted by the next attempt",
     "submitted": "nothing: the next attempt looks it up in the ERP",
-    "unknown": "nothing yet: the next attempt looks it up; resolve it by hand if the ERP stays silent",
+    "unknown": "nothing yet: the next status check looks it up, the last one hands it to a person",
     "confirmed": "nothing: it is read back by the next attempt",
     "partially_posted": "remove the reason for the refused part; the next attempt sends only that",
     "mismatched": "compare the ERP's journal with ours, then correct or reverse it",
@@ -138,12 +138,20 @@ def _journals(entity: LegalEntity, period: Period, store: Store) -> list[dict[st
         if batch.state in batches.FINISHED or superseded:
             continue
         for currency, gross in sorted(batch.gross.items()):
-            action = _JOURNAL_ACTIONS[batch.state]
+            action = _journal_action(batch)
             owner = batch.owner or (_CONTROLLER if batch.state == "awaiting_approval" else _LEDGER)
             name = batch.batch_id if len(batch.gross) == 1 else f"{batch.batch_id} {currency}"
             since, reason = batch.accounting_date, batch.reason or None
             items.append(_item("journal", name, batch.state, owner, since, reason, action, gross, currency))
     return items
+
+
+def _journal_action(batch: batches.Batch) -> str:
+    if batch.state == "unknown" and batch.owner is not None:
+        return "look it up in the ERP; `tieout posting recheck` asks again, `tieout posting resolve` ends it"
+    if batch.halts:
+        return _JOURNAL_ACTIONS["mismatched"]
+    return _JOURNAL_ACTIONS[batch.state]
 
 
 def _held(entity: LegalEntity, period: Period, lake: Lake, snapshot: Mapping[str, int]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ into the ERP, `golive.load` takes an entity over, `prove` shows that the ledger 
 from tieout.ledger.events import DAILY, EVENTS, MONTH_END, events
 from tieout.ledger.plan import Plan, plan_batches, preview
 from tieout.ledger.post import (
-    Protocol,
+    ask_again,
     check_approval,
     due_batches,
     next_attempt,
@@ -19,6 +19,7 @@ from tieout.ledger.post import (
     submit,
 )
 from tieout.ledger.proof import ProofLine, TrialBalanceProof, prove
+from tieout.ledger.protocol import Protocol, Step
 from tieout.ledger.rules import Rules, load_accounts, load_rules
 from tieout.ledger.summarise import CARRIED, Journals, Placement, summarise
 
@@ -33,7 +34,9 @@ __all__ = [
     "ProofLine",
     "Protocol",
     "Rules",
+    "Step",
     "TrialBalanceProof",
+    "ask_again",
     "check_approval",
     "due_batches",
     "events",

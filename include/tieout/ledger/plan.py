@@ -24,6 +24,7 @@ from tieout.ids import Slot, short_key
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.ledger.events import DAILY, MONTH_END, bind, events
+from tieout.ledger.restate import reverse_and_repost
 from tieout.ledger.rules import Rules
 from tieout.ledger.summarise import CARRIED, PRIOR_PERIOD, Journals, Placement, summarise
 from tieout.money import minor_digits
@@ -82,15 +83,26 @@ def preview(
     with engine(settings) as session:
         bind(session, lake, snapshot)
         found = events(session, entity, wanted, since, until)
-        return summarise(
-            found,
-            rules,
-            carried=_carried(session, lake, store, entity, wanted, rules, since, until),
-            placement=place,
-            version=lambda slot: _next_version(store, slot),
-            line_limit=line_limit,
-            session=session,
-        )
+        carried = _carried(session, lake, store, entity, wanted, rules, since, until)
+
+        def make(events: pa.Table, carried: pa.Table, version: Callable[[str], int]) -> Journals:
+            return summarise(
+                events,
+                rules,
+                carried=carried,
+                placement=place,
+                version=version,
+                line_limit=line_limit,
+                session=session,
+            )
+
+        def version(slot: str) -> int:
+            return _next_version(store, slot)
+
+        journals = make(found, carried, version)
+        if entity.restatement == "reverse_and_repost" and not set(wanted) & set(MONTH_END):
+            journals = reverse_and_repost(journals, found, carried, make, version, rules.streams())
+        return journals
 
 
 def plan_batches(

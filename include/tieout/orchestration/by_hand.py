@@ -10,10 +10,16 @@ from tieout.orchestration.work import Work
 
 
 def recheck(work: Work, batch_id: str, actor: str) -> str:
-    """Read a mismatched batch again after it was corrected in the ERP; its state."""
-    from tieout.ledger import recheck_mismatched
+    """Read a mismatched batch again after it was corrected in the ERP, or ask again for an unknown one; its state."""
+    from tieout.ledger import ask_again, recheck_mismatched
+    from tieout.orchestration.posting import protocol
+    from tieout.store import batches
 
+    with work.store.reading() as session:
+        unknown = batches.state_of(session, batch_id) == "unknown"
     with work.ledger() as ledger:
+        if unknown:
+            return ask_again(batch_id, ledger, work.store, protocol=protocol(work, batch_id), actor=actor)
         return recheck_mismatched(batch_id, ledger, work.store, actor=actor)
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tieout.errors import ConfigError
+from tieout.orchestration.catalog import LEDGER_KIND
 from tieout.orchestration.work import Work
 from tieout.settings import Connection, Settings
 from tieout.transport import checked_address
@@ -60,7 +61,8 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     yield lambda: _every_role_has_an_account(work)
     yield from (partial(_connection_can_be_used, source) for source in _sources_of(work))
     yield lambda: load_suites(work.settings)
-    yield lambda: _erp_fits(work)
+    yield lambda: _every_entity_has_a_ledger(work)
+    yield from (partial(_erp_fits, work, source) for source in _sources_of(work) if source.kind == LEDGER_KIND)
 
 
 def _folder_is_there(work: Work) -> None:
@@ -139,10 +141,15 @@ def _connection_can_be_used(source: SourceConfig) -> None:
             )
 
 
-def _erp_fits(work: Work) -> None:
-    from tieout.erp import check
+def _erp_fits(work: Work, source: SourceConfig) -> None:
+    erp = work.erp_behind(source)
+    served = [e for e in work.entities.entities if e.ledger == source.ledger and source.legal_entity in (None, e.id)]
+    if problems := erp.problems(served):
+        raise ConfigError(
+            "the ERP's configuration does not fit the entities", record=f"erp/{erp.name}.yaml", got=problems
+        )
 
-    kind, config = work.erp_config
-    problems = check(kind, config, work.entities.entities)
-    if problems:
-        raise ConfigError("the ERP's configuration does not fit the entities", record=f"erp/{kind}.yaml", got=problems)
+
+def _every_entity_has_a_ledger(work: Work) -> None:
+    for entity in work.entities.entities:
+        work.ledger_source(entity.id)

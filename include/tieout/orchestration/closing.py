@@ -35,7 +35,7 @@ def _anchor(work: Work, business_date: str) -> None:
     from tieout.store.audit import write_anchors
 
     anchors = [work.store.anchor(chain) for chain in work.store.audit_chains()]
-    write_anchors(work.settings.evidence / "anchors", business_date, anchors)
+    write_anchors(work.settings.anchors, business_date, anchors)
 
 
 def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:

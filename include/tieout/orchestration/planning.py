@@ -29,12 +29,13 @@ def plan(
     from tieout.ledger.plan import plan_batches
     from tieout.ledger.rules import load_rules
 
-    rules, config = load_rules(work.settings), work.erp_config[1]
+    rules = load_rules(work.settings)
     with work.kept(run_id, "plan") as facts:
         facts |= {"batches": 0, "journals": 0, "held": 0}
         for entity in work.chosen(entities):
             if day < entity.go_live:
                 continue
+            erp = work.erp(entity.id).config
             plan = plan_batches(
                 entity,
                 day,
@@ -46,8 +47,8 @@ def plan(
                 since=since,
                 settings=work.settings,
                 period_open=period_open(work, entity.id),
-                line_limit=int(config.get("max_lines", 500)),
-                dimensions=tuple(config.get("dimensions", ())),
+                line_limit=erp.max_lines,
+                dimensions=tuple(erp.dimensions),
             )
             facts["batches"] += len(plan.batches)
             facts["journals"] += plan.journals.headers.num_rows

@@ -12,7 +12,7 @@ from tieout.orchestration.facts import Facts, foreign_row, proof_row
 from tieout.orchestration.work import Work
 
 if TYPE_CHECKING:
-    from tieout.ledger.post import Protocol
+    from tieout.ledger.protocol import Protocol
     from tieout.store.batches import Batch
 
 
@@ -48,6 +48,7 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
     reached for that, nothing is due.
     """
     from tieout.ledger.post import due_batches, next_attempt
+    from tieout.ledger.protocol import Protocol
 
     try:
         take_over(work, run_id)
@@ -56,7 +57,7 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
         return []
     work.made_good(run_id, UNREACHED)
     due = []
-    for batch_id in due_batches(work.store):
+    for batch_id in due_batches(work.store, protocol=Protocol(status_checks=_status_checks(work))):
         name = batch_id.removeprefix("TIEOUT/").replace("/v", "__v").replace("/", ".")
         run = f"post__{name}__a{next_attempt(work.store, batch_id)}"
         due.append({"trigger_run_id": run, "conf": {"batch_id": batch_id}})
@@ -76,20 +77,24 @@ def submit(work: Work, batch_id: str) -> str:
     from tieout.ledger import post
 
     with _kept_of(work, batch_id, "submit"), work.ledger() as ledger:
-        state = post.submit(batch_id, ledger, work.store, protocol=protocol(work))
+        state = post.submit(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
         if state == "partially_posted":  # the refusal ends this run: what the ERP took is read back before it does
-            state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work))
+            state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
     if state == "unknown":
-        raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next try looks it up first")
+        raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next status check looks it up")
     return _not_refused(work, batch_id, state)
 
 
-def protocol(work: Work) -> Protocol:
-    """How patient posting is with the configured ERP."""
-    from tieout.ledger.post import Protocol
+def protocol(work: Work, batch_id: str) -> Protocol:
+    """How patient posting is with the ERP of a batch's entity."""
+    from tieout.ledger.protocol import Protocol
 
-    seconds = work.erp_config[1].get("settle_seconds")
-    return Protocol() if seconds is None else Protocol(settle=timedelta(seconds=seconds))
+    entity = batch_id.removeprefix("TIEOUT/").partition("/")[0]
+    return Protocol(settle=work.erp(entity).config.settle, status_checks=_status_checks(work))
+
+
+def _status_checks(work: Work) -> tuple[timedelta, ...]:
+    return tuple(timedelta(minutes=minutes) for minutes in work.entities.status_checks)
 
 
 def read_back(work: Work, batch_id: str) -> str:
@@ -97,7 +102,7 @@ def read_back(work: Work, batch_id: str) -> str:
     from tieout.ledger import post
 
     with _kept_of(work, batch_id, "read_back"), work.ledger() as ledger:
-        state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work))
+        state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
     work.store.finish_run(_run_of(batch_id), state)
     return _not_refused(work, batch_id, state)
 

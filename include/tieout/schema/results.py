@@ -194,7 +194,11 @@ RESULTS: tuple[Table, ...] = (
             _r("line_count", "int", "lines"),
             _r("row_count", "int", "source rows behind it"),
             _r("content_hash", "text", "SHA-256 of its lines"),
-            _c("kind", "text", "original, difference of a slot already planned, or reversal"),
+            _c(
+                "kind",
+                "text",
+                "original, difference of a slot already planned (or taken_back and reposted), or reversal",
+            ),
             _c("origin", "text", "run key of the slot's version it corrects"),
         ),
         "result",

@@ -30,7 +30,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "submitted": frozenset({"confirmed", "rejected", "unknown", "partially_posted"}),
     "unknown": frozenset({"confirmed", "submitted", "partially_posted", "manually_resolved"}),
     "partially_posted": frozenset({"submitted", "confirmed", "unknown", "mismatched", "manually_resolved"}),
-    "confirmed": frozenset({"posted", "mismatched", "unknown"}),
+    "confirmed": frozenset({"posted", "mismatched", "partially_posted", "unknown"}),
     "mismatched": frozenset({"posted", "partially_posted", "reversed"}),
     "posted": frozenset({"reversed"}),
     "rejected": frozenset({"manually_resolved"}),
@@ -45,6 +45,9 @@ RESUMABLE = ("validated", "approved", "submitted", "unknown", "partially_posted"
 """States from which the protocol goes on by itself."""
 
 FINISHED = ("posted", "reversed", "manually_resolved", "rejected_by_approver")
+UNFINISHED = tuple(state for state in STATES if state not in (*FINISHED, "rejected"))
+"""States in which a batch keeps later versions of its slot waiting."""
+
 VOIDED = ("rejected", "rejected_by_approver", "reversed")
 """States whose content is not, and will not come to be, in the ledger; the next version carries it again."""
 
@@ -53,12 +56,13 @@ JOURNAL_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "submitted": frozenset({"confirmed", "rejected", "unknown", "pending"}),
     "unknown": frozenset({"confirmed", "submitted"}),
     "confirmed": frozenset({"posted", "mismatched", "unknown"}),
-    "mismatched": frozenset({"posted", "reversed"}),
+    "mismatched": frozenset({"posted", "reversed", "rejected"}),
     "rejected": frozenset({"submitted", "confirmed"}),
     "posted": frozenset({"reversed"}),
     "reversed": frozenset(),
 }
-"""A journal that was rejected is sent again only as the missing part of a `partially_posted` batch."""
+"""A journal that was rejected is sent again only as the missing part of a `partially_posted` batch; so is one that was
+`mismatched` because it is not there, once a person has looked."""
 
 
 class BatchRow(Base):
@@ -193,10 +197,20 @@ class Batch:
         """The audit chain of its ledger."""
         return chain_of(self.slot.legal_entity_id, self.slot.ledger)
 
+    @property
+    def halts(self) -> bool:
+        """Whether its stream waits because the ERP holds one of its journals otherwise than it was sent."""
+        return self.state == "mismatched" or any(journal.state == "mismatched" for journal in self.journals)
+
 
 def chain_of(entity: str, ledger: str) -> str:
     """The audit chain, and the writer lease, of an entity's ledger."""
     return f"{entity}/{ledger}"
+
+
+def chain_of_batch(batch_id: str) -> str:
+    """The audit chain of a batch's ledger, from its id alone."""
+    return "/".join(batch_id.split("/")[1:3])
 
 
 def batch_id_of(slot: Slot, version: int) -> str:
@@ -309,6 +323,14 @@ def get(session: Session, batch_id: str) -> Batch:
     if row is None:
         raise StoreError("no such batch", got=batch_id)
     return _batch(row, _journal_rows(session, [batch_id]).get(batch_id, []))
+
+
+def state_of(session: Session, batch_id: str) -> str:
+    """A batch's state, without reading its journals. Raises StoreError if there is none."""
+    state = session.scalar(select(BatchRow.state).where(BatchRow.batch_id == batch_id))
+    if state is None:
+        raise StoreError("no such batch", got=batch_id)
+    return state
 
 
 def select_batches(

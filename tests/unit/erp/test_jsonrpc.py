@@ -12,7 +12,8 @@ import requests
 import responses
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from tieout.erp.jsonrpc import JsonRpc, LockNotObtained, RpcError, decode, encode, refuse_floats
+from tieout.erp.http import LockNotObtained
+from tieout.erp.jsonrpc import JsonRpc, RpcError, decode, encode, refuse_floats
 from tieout.errors import ErpRateLimited, ErpUnavailable, Rejected, UnknownOutcome
 from tieout.settings import Connection
 

@@ -1,0 +1,102 @@
+"""Two ERPs at once: each entity's journals go to the ERP that keeps its ledger, and only that one is opened."""
+
+from datetime import date
+from decimal import Decimal
+
+import pytest
+
+from tieout.erp import ErpJournal, ErpLine, LedgersByEntity, connect
+from tieout.errors import ConfigError, ErpUnavailable
+from tieout.orchestration.checks import check_configuration
+from tieout.orchestration.work import Work
+from tieout.settings import Connection, Settings
+from tieout_sandbox.file_ledger import FileLedger
+
+LINES = (ErpLine("11000", Decimal(5), Decimal(0)), ErpLine("40100", Decimal(0), Decimal(5)))
+DAY = date(2026, 3, 30)
+
+
+def journal(entity: str) -> ErpJournal:
+    key = f"TIEOUT/{entity}/main/2026-03/billing/2026-03-30/v1"
+    return ErpJournal(entity, key, "T123456789ABCDEF", DAY, "USD", "x", LINES)
+
+
+@pytest.fixture
+def two(tmp_path):
+    return {"US": FileLedger(tmp_path / "one"), "DE": FileLedger(tmp_path / "two")}
+
+
+def test_each_entity_is_posted_to_and_read_from_its_own_erp(two):
+    both = LedgersByEntity(two.__getitem__, two)
+    for entity in two:
+        ref = both.post(journal(entity))
+        assert both.read_back(ref).lines == LINES
+        assert [e.entity for page in both.gl_entries(entity, DAY, DAY) for e in page] == [entity] * 2
+        assert [b.closing for b in both.trial_balance(entity, DAY)] == [5, -5]
+    assert [len(ledger.journals()) for ledger in two.values()] == [1, 1]
+    assert [ref.entity for ref in both.find_by_run_key("TIEOUT/DE/main")] == ["DE"]
+    assert [ref.entity for ref in both.find_by_run_key("TIEOUT/")] == ["US", "DE"]
+
+
+def test_an_erp_that_is_down_disturbs_nobody_elses_entities(two):
+    def opened(entity: str) -> FileLedger:
+        if entity == "DE":
+            raise ErpUnavailable("the ERP does not answer")
+        return two[entity]
+
+    both = LedgersByEntity(opened, two)
+    assert both.post(journal("US")).state == "posted"
+    with pytest.raises(ErpUnavailable):
+        both.post(journal("DE"))
+
+
+ENTITY = """  - id: {id}
+    name: {id}
+    functional_currency: USD
+    zone: UTC
+    country: US
+    go_live: 2026-03-29
+    ledger: {ledger}
+"""
+
+
+def configured(tmp_path, sources: str) -> Work:
+    entities = ENTITY.format(id="US", ledger="main") + ENTITY.format(id="DE", ledger="europe")
+    files = {
+        "entities.yaml": f"entities:\n{entities}",
+        "sources.yaml": f"sources:\n{sources}",
+        "erp/tryton.yaml": "companies: {US: US}\nmax_lines: 200\n",
+        "erp/second.yaml": "kind: tryton\ncompanies: {DE: DE}\nsettle_seconds: 7\ndimensions: {tax_code: VAT}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return Work(Settings.from_env({"TIEOUT_HOME": str(tmp_path), "TIEOUT_CONFIG": str(tmp_path)}))
+
+
+FIRST = "  - {name: erp, kind: erp, connection: one}\n"
+SECOND = "  - {name: erp_europe, kind: erp, connection: two, erp: second, ledger: europe}\n"
+
+
+def test_an_entitys_ledger_chooses_connection_adapter_and_limits(tmp_path):
+    work = configured(tmp_path, FIRST + SECOND)
+    assert work.ledger_source("US").connection == "one"
+    assert work.ledger_source("DE").connection == "two"
+    assert (work.erp("US").kind, work.erp("US").config.max_lines) == ("tryton", 200)
+    assert (work.erp("DE").kind, work.erp("DE").config.settle_seconds) == ("tryton", 7)
+    assert work.erp("DE").config.dimensions == {"tax_code": "VAT"}
+    told = "\n".join(str(problem) for problem in check_configuration(work.settings))
+    assert "ledger" not in told
+    assert "no company" not in told
+
+
+@pytest.mark.parametrize("sources", [FIRST, FIRST + SECOND + SECOND.replace("erp_europe", "again")])
+def test_a_ledger_kept_by_no_erp_or_by_two_is_told_by_the_check(tmp_path, sources):
+    told = "\n".join(str(problem) for problem in check_configuration(configured(tmp_path, sources).settings))
+    assert "exactly one source of kind erp" in told
+    assert "DE, ledger europe" in told
+
+
+def test_an_unknown_kind_names_the_known_ones():
+    with pytest.raises(ConfigError, match="tryton"):
+        connect("abacus", Connection("x", "https://x.test"), {})
