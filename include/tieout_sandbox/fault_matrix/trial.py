@@ -8,7 +8,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from itertools import count
@@ -30,7 +30,6 @@ from tieout_sandbox.testing import fresh_store
 HELD, LOST, POSTED, FAILED, OTHER = 75, 76, 0, 1, 2
 """How a posting process of `Trial.process` ends; a killed one with minus the signal."""
 
-_TTL = timedelta(minutes=1)
 _RUNS = 6  # re-runs after a fault; each case needs one or two
 
 
@@ -118,11 +117,11 @@ class Trial:
             passed = pipe.read().splitlines()
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), passed
 
-    def stopped(self, batch_id: str, at: str, ttl: timedelta) -> int:
-        """A process that stands still at a point while it posts, its lease running out after `ttl`; gives its pid."""
+    def stopped(self, batch_id: str, at: str) -> int:
+        """A process that stands still at a point while it posts; gives its pid."""
         pid = os.fork()
         if pid == 0:
-            os._exit(self._run(batch_id, at, signal.SIGSTOP, os.open(os.devnull, os.O_WRONLY), ttl=ttl))
+            os._exit(self._run(batch_id, at, signal.SIGSTOP, os.open(os.devnull, os.O_WRONLY)))
         _, status = os.waitpid(pid, os.WUNTRACED)
         assert os.WIFSTOPPED(status), f"it ended with {os.waitstatus_to_exitcode(status)} before {at}"
         return pid
@@ -256,9 +255,7 @@ class Trial:
         if self.line is not None:
             self.line.step = step if side == "before" else ""
 
-    def _run(
-        self, batch_id: str, at: str, end: signal.Signals, writer: int, lose: bool = False, ttl: timedelta = _TTL
-    ) -> int:
+    def _run(self, batch_id: str, at: str, end: signal.Signals, writer: int, lose: bool = False) -> int:
         passed: Counter[str] = Counter()
 
         def by(what: str) -> None:
@@ -274,7 +271,7 @@ class Trial:
             ledger: Ledger = self.running.ledger(self.line.url if self.line else None)
             if lose:
                 ledger = cast(Ledger, _Losing(ledger))
-            protocol = replace(self.protocol(lambda step, side: by(f"{side} {step}")), ttl=ttl)
+            protocol = self.protocol(lambda step, side: by(f"{side} {step}"))
             return POSTED if post_batch(batch_id, ledger, store, protocol=protocol) == "posted" else OTHER
         except LeaseHeld:
             return HELD
