@@ -32,7 +32,7 @@ from tieout.erp.port import (
 from tieout.errors import ConfigError, Rejected
 from tieout.settings import Connection, Settings, load_config, load_yaml
 
-ADAPTERS = {"tryton": "tieout.erp.tryton"}
+ADAPTERS = {"tryton": "tieout.erp.tryton", "odoo": "tieout.erp.odoo"}
 """Kind of ERP → the module that has its `ADAPTER`."""
 
 
