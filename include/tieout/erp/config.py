@@ -72,3 +72,5 @@ class Adapter:
     """Makes the ledger from a connection and the checked configuration; nothing is sent yet."""
     receivable_modes: tuple[ReceivableMode, ...]
     """What it can do with receivables; `config check` refuses an entity that wants another mode."""
+    by_files: bool = False
+    """Its connection is a folder, not a web address."""

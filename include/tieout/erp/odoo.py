@@ -229,7 +229,7 @@ class OdooLedger:
         self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a posted entry, dated `on` (Odoo's wizard fails where the original is locked)."""
-        return self.post(mirror(self, ref, on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
 
     def create_draft(self, journal: ErpJournal, fence: Fence) -> None:
         """Make the draft under its external id, or find it, then give it exactly the journal's lines."""

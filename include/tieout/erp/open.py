@@ -32,7 +32,7 @@ from tieout.erp.port import (
 from tieout.errors import ConfigError, Rejected
 from tieout.settings import Connection, Settings, load_config, load_yaml
 
-ADAPTERS = {"tryton": "tieout.erp.tryton", "odoo": "tieout.erp.odoo"}
+ADAPTERS = {"tryton": "tieout.erp.tryton", "odoo": "tieout.erp.odoo", "file_drop": "tieout.erp.file_drop"}
 """Kind of ERP → the module that has its `ADAPTER`."""
 
 
@@ -47,6 +47,11 @@ class Erp:
     def ledger(self, connection: Connection) -> Ledger:
         """The ledger behind a connection; nothing is sent yet."""
         return adapter(self.kind).ledger(connection, self.config)
+
+    @property
+    def by_files(self) -> bool:
+        """Whether its connection is a folder, not a web address."""
+        return adapter(self.kind).by_files
 
     def problems(self, entities: Iterable[LegalEntity]) -> list[str]:
         """What is wrong with this ERP for these entities, in sentences; nothing is sent."""

@@ -20,10 +20,10 @@ CREATE TABLE currency (id INTEGER PRIMARY KEY, name TEXT, decimal_places INTEGER
 CREATE TABLE journal (id INTEGER PRIMARY KEY, company INTEGER, code TEXT, type TEXT);
 CREATE TABLE account (id INTEGER PRIMARY KEY, company INTEGER, code TEXT, name TEXT, off INTEGER DEFAULT 0);
 CREATE TABLE analytic (id INTEGER PRIMARY KEY, plan TEXT, code TEXT, name TEXT);
-CREATE TABLE move (id INTEGER PRIMARY KEY AUTOINCREMENT, company INTEGER, journal INTEGER, date TEXT, ref TEXT, state TEXT,
-  name TEXT, write_date TEXT, posted_before INTEGER DEFAULT 0);
-CREATE TABLE line (id INTEGER PRIMARY KEY AUTOINCREMENT, move INTEGER, account INTEGER, name TEXT, debit TEXT, credit TEXT,
-  analytic TEXT, write_date TEXT);
+CREATE TABLE move (id INTEGER PRIMARY KEY AUTOINCREMENT, company INTEGER, journal INTEGER, date TEXT, ref TEXT,
+  state TEXT, name TEXT, write_date TEXT, posted_before INTEGER DEFAULT 0);
+CREATE TABLE line (id INTEGER PRIMARY KEY AUTOINCREMENT, move INTEGER, account INTEGER, name TEXT, debit TEXT,
+  credit TEXT, analytic TEXT, write_date TEXT);
 CREATE TABLE xmlid (id INTEGER PRIMARY KEY AUTOINCREMENT, module TEXT, name TEXT, model TEXT, res_id INTEGER,
   UNIQUE (module, name));
 CREATE TABLE apikey (key TEXT PRIMARY KEY, login TEXT, user INTEGER, ended INTEGER DEFAULT 0);
