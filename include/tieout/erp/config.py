@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 
 from tieout.entities import EntityId
 from tieout.erp.port import Ledger
 from tieout.errors import ConfigError
 from tieout.settings import Connection
+
+_NAMES: dict[str, Any] = {
+    "anyOf": [
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        {"type": "array", "items": {"type": "string"}},
+    ]
+}
 
 ReceivableMode = Literal["gl_control", "per_customer", "documents"]
 
@@ -20,13 +27,13 @@ ReceivableMode = Literal["gl_control", "per_customer", "documents"]
 class ErpConfig(BaseModel):
     """`erp/<name>.yaml` as far as all ERPs agree; each adapter's own configuration adds to it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     kind: str | None = None
     """Which adapter reads this file: tryton, odoo, …; the file's own name, where it says nothing."""
     companies: dict[EntityId, str]
     """Legal entity → the ERP's own company."""
-    dimensions: dict[str, str] = Field(default_factory=dict)
+    dimensions: Annotated[dict[str, str], WithJsonSchema(_NAMES)] = Field(default_factory=dict)
     """Dimensions kept in the ERP: ours → the ERP's name of it. A list keeps each under its own name."""
     max_lines: int = Field(default=500, ge=2)
     """Lines per journal; a longer batch is split before it gets to the ERP."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from calendar import monthrange
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -30,6 +31,7 @@ from tieout.erp.drafts import (
     post_once,
     reference,
     refuse_unfit,
+    written,
 )
 from tieout.erp.http import ErpHttp
 from tieout.erp.odoo_rpc import OdooRpc, Wire
@@ -45,7 +47,7 @@ from tieout.erp.port import (
     PeriodStatus,
     unfenced,
 )
-from tieout.errors import ConfigError, ErpUnavailable, Rejected, UnknownOutcome
+from tieout.errors import ConfigError, ErpError, ErpUnavailable, Rejected
 from tieout.ids import short_key
 from tieout.settings import Connection
 
@@ -112,6 +114,8 @@ class OdooLedger:
         self.config = config
         self._rpc = OdooRpc(connection, ErpHttp.of(connection.host, config), wire=config.api)
         self._companies: dict[str, _Company] = {}
+        self._locks: frozenset[str] = frozenset()
+        """The fields of a company that this version has for lock dates."""
 
     def close(self) -> None:
         """Drop the connections."""
@@ -231,9 +235,10 @@ class OdooLedger:
         """Post our own mirror of a posted entry, dated `on` (Odoo's wizard fails where the original is locked)."""
         return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
 
-    def create_draft(self, journal: ErpJournal, fence: Fence) -> None:
-        """Make the draft under its external id, or find it, then give it exactly the journal's lines."""
+    def create_draft(self, journal: ErpJournal, fence: Fence) -> str:
+        """Make the draft under its external id, or find it, then give it exactly the journal's lines; its id."""
         company = self._company(journal.entity)
+        self._need_open(journal)
         header = {
             "id": _external_id(journal.run_key),
             "journal_id/.id": str(company.journal),
@@ -248,34 +253,41 @@ class OdooLedger:
                 record=journal.run_key,
                 got="; ".join(str(m.get("message")) for m in messages if isinstance(m, dict)) or "no reason given",
             )
+        draft = int(loaded["ids"][0])
         lines = [[5, 0, 0], *([0, 0, self._line(line, journal, company)] for line in journal.lines)]
-        self._write(company, fence, "account.move", "write", [int(loaded["ids"][0])], vals={"line_ids": lines})
+        try:
+            self._write(company, fence, "account.move", "write", [draft], vals={"line_ids": lines})
+        except Rejected:
+            # half a draft does not stay behind; if it cannot be deleted, the next try finds it
+            with suppress(ErpError):
+                self._write(company, fence, "account.move", "unlink", [draft])
+            raise
+        return str(draft)
 
-    def post_draft(self, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
+    def post_draft(self, draft: str, journal: ErpJournal, fence: Fence) -> None:
         """Post a draft, if its date is still open: Odoo would move the date of one that is locked, and say nothing."""
-        company = self._company(draft.entity)
-        status = self.period_status(draft.entity, journal.date)
-        if not status.is_open:
-            raise closed(journal, status)
-        asked = self._write(company, fence, "account.move", "action_post", [int(draft.erp_id)])
-        if isinstance(asked, dict) and self.read_ref(draft).state != "posted":
-            raise Rejected(
-                "the ERP wants a person to confirm the posting",
-                record=journal.run_key,
-                got=str(asked.get("name") or asked.get("res_model") or "a dialogue"),
-                remedy="switch that confirmation off for the poster's user",
-            )
+        company = self._company(journal.entity)
+        self._need_open(journal)
+        asked = self._write(company, fence, "account.move", "action_post", [int(draft)])
+        if isinstance(asked, dict):
+            with written(journal):
+                states = [move["state"] for move in self._moves([("id", "=", int(draft))], company)]
+            if states == ["draft"]:
+                raise Rejected(
+                    "the ERP wants a person to confirm the posting",
+                    record=journal.run_key,
+                    got=str(asked.get("name") or asked.get("res_model") or "a dialogue"),
+                    remedy="switch that confirmation off for the poster's user",
+                )
 
     def delete_draft(self, draft: JournalRef, fence: Fence) -> None:
         """Delete a draft; its external id goes with it."""
         self._write(self._company(draft.entity), fence, "account.move", "unlink", [int(draft.erp_id)])
 
-    def read_ref(self, ref: JournalRef) -> JournalRef:
-        """State, number and date an entry has now."""
-        moves = self._moves([("id", "=", int(ref.erp_id))], self._company(ref.entity))
-        if not moves or moves[0]["state"] not in ("draft", "posted"):
-            raise UnknownOutcome("the journal vanished from the ERP", record=ref.run_key)
-        return _ref(ref.entity, moves[0], ref.run_key)
+    def _need_open(self, journal: ErpJournal) -> None:
+        status = self.period_status(journal.entity, journal.date)
+        if not status.is_open:
+            raise closed(journal, status)
 
     def _write(
         self, company: _Company, fence: Fence, model: str, method: str, ids: list[int] | None = None, **arguments: Any
@@ -398,7 +410,7 @@ class OdooLedger:
 
     def _lock_dates(self, company: _Company) -> list[tuple[date, str, str]]:
         """Lock dates that hold for our entries: until when, what a date up to it is, the field's name."""
-        known = self._fields("res.company", [*_LOCKS, "parent_ids"], company.context)
+        known = self._locks = self._locks or self._fields("res.company", [*_LOCKS, "parent_ids"], company.context)
         # what holds for the user knows exceptions and parent companies; before 18 the parents are asked themselves
         names = [n for n in _LOCKS if n in known and (n.startswith("user_") or f"user_{n}" not in known)]
         parents = "parent_ids" in known and not any(name.startswith("user_") for name in names)

@@ -137,7 +137,7 @@ def test_an_ended_session_is_opened_again(rpc: JsonRpc, http: responses.Requests
     assert methods == ["common.db.login", "model.x.y", "common.db.login", "model.x.y"]
 
 
-def test_with_wrong_credentials_the_journal_waits_and_no_second_try_locks_the_user_out(rpc: JsonRpc, http: responses.RequestsMock) -> None:
+def test_with_wrong_credentials_nothing_is_tried_twice(rpc: JsonRpc, http: responses.RequestsMock) -> None:
     http.add(responses.POST, URL, status=401)
     with pytest.raises(ErpUnavailable, match="check login and password"):
         rpc.login()
