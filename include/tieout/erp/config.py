@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 
-from tieout.entities import EntityId
+from tieout.entities import EntityId, LegalEntity
 from tieout.erp.port import Ledger
 from tieout.errors import ConfigError
 from tieout.settings import Connection
@@ -62,6 +62,10 @@ class ErpConfig(BaseModel):
             return cls.model_validate(value)
         except ValidationError as error:
             raise ConfigError(f"the ERP's configuration is not usable: {error}") from None
+
+    def problems(self, entity: LegalEntity) -> list[str]:
+        """What this file says wrongly about an entity besides its company, in sentences."""
+        return []
 
     @property
     def settle(self) -> timedelta:

@@ -25,6 +25,7 @@ from typing import Any
 
 from pydantic import Field
 
+from tieout.entities import LegalEntity
 from tieout.erp.config import Adapter, ErpConfig
 from tieout.erp.drafts import closed, is_under, keys_in, mirror, reference, refuse_unfit, the_posted
 from tieout.erp.drop_folder import DropFolder, Manifest
@@ -62,6 +63,13 @@ class FileDropConfig(ErpConfig):
     """Seconds between looks for it."""
     page: int = Field(default=500, ge=1)
     """Journals per page of ledger entries."""
+
+    def problems(self, entity: LegalEntity) -> list[str]:
+        """What this file says wrongly about an entity, in sentences."""
+        currency = self.currencies.get(entity.id)
+        if currency == entity.functional_currency:
+            return []
+        return [f"{entity.id}: its functional currency is {entity.functional_currency}, `currencies` says {currency}"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +255,9 @@ class FileDropLedger:
     def _wait(self, journal: ErpJournal) -> JournalRef:
         until = time.monotonic() + self.config.acknowledged_within
         while True:
+            if posted := the_posted(self.find_by_run_key(journal.run_key, entity=journal.entity), journal):
+                return posted
             drop = self._drop_of(journal)
-            if drop is not None and drop.accepted:
-                return _dropped(drop)
             if drop is not None and drop.accepted is False:
                 kind = PeriodClosed if drop.code == "period_closed" else Rejected
                 raise kind("the ERP refused the journal", record=journal.run_key, got=drop.reason or "no reason given")

@@ -60,6 +60,7 @@ class Erp:
         for entity in entities:
             if entity.id not in self.config.companies:
                 found.append(f"{entity.id}: no company; add it to `companies` in erp/{self.name}.yaml")
+            found += self.config.problems(entity)
             if entity.receivable_mode not in modes:
                 can = ", ".join(modes)
                 found.append(f"{entity.id}: receivable_mode {entity.receivable_mode} is not for {self.kind}; use {can}")

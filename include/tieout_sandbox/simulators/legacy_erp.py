@@ -35,8 +35,8 @@ class LegacyErp:
     accounts: Mapping[str, str]
     columns: tuple[str, ...] = ("product_family",)
     """Columns of dimensions."""
-    silent: bool = False
-    """It imports, and acknowledges nothing."""
+    unspoken: int = 0
+    """So many imports it does not acknowledge."""
     asleep: bool = False
     """It does not even import."""
     extracts: bool = True
@@ -146,7 +146,9 @@ class LegacyErp:
             meant = self._journal(header[3], header[4], header[8], lines)
             stored = self.twist(meant)
             self._keep([*self.journals, *({**journal, "file": manifest.path} for journal in stored)])
-            if not self.silent:
+            if self.unspoken:
+                self.unspoken -= 1
+            else:
                 self._acknowledge(manifest, document=meant["number"])
 
     def _journal(self, company: str, on: str, reference: str, lines: list[dict[str, Any]]) -> dict[str, Any]:

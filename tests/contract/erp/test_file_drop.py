@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from tieout import ids
-from tieout.erp import ErpJournal, ErpLine, connect
-from tieout.erp.file_drop import FileDropLedger
+from tieout.entities import LegalEntity
+from tieout.erp import Erp, ErpJournal, ErpLine, connect
+from tieout.erp.file_drop import FileDropConfig, FileDropLedger
 from tieout.errors import ErpUnavailable, LeaseLost, PeriodClosed, Rejected, UnknownOutcome
 from tieout.settings import Connection
 from tieout_sandbox.simulators.legacy_erp import LegacyErp
@@ -131,7 +132,7 @@ def test_an_extract_made_after_the_acknowledgement_that_lacks_the_journal_refute
 
 
 def test_a_journal_that_was_imported_without_a_word_is_found_by_the_extract(erp, ledger):
-    erp.silent = True
+    erp.unspoken = 1
     with pytest.raises(UnknownOutcome):
         ledger.post(journal())
     erp.run()
@@ -341,6 +342,13 @@ def test_a_reversal_is_a_drop_of_its_own_dated_as_asked(erp, attended):
     erp.run()
     assert mirror.date == date(2026, 4, 1)
     assert all(b.closing == 0 for b in attended.trial_balance("US", date(2026, 4, 1)))
+
+
+def test_the_check_tells_a_currency_that_is_not_the_entitys():
+    common = {"name": "x", "functional_currency": "EUR", "zone": "UTC", "country": "US", "go_live": DAY}
+    erp = Erp("file_drop", "file_drop", FileDropConfig.load(CONFIG))
+    (problem,) = erp.problems([LegalEntity(id="US", **common)])
+    assert "functional currency is EUR" in problem
 
 
 def test_accounts_and_periods_are_those_of_the_newest_files(erp, ledger):
