@@ -16,7 +16,7 @@ import csv
 import io
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from itertools import groupby
@@ -139,7 +139,7 @@ class FileDropLedger:
         """
         self._company(ref.entity)
         for lines in self._journals(ref.entity):
-            if lines[0].journal_id == ref.erp_id or (ref.run_key and lines[0].run_key == ref.run_key):
+            if lines[0].journal_id == ref.erp_id:
                 return _journal(lines)
         drops = [
             d for d in self._last_drops(ref.entity, ref.run_key.removeprefix("TIEOUT/")) if d.run_key == ref.run_key
@@ -333,7 +333,8 @@ class FileDropLedger:
                 for _, group in groupby(valid, key=attrgetter("journal_id")):
                     journals.append((extract.manifest.path, list(group)))
             seen.append(extract)
-        return sorted(journals, key=lambda j: (j[1][0].date, j[1][0].journal_id))
+        journals.sort(key=lambda j: (j[1][0].date, j[1][0].journal_id))
+        return list(zip((path for path, _ in journals), _under_our_ids([j for _, j in journals]), strict=True))
 
     def _journals(self, entity: str) -> list[list[GlEntry]]:
         return [lines for _, lines in self._sourced(entity)]
@@ -466,9 +467,22 @@ def _path(journal: ErpJournal, attempt: int) -> str:
     return f"out/{journal.entity}/{period}/{journal.short_key}.{attempt}.csv"
 
 
+def _under_our_ids(journals: list[list[GlEntry]]) -> Iterator[list[GlEntry]]:
+    """The first journal of each run key under the id that it had before the ERP told its own; others as they are."""
+    known: set[str] = set()
+    for lines in journals:
+        key = lines[0].run_key
+        if key and key not in known:
+            known.add(key)
+            lines = [replace(line, journal_id=short_key(key)) for line in lines]
+        yield lines
+
+
 def _dropped(drop: _Drop) -> JournalRef:
-    state = "posted" if drop.accepted else "draft"
-    return JournalRef(drop.entity, drop.name, drop.run_key, drop.date, state, drop.document if drop.accepted else None)  # type: ignore[arg-type]
+    ours = short_key(drop.run_key)
+    if drop.accepted:
+        return JournalRef(drop.entity, ours, drop.run_key, drop.date, "posted", drop.document)
+    return JournalRef(drop.entity, ours, drop.run_key, drop.date, "draft")
 
 
 def _held(lines: list[GlEntry]) -> JournalRef:
