@@ -38,9 +38,9 @@ class ErpConfig(BaseModel):
     max_lines: int = Field(default=500, ge=2)
     """Lines per journal; a longer batch is split before it gets to the ERP."""
     calls_per_second: float | None = Field(default=None, gt=0)
-    """At most so many calls a second from one process; none leaves it to the ERP to slow us down."""
+    """At most so many calls a second from the processes of one machine; none leaves it to the ERP to slow us down."""
     open_calls: int = Field(default=1, ge=1)
-    """At most so many calls of one process under way at once."""
+    """At most so many calls of the processes of one machine under way at once."""
     connect_timeout: float = Field(default=10, gt=0)
     read_timeout: float = Field(default=120, gt=0)
     tries: int = Field(default=5, ge=1)

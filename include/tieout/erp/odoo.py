@@ -33,7 +33,7 @@ from tieout.erp.drafts import (
     refuse_unfit,
     written,
 )
-from tieout.erp.http import ErpHttp
+from tieout.erp.http import LOOK_IT_UP, ErpHttp
 from tieout.erp.odoo_rpc import OdooRpc, Wire
 from tieout.erp.port import (
     ZERO,
@@ -47,7 +47,7 @@ from tieout.erp.port import (
     PeriodStatus,
     unfenced,
 )
-from tieout.errors import ConfigError, ErpError, ErpUnavailable, Rejected
+from tieout.errors import ConfigError, ErpError, ErpUnavailable, Rejected, UnknownOutcome
 from tieout.ids import short_key
 from tieout.settings import Connection
 
@@ -235,10 +235,9 @@ class OdooLedger:
         """Post our own mirror of a posted entry, dated `on` (Odoo's wizard fails where the original is locked)."""
         return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
 
-    def create_draft(self, journal: ErpJournal, fence: Fence) -> str:
-        """Make the draft under its external id, or find it, then give it exactly the journal's lines; its id."""
+    def create_draft(self, journal: ErpJournal, fence: Fence) -> JournalRef:
+        """Make the draft under its external id, or find it, then give it exactly the journal's lines."""
         company = self._company(journal.entity)
-        self._need_open(journal)
         header = {
             "id": _external_id(journal.run_key),
             "journal_id/.id": str(company.journal),
@@ -262,17 +261,19 @@ class OdooLedger:
             with suppress(ErpError):
                 self._write(company, fence, "account.move", "unlink", [draft])
             raise
-        return str(draft)
+        return JournalRef(journal.entity, str(draft), journal.run_key, journal.date, "draft")
 
-    def post_draft(self, draft: str, journal: ErpJournal, fence: Fence) -> None:
+    def post_draft(self, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
         """Post a draft, if its date is still open: Odoo would move the date of one that is locked, and say nothing."""
-        company = self._company(journal.entity)
-        self._need_open(journal)
-        asked = self._write(company, fence, "account.move", "action_post", [int(draft)])
+        company = self._company(draft.entity)
+        status = self.period_status(draft.entity, journal.date)
+        if not status.is_open:
+            raise closed(journal, status)
+        asked = self._write(company, fence, "account.move", "action_post", [int(draft.erp_id)])
         if isinstance(asked, dict):
             with written(journal):
-                states = [move["state"] for move in self._moves([("id", "=", int(draft))], company)]
-            if states == ["draft"]:
+                state = self.read_ref(draft).state
+            if state == "draft":
                 raise Rejected(
                     "the ERP wants a person to confirm the posting",
                     record=journal.run_key,
@@ -284,10 +285,12 @@ class OdooLedger:
         """Delete a draft; its external id goes with it."""
         self._write(self._company(draft.entity), fence, "account.move", "unlink", [int(draft.erp_id)])
 
-    def _need_open(self, journal: ErpJournal) -> None:
-        status = self.period_status(journal.entity, journal.date)
-        if not status.is_open:
-            raise closed(journal, status)
+    def read_ref(self, ref: JournalRef) -> JournalRef:
+        """State, number and date an entry has now."""
+        moves = self._moves([("id", "=", int(ref.erp_id))], self._company(ref.entity))
+        if not moves or moves[0]["state"] not in ("draft", "posted"):
+            raise UnknownOutcome("the journal vanished from the ERP", record=ref.run_key, remedy=LOOK_IT_UP)
+        return _ref(ref.entity, moves[0], ref.run_key)
 
     def _write(
         self, company: _Company, fence: Fence, model: str, method: str, ids: list[int] | None = None, **arguments: Any
