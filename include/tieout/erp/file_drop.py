@@ -137,8 +137,8 @@ class FileDropLedger:
 
         Raises ErpUnavailable while no extract can show it yet, Rejected where one should and does not.
         """
-        self._company(ref.entity)
-        for lines in self._journals(ref.entity):
+        extracts = self._extracts(ref.entity)  # before the word on it: what arrives meanwhile refutes nothing
+        for _, lines in self._sourced(ref.entity, extracts):
             if lines[0].journal_id == ref.erp_id:
                 return _journal(lines)
         drops = [
@@ -148,7 +148,7 @@ class FileDropLedger:
         if told_at is None and drops and drops[0].accepted is None:
             raise ErpUnavailable("the journal was not acknowledged yet", record=ref.run_key, got=drops[0].name)
         on = drops[0].date if drops else ref.date
-        shown = [m for m in self._extracts(ref.entity) if m.since <= on <= m.until]
+        shown = [m for m in extracts if m.since <= on <= m.until]
         if not shown or (told_at is not None and max(m.manifest.made_at for m in shown) < told_at):
             raise ErpUnavailable(
                 "no ledger extract can show the journal yet",
@@ -176,8 +176,9 @@ class FileDropLedger:
 
     def gl_changes(self, entity: str, since: datetime, until: datetime) -> Iterator[list[GlEntry]]:
         """Posted lines of the extracts that arrived in `[since, until)`: what an extract brings may be new."""
-        arrived = {m.manifest.path for m in self._extracts(entity) if since <= m.manifest.arrived_at < until}
-        return self._pages([j for path, j in self._sourced(entity) if path in arrived])
+        extracts = self._extracts(entity)
+        arrived = {m.manifest.path for m in extracts if since <= m.manifest.arrived_at < until}
+        return self._pages([j for path, j in self._sourced(entity, extracts) if path in arrived])
 
     def gl_accounts(self, entity: str) -> list[GlAccount]:
         """The accounts of the newest chart file, by code."""
@@ -322,11 +323,11 @@ class FileDropLedger:
                 found.append(_Extract(manifest, since, until))
         return sorted(found, key=lambda e: (e.manifest.made_at, e.manifest.path), reverse=True)
 
-    def _sourced(self, entity: str) -> list[tuple[str, list[GlEntry]]]:
+    def _sourced(self, entity: str, extracts: Iterable[_Extract]) -> list[tuple[str, list[GlEntry]]]:
         """Journals with the extract they come from: for each date the newest extract that covers it."""
         seen: list[_Extract] = []
         journals = []
-        for extract in self._extracts(entity):
+        for extract in extracts:
             if not any(one.since <= extract.since and extract.until <= one.until for one in seen):
                 lines = self._lines(entity, extract)
                 valid = [line for line in lines if not any(one.since <= line.date <= one.until for one in seen)]
@@ -337,7 +338,7 @@ class FileDropLedger:
         return list(zip((path for path, _ in journals), _under_our_ids([j for _, j in journals]), strict=True))
 
     def _journals(self, entity: str) -> list[list[GlEntry]]:
-        return [lines for _, lines in self._sourced(entity)]
+        return [lines for _, lines in self._sourced(entity, self._extracts(entity))]
 
     def _lines(self, entity: str, extract: _Extract) -> tuple[GlEntry, ...]:
         """The lines of an extract, journal by journal; read once, because a delivered file never changes."""

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from tieout.erp.drop_folder import DropFolder, Manifest
 
 _GL = ("journal_id", "journal_number", "line", "date", "posted_on", "account", "debit", "credit", "currency",
        "reference", "description", "changed_at")  # fmt: skip
+_ACK = ("run_key", "sha256", "document", "at", "reason", "code")
 
 
 @dataclass
@@ -76,10 +78,11 @@ class LegacyErp:
     def _run(self) -> int:
         done = {journal["file"] for journal in self.journals}
         new = [m for m in self.folder.delivered("out", recursive=True) if m.path not in done and not self._told(m)]
-        for manifest in new:
-            self._import(manifest)
+        words = [self._import(manifest) for manifest in new]
         if new and self.extracts:
             self.publish()
+        for speak in words:
+            speak()
         return len(new)
 
     @contextmanager
@@ -131,25 +134,27 @@ class LegacyErp:
                     "state": "closed" if name in self.closed else "open",
                 }  # fmt: skip
 
-    def _import(self, manifest: Manifest) -> None:
+    def _import(self, manifest: Manifest) -> Callable[[], None]:
+        """Take a journal in, or refuse it; gives what tells so."""
         content = self.folder.read(manifest.path) or b""
         rows = list(csv.reader(io.StringIO(content.decode())))
         (header,) = (row for row in rows if row[0] == "H")
         (names,) = (row for row in rows if row[0] == "#")
         lines = [dict(zip(names, row, strict=True)) for row in rows if row[0] == "L"]
         unknown = sorted({line["account"] for line in lines} - set(self.accounts))
+        says = {"run_key": manifest.says["run_key"], "sha256": manifest.says["sha256"], "at": self.now().isoformat()}
         if header[4][:7] in self.closed:
-            self._acknowledge(manifest, reason=f"period {header[4][:7]} is closed", code="period_closed")
+            says |= {"reason": f"period {header[4][:7]} is closed", "code": "period_closed"}
         elif unknown:
-            self._acknowledge(manifest, reason=f"no account {unknown[0]}", code="account")
+            says |= {"reason": f"no account {unknown[0]}", "code": "account"}
         else:
             meant = self._journal(header[3], header[4], header[8], lines)
-            stored = self.twist(meant)
-            self._keep([*self.journals, *({**journal, "file": manifest.path} for journal in stored)])
+            self._keep([*self.journals, *({**journal, "file": manifest.path} for journal in self.twist(meant))])
             if self.unspoken:
                 self.unspoken -= 1
-            else:
-                self._acknowledge(manifest, document=meant["number"])
+                return lambda: None
+            says |= {"document": meant["number"]}
+        return partial(self._acknowledge, manifest, says)
 
     def _journal(self, company: str, on: str, reference: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
         number = len(self.journals) + 1
@@ -158,13 +163,9 @@ class LegacyErp:
             "reference": reference, "lines": lines, "at": self.now().isoformat(),
         }  # fmt: skip
 
-    def _acknowledge(self, manifest: Manifest, *, document: str = "", reason: str = "", code: str = "") -> None:
+    def _acknowledge(self, manifest: Manifest, says: Mapping[str, str]) -> None:
         name = manifest.path.rpartition("/")[2].removesuffix(".csv")
-        says = {
-            "run_key": manifest.says["run_key"], "sha256": manifest.says["sha256"], "document": document,
-            "at": self.now().isoformat(), "reason": reason, "code": code,
-        }  # fmt: skip
-        self.folder.create(f"in/ack/{name}.{'ack' if document else 'nack'}", _csv(tuple(says), [says]))
+        self.folder.create(f"in/ack/{name}.{'ack' if 'document' in says else 'nack'}", _csv(_ACK, [says]))
 
     def _told(self, manifest: Manifest) -> bool:
         name = manifest.path.rpartition("/")[2].removesuffix(".csv")

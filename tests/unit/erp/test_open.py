@@ -12,6 +12,7 @@ from tieout.erp import ErpJournal, ErpLine, LedgersByEntity, connect, load_erp
 from tieout.erp.open import ADAPTERS
 from tieout.erp.schemas import json_schema
 from tieout.errors import ConfigError, ErpUnavailable
+from tieout.orchestration import intake
 from tieout.orchestration.checks import check_configuration
 from tieout.orchestration.work import Work
 from tieout.settings import SHIPPED_CONFIG, Connection, Settings
@@ -102,6 +103,26 @@ def test_a_ledger_kept_by_no_erp_or_by_two_is_told_by_the_check(tmp_path, source
     told = "\n".join(str(problem) for problem in check_configuration(configured(tmp_path, sources).settings))
     assert "exactly one source of kind erp" in told
     assert "DE, ledger europe" in told
+
+
+def test_an_erp_that_cannot_be_read_does_not_keep_the_others_from_being_read(tmp_path, monkeypatch):
+    work = configured(tmp_path, FIRST + SECOND)
+    work.store.upgrade()
+    work.store.start_run("night", "nightly", DAY)
+    read, conformed = [], []
+
+    def extract(work, run_id, source, ledger, day):
+        read.append(source.name)
+        if source.name == "erp":
+            raise ErpUnavailable("the ERP does not answer")
+
+    monkeypatch.setattr(intake, "_extract_ledger", extract)
+    monkeypatch.setattr(intake, "conform_facts", lambda result: {})
+    monkeypatch.setattr("tieout.conform.steps.conform", lambda sources, **_: conformed.extend(sources))
+    with pytest.raises(ErpUnavailable):
+        intake.read_ledger(work, "night", DAY.isoformat())
+    assert read == ["erp", "erp_europe"]
+    assert len(conformed) == 2
 
 
 @pytest.mark.parametrize("kind", ADAPTERS)
