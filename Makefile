@@ -51,6 +51,7 @@ docs: env ## the table dictionary and the configuration's JSON Schemas, generate
 	@$(BIN)/python -m tieout.reconcile.definition_file > include/config/reconciliations/definition.schema.json
 	@$(BIN)/python -m tieout.ledger.documentation table > docs/posting-rules.md
 	@$(BIN)/python -m tieout.ledger.documentation schema > include/config/posting_rules.schema.json
+	@$(BIN)/python -m tieout.erp.schemas include/config/erp
 
 lock: ## compile requirements.in to the fully pinned requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --output-file requirements.txt requirements.in

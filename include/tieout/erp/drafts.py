@@ -68,7 +68,7 @@ def post_once(
     book's `period_status`.
     """
     present = _of(book, journal)
-    posted = _posted(present, journal)
+    posted = the_posted(present, journal)
     if posted:
         _delete(book, _drafts(present), fence)
         return posted
@@ -85,18 +85,17 @@ def post_once(
     _post(book, draft or _made(book, journal, fence, period or book.period_status), journal, fence)
     with written(journal):
         present = _of(book, journal)
-        posted = _posted(present, journal)
+        posted = the_posted(present, journal)
     if not posted:
         raise UnknownOutcome("the journal just posted is not to be found", record=journal.run_key, remedy=LOOK_IT_UP)
     _delete(book, _drafts(present), fence)  # of a request that arrived twice, or later than its sender lived
     return posted
 
 
-def mirror(book: DraftBook, ref: JournalRef, on: date, run_key: str, short_key: str) -> ErpJournal:
+def mirror(original: ErpJournal, on: date, run_key: str, short_key: str) -> ErpJournal:
     """The mirror of a posted journal, dated `on`, to be posted under its own key. Raises Rejected for a draft."""
-    original = book.read_back(ref)
     if original.state != "posted":
-        raise Rejected("only a posted journal can be reversed", record=ref.run_key, got=original.state)
+        raise Rejected("only a posted journal can be reversed", record=original.run_key, got=original.state)
     return original.mirrored(on, run_key, short_key)
 
 
@@ -275,7 +274,8 @@ def _is_whole(book: DraftBook, draft: JournalRef, journal: ErpJournal) -> bool:
     return draft.state == "draft" and same_content(book.read_back(draft), journal)
 
 
-def _posted(present: Iterable[JournalRef], journal: ErpJournal) -> JournalRef | None:
+def the_posted(present: Iterable[JournalRef], journal: ErpJournal) -> JournalRef | None:
+    """The posted one of what was found under a journal's key. Raises Rejected where there are two."""
     posted = [ref for ref in present if ref.state == "posted"]
     if len(posted) > 1:
         raise Rejected(

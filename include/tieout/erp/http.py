@@ -19,6 +19,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
+from tieout.erp.config import ErpConfig
 from tieout.erp.pace import Pace
 from tieout.errors import ErpError, ErpRateLimited, ErpUnavailable, Rejected, UnknownOutcome
 from tieout.transport import TooLarge, new_session, read_body
@@ -41,8 +42,10 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class NotLetIn(Rejected):
-    """HTTP 401: the ERP does not take our session, token or key; nothing was carried out."""
+class NotLetIn(ErpUnavailable):
+    """The ERP does not take our session, password, token or key: nothing was carried out, and it is no refusal of a
+    journal. Never tried again by itself, because wrong passwords lock a user out.
+    """
 
 
 class LockNotObtained(ErpUnavailable):
@@ -87,6 +90,18 @@ class ErpHttp:
         origin = urlsplit(address)._replace(path="", query="", fragment="").geturl()
         self._pace = Pace(origin, calls_per_second=calls_per_second, open_calls=open_calls, patience=2 * timeout[1])
 
+    @classmethod
+    def of(cls, address: str, config: ErpConfig) -> ErpHttp:
+        """With the patience and the guardrails of an ERP's configuration."""
+        return cls(
+            address,
+            timeout=(config.connect_timeout, config.read_timeout),
+            tries=config.tries,
+            pause=config.pause_ms / 1000,
+            calls_per_second=config.calls_per_second,
+            open_calls=config.open_calls,
+        )
+
     def send(
         self,
         method: str,
@@ -124,7 +139,7 @@ class ErpHttp:
             try:
                 return ask()
             except ErpUnavailable as error:
-                if attempt == self.tries:
+                if attempt == self.tries or isinstance(error, NotLetIn):
                     raise
                 wait = random.uniform(0, self.pause * 2**attempt)
                 log.warning("reading the ERP again in %.1f s: %s", wait, error.message)

@@ -32,7 +32,7 @@ from tieout.erp.port import (
 from tieout.errors import ConfigError, Rejected
 from tieout.settings import Connection, Settings, load_config, load_yaml
 
-ADAPTERS = {"tryton": "tieout.erp.tryton"}
+ADAPTERS = {"tryton": "tieout.erp.tryton", "odoo": "tieout.erp.odoo", "file_drop": "tieout.erp.file_drop"}
 """Kind of ERP → the module that has its `ADAPTER`."""
 
 
@@ -48,6 +48,11 @@ class Erp:
         """The ledger behind a connection; nothing is sent yet."""
         return adapter(self.kind).ledger(connection, self.config)
 
+    @property
+    def by_files(self) -> bool:
+        """Whether its connection is a folder, not a web address."""
+        return adapter(self.kind).by_files
+
     def problems(self, entities: Iterable[LegalEntity]) -> list[str]:
         """What is wrong with this ERP for these entities, in sentences; nothing is sent."""
         modes = adapter(self.kind).receivable_modes
@@ -55,6 +60,7 @@ class Erp:
         for entity in entities:
             if entity.id not in self.config.companies:
                 found.append(f"{entity.id}: no company; add it to `companies` in erp/{self.name}.yaml")
+            found += self.config.problems(entity)
             if entity.receivable_mode not in modes:
                 can = ", ".join(modes)
                 found.append(f"{entity.id}: receivable_mode {entity.receivable_mode} is not for {self.kind}; use {can}")

@@ -59,7 +59,7 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     yield lambda: load_crosswalk_rules(work.settings)
     yield from (partial(_mapping_names_our_sources, work, name) for name in ("products", "customers"))
     yield lambda: _every_role_has_an_account(work)
-    yield from (partial(_connection_can_be_used, source) for source in _sources_of(work))
+    yield from (partial(_connection_can_be_used, work, source) for source in _sources_of(work))
     yield lambda: load_suites(work.settings)
     yield lambda: _every_entity_has_a_ledger(work)
     yield from (partial(_erp_fits, work, source) for source in _sources_of(work) if source.kind == LEDGER_KIND)
@@ -129,11 +129,11 @@ def _sources_of(work: Work) -> list[SourceConfig]:
         return []
 
 
-def _connection_can_be_used(source: SourceConfig) -> None:
+def _connection_can_be_used(work: Work, source: SourceConfig) -> None:
     """Where the environment defines the connection: whether its address is one that credentials may go to."""
     if f"AIRFLOW_CONN_{source.connection.upper()}" in os.environ:
         connection = Connection.from_env(source.connection)
-        if source.kind != "files":
+        if not (source.kind == "files" or (source.kind == LEDGER_KIND and work.erp_behind(source).by_files)):
             checked_address(connection.host, source.connection)
         elif "://" not in connection.host and not connection.host.startswith("/"):
             raise ConfigError(

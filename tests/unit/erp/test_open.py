@@ -1,15 +1,21 @@
 """Two ERPs at once: each entity's journals go to the ERP that keeps its ledger, and only that one is opened."""
 
+import json
 from datetime import date
 from decimal import Decimal
 
+import jsonschema
 import pytest
+import yaml
 
-from tieout.erp import ErpJournal, ErpLine, LedgersByEntity, connect
+from tieout.erp import ErpJournal, ErpLine, LedgersByEntity, connect, load_erp
+from tieout.erp.open import ADAPTERS
+from tieout.erp.schemas import json_schema
 from tieout.errors import ConfigError, ErpUnavailable
+from tieout.orchestration import intake
 from tieout.orchestration.checks import check_configuration
 from tieout.orchestration.work import Work
-from tieout.settings import Connection, Settings
+from tieout.settings import SHIPPED_CONFIG, Connection, Settings
 from tieout_sandbox.file_ledger import FileLedger
 
 LINES = (ErpLine("11000", Decimal(5), Decimal(0)), ErpLine("40100", Decimal(0), Decimal(5)))
@@ -33,6 +39,8 @@ def test_each_entity_is_posted_to_and_read_from_its_own_erp(two):
         assert both.read_back(ref).lines == LINES
         assert [e.entity for page in both.gl_entries(entity, DAY, DAY) for e in page] == [entity] * 2
         assert [b.closing for b in both.trial_balance(entity, DAY)] == [5, -5]
+    refs = both.find_by_run_key("TIEOUT/")
+    assert [held.entity for held in both.read_back_many(refs[::-1])] == ["DE", "US"]
     assert [len(ledger.journals()) for ledger in two.values()] == [1, 1]
     assert [ref.entity for ref in both.find_by_run_key("TIEOUT/DE/main")] == ["DE"]
     assert [ref.entity for ref in both.find_by_run_key("TIEOUT/")] == ["US", "DE"]
@@ -95,6 +103,38 @@ def test_a_ledger_kept_by_no_erp_or_by_two_is_told_by_the_check(tmp_path, source
     told = "\n".join(str(problem) for problem in check_configuration(configured(tmp_path, sources).settings))
     assert "exactly one source of kind erp" in told
     assert "DE, ledger europe" in told
+
+
+def test_an_erp_that_cannot_be_read_does_not_keep_the_others_from_being_read(tmp_path, monkeypatch):
+    work = configured(tmp_path, FIRST + SECOND)
+    work.store.upgrade()
+    work.store.start_run("night", "nightly", DAY)
+    read, conformed = [], []
+
+    def extract(work, run_id, source, ledger, day):
+        read.append(source.name)
+        if source.name == "erp":
+            raise ErpUnavailable("the ERP does not answer")
+
+    monkeypatch.setattr(intake, "_extract_ledger", extract)
+    monkeypatch.setattr(intake, "conform_facts", lambda result: {})
+    monkeypatch.setattr("tieout.conform.steps.conform", lambda sources, **_: conformed.extend(sources))
+    with pytest.raises(ErpUnavailable):
+        intake.read_ledger(work, "night", DAY.isoformat())
+    assert read == ["erp", "erp_europe"]
+    assert len(conformed) == 2
+
+
+@pytest.mark.parametrize("kind", ADAPTERS)
+def test_each_adapters_file_has_a_published_schema_that_its_example_keeps_to(kind):
+    published = json.loads((SHIPPED_CONFIG / "erp" / f"{kind}.schema.json").read_text())
+    assert published == json_schema(kind), "run `make docs`"
+    example = yaml.safe_load((SHIPPED_CONFIG / "erp" / f"{kind}.yaml").read_text())
+    jsonschema.validate(example, published)
+    erp = load_erp(Settings.from_env({}), kind)
+    assert set(erp.config.companies) == {"US", "DE", "JP"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(example | {"colour": "red"}, published)
 
 
 def test_an_unknown_kind_names_the_known_ones():
