@@ -29,6 +29,14 @@ def period_of(entity: LegalEntity, day: date) -> Period:
     return _week_period(entity, day)
 
 
+def fiscal_year_start(entity: LegalEntity, day: date) -> date:
+    """The first day of the entity's fiscal year that holds a date."""
+    if entity.fiscal_calendar != "months":
+        return _year_start(entity, day)
+    first = date(day.year, entity.fiscal_year_start.month, 1)
+    return first if first <= day else first.replace(year=day.year - 1)
+
+
 def _week_period(entity: LegalEntity, day: date) -> Period:
     """A year has 52 weeks; a 53rd falls into its last period when the weekday has drifted a week off."""
     pattern = [int(weeks) for weeks in entity.fiscal_calendar.split("-")] * 4

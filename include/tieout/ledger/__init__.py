@@ -6,6 +6,7 @@ into the ERP, `golive.load` takes an entity over, `prove` shows that the ledger 
 
 from tieout.ledger.events import DAILY, EVENTS, MONTH_END, events
 from tieout.ledger.plan import Plan, plan_batches, preview
+from tieout.ledger.placement import Placement
 from tieout.ledger.post import (
     ask_again,
     check_approval,
@@ -21,7 +22,7 @@ from tieout.ledger.post import (
 from tieout.ledger.proof import ProofLine, TrialBalanceProof, prove
 from tieout.ledger.protocol import Protocol, Step
 from tieout.ledger.rules import Rules, load_accounts, load_rules
-from tieout.ledger.summarise import CARRIED, Journals, Placement, summarise
+from tieout.ledger.summarise import CARRIED, Journals, summarise
 
 __all__ = [
     "CARRIED",

@@ -2,7 +2,8 @@
 
 A plan compares what the accounting events of a span should have posted with what the batches of that span carry.
 A new slot gets version 1, a slot that late or restated data changed its next version with the difference, and a run
-that finds nothing new plans nothing. Events of a closed period go to the first open day, stream `prior_period`.
+that finds nothing new plans nothing. Events of a closed period go to the first open day, stream `prior_period`, or are
+held for a decision where they matter.
 """
 
 from __future__ import annotations
@@ -24,16 +25,17 @@ from tieout.ids import Slot, short_key
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.ledger.events import DAILY, MONTH_END, bind, events
+from tieout.ledger.late import PRIOR_PERIOD, link_origins, test_of, waiting
+from tieout.ledger.placement import PeriodOpen, placement
 from tieout.ledger.restate import reverse_and_repost
 from tieout.ledger.rules import Rules
-from tieout.ledger.summarise import CARRIED, PRIOR_PERIOD, Journals, Placement, summarise
+from tieout.ledger.summarise import CARRIED, Journals, summarise
 from tieout.money import minor_digits
 from tieout.settings import Settings
-from tieout.store import Lease, Store, batches, golive, runs
+from tieout.store import Lease, Store, batches, late_events, runs
 from tieout.store.leases import guard
 
 JOURNAL_TABLES = ("journals", "journal_lines", "journal_drilldown")
-_LATE_DAYS_AHEAD = 400
 _PLAN_TTL = timedelta(minutes=30)
 
 
@@ -56,9 +58,6 @@ class Plan:
     journals: Journals
 
 
-PeriodOpen = Callable[[date], bool]
-
-
 def preview(
     entity: LegalEntity,
     streams: Iterable[str],
@@ -70,20 +69,23 @@ def preview(
     rules: Rules,
     snapshot: Mapping[str, int],
     settings: Settings | None = None,
-    period_open: PeriodOpen | None = None,
+    period_open: PeriodOpen | Mapping[str, PeriodOpen] | None = None,
     line_limit: int = 500,
 ) -> Journals:
     """The journals a plan of the span would make, without making them: the dry run of a backfill.
 
-    `period_open` says whether the ERP takes postings on a date; the store's own period states are asked as well.
+    `period_open` says whether the ERP takes postings on a date, by ledger where the entity has several; the store's
+    own period states are asked as well.
     """
     wanted = tuple(streams)
     since = max(since, entity.go_live)
-    place = _placement(entity, store, period_open)
+    place = placement(entity, store, period_open)
     with engine(settings) as session:
         bind(session, lake, snapshot)
         found = events(session, entity, wanted, since, until)
         carried = _carried(session, lake, store, entity, wanted, rules, since, until)
+
+        test = test_of(entity, session, lake, store)
 
         def make(events: pa.Table, carried: pa.Table, version: Callable[[str], int]) -> Journals:
             return summarise(
@@ -91,6 +93,7 @@ def preview(
                 rules,
                 carried=carried,
                 placement=place,
+                late=test,
                 version=version,
                 line_limit=line_limit,
                 session=session,
@@ -117,7 +120,7 @@ def plan_batches(
     streams: Iterable[str] = DAILY,
     since: date | None = None,
     settings: Settings | None = None,
-    period_open: PeriodOpen | None = None,
+    period_open: PeriodOpen | Mapping[str, PeriodOpen] | None = None,
     line_limit: int = 500,
     dimensions: Iterable[str] = (),
     actor: str = "tieout",
@@ -153,7 +156,8 @@ def plan_batches(
         )
         store.renew(lease, _PLAN_TTL)  # a planner that was stopped for long and taken over writes nothing
         versions = _write(lake, entity, wanted, first, until, journals, rules)
-        ids = _store(store, lease, entity, journals, rules, run_id, versions, tuple(dimensions), actor)
+        scope = [name for name, stream in rules.streams().items() if stream in wanted], first, _last(wanted, until)
+        ids = _store(store, lease, entity, journals, rules, run_id, versions, tuple(dimensions), actor, scope)
     return Plan(tuple(ids), _held(journals.held), versions, journals)
 
 
@@ -189,29 +193,6 @@ def _planning(store: Store, entity: LegalEntity, patience: float = 300.0) -> Ite
         yield lease
     finally:
         store.release(lease)
-
-
-def _placement(entity: LegalEntity, store: Store, erp_open: PeriodOpen | None) -> Callable[[date], Placement]:
-    """An event's own date while its period is open here and in the ERP, else the first open day after it."""
-    known: dict[str, bool] = {}
-
-    def is_open(day: date) -> bool:
-        period = period_of(entity, day)
-        if period.name not in known:
-            with store.reading() as session:
-                state = golive.period_state(session, entity.id, entity.ledger, period.name)
-            known[period.name] = state == "open" and (erp_open is None or erp_open(day))
-        return known[period.name]
-
-    def place(day: date) -> Placement:
-        on = day
-        while not is_open(on):
-            on = period_of(entity, on).end + timedelta(days=1)
-            if (on - day).days > _LATE_DAYS_AHEAD:
-                raise LedgerError("no open period to post a late event in", record=f"{entity.id} {day}")
-        return Placement(entity.ledger, period_of(entity, on).name, on)
-
-    return place
 
 
 def _next_version(store: Store, slot: str) -> int:
@@ -315,6 +296,7 @@ def _store(
     versions: Mapping[str, int],
     dimensions: tuple[str, ...],
     actor: str,
+    scope: tuple[list[str], date, date],
 ) -> list[str]:
     lines: dict[str, list[dict[str, Any]]] = {}
     for line in journals.lines.to_pylist():
@@ -344,10 +326,13 @@ def _store(
                 facts={"rules": rules.digest},
             )
             if batch.state == "planned":
+                if slot.stream == PRIOR_PERIOD:
+                    link_origins(session, batch.batch_id, journals.drilldown, [h["run_key"] for h in headers])
                 batches.transition(session, batch.batch_id, "validated", actor=actor, now=store.now())
                 if batch.needs_approval:
                     batches.transition(session, batch.batch_id, "awaiting_approval", actor=actor, now=store.now())
             ids.append(batch.batch_id)
+        late_events.hold(session, entity.id, waiting(journals.late), *scope, actor=actor, now=store.now())
         if versions:
             runs.publish(session, run_id, versions, _published_as(entity), store.now())
     return ids

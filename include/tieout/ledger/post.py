@@ -24,11 +24,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from tieout.erp.port import ErpJournal, ErpLine, Fence, JournalRef, Ledger, read_back_many
-from tieout.errors import ErpError, ErpUnavailable, LedgerError, Rejected, UnknownOutcome
+from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, Rejected, UnknownOutcome
 from tieout.ids import Slot, mirror_key, short_key
 from tieout.ledger.halts import OWNER, Difference, close_breaks, open_breaks
 from tieout.ledger.protocol import Protocol, Step
-from tieout.store import Lease, Store, batches, status_checks
+from tieout.store import Lease, Store, batches, periods, status_checks
 from tieout.store.batches import Batch, BatchJournal
 from tieout.store.leases import guard, renew
 
@@ -454,6 +454,20 @@ def _refuse_out_of_turn(store: Store, batch: Batch) -> None:
             )
 
 
+def _refuse_closed(store: Store, batch: Batch) -> None:
+    """Our own state of the period, right before sending; the ERP's is its adapter's to ask. Raises PeriodClosed."""
+    slot = batch.slot
+    with store.reading() as session:
+        if periods.accepts(session, slot.legal_entity_id, slot.ledger, slot.period, store.now()):
+            return
+        state = periods.period_state(session, slot.legal_entity_id, slot.ledger, slot.period)
+    raise PeriodClosed(
+        f"the period is {state.replace('_', '-')} in Tieout",
+        record=batch.batch_id,
+        remedy="nothing: the next plan posts its content late or holds it, unless the period takes it again by then",
+    )
+
+
 def _check_is_due(session: Session, batch: Batch, store: Store, rules: Protocol) -> bool:
     """Whether an unknown batch may be asked for now; one whose checks are used up is, until it was handed over."""
     if batch.owner is not None:
@@ -552,6 +566,7 @@ def _submit_journal(
                 batches.transition(session, batch.batch_id, "submitted", actor=actor, now=store.now())
             batches.mark_journal(session, journal.run_key, "submitted", actor=actor, now=store.now(), fence=lease.token)
     try:
+        _refuse_closed(store, batch)
         with rules.at(Step.SEND):
             ref = ledger.post(as_erp_journal(journal), fence=_fence(store, lease, rules))
     except UnknownOutcome as error:

@@ -16,7 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tieout.ledger.summarise import PRIOR_PERIOD, Journals
+from tieout.ledger.late import PRIOR_PERIOD
+from tieout.ledger.summarise import Journals
 
 Version = Callable[[str], int]
 Make = Callable[[pa.Table, pa.Table, Version], Journals]

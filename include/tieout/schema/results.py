@@ -185,7 +185,7 @@ RESULTS: tuple[Table, ...] = (
             _r("legal_entity_id", "text", "legal entity"),
             _r("ledger", "text", "ledger"),
             _r("period", "text", "fiscal period"),
-            _r("stream", "text", "billing, cash, release, accrual, prior_period"),
+            _r("stream", "text", "billing, cash, release, accrual; prior_period for late entries; reversal-… for a reversal"),
             _r("business_date", "date", "business date of the slot"),
             _r("accounting_date", "date", "posting date in the ledger"),
             _r("currency", "text", "functional currency"),
@@ -239,13 +239,15 @@ RESULTS: tuple[Table, ...] = (
             _c("source_id", "text", "its id there"),
             _c("correlation_id", "text", "correlation id"),
             _c("raw_ref", "text", "landed page and position"),
+            _c("origin_slot", "text", "of a late entry: the slot it belonged to, had its period been open"),
         ),
         "result",
     ),
     Table(
         "journal_held",
-        "Accounting events that wait: an account or product is not mapped, or the source row contradicts itself.",
-        ("event_id", "event_date"),
+        "Accounting events that are not posted: not mapped or contradictory, too late for their closed period, or decided "
+        "not to be posted.",
+        ("event_id", "event_date", "state"),
         (
             _r("event_id", "text", "accounting event: type and source row"),
             _r("event_type", "text", "accounting event"),
@@ -258,6 +260,10 @@ RESULTS: tuple[Table, ...] = (
             _c("source", "text", "source of the row"),
             _c("source_id", "text", "its id there"),
             _c("raw_ref", "text", "landed page and position"),
+            _c(
+                "state", "text", "waiting: for a mapping or its source; late: for a decision; null as waiting",
+                "waiting", "late", "not_to_be_posted",
+            ),
         ),
         "result",
     ),

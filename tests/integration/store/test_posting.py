@@ -16,7 +16,7 @@ from tieout.cli.commands import app
 from tieout.errors import IllegalTransition
 from tieout.ids import Slot, run_key, short_key
 from tieout.ledger import Protocol, due_batches, post_batch
-from tieout.store import QuarantineItem, Store, batches, golive
+from tieout.store import QuarantineItem, Store, batches, periods
 from tieout_sandbox.postgres import APPLICATION
 
 pytestmark = pytest.mark.server
@@ -104,7 +104,6 @@ def test_amounts_instants_and_periods_come_back_as_they_were(store: Store) -> No
     assert run is not None
     assert (run.business_date, run.started_at.tzinfo is not None, run.params) == (DAY, True, {"amount": "1.10"})
     with store.transaction() as session:
-        golive.set_period_state(
-            session, "US", "main", "2026-03", "closed", actor="bea", reason="signed", now=store.now()
-        )
-        assert golive.period_state(session, "US", "main", "2026-03") == "closed"
+        for state in ("soft_closed", "closed"):
+            periods.move(session, "US", "main", "2026-03", state, actor="bea", reason="signed", now=store.now())
+        assert periods.period_state(session, "US", "main", "2026-03") == "closed"

@@ -13,7 +13,7 @@ from tieout.errors import LeaseLost, LedgerError
 from tieout.ids import Slot
 from tieout.ledger import EVENTS, check_approval, load_rules, plan_batches, preview, summarise
 from tieout.settings import Settings
-from tieout.store import batches, golive
+from tieout.store import batches, periods
 
 D29, D30, D31 = date(2026, 3, 29), date(2026, 3, 30), date(2026, 3, 31)
 RECEIVABLE, SEATS = "11000", "40100"
@@ -82,9 +82,8 @@ def test_late_data_of_a_closed_period_go_to_the_first_open_day(books: Any) -> No
     books.invoice("A", D29, {"amount": "100"})
     books.post(books.plan(D31))
     with books.store.transaction() as session:
-        golive.set_period_state(
-            session, "US", "main", "2026-03", "closed", actor="controller", reason="signed", now=books.store.now()
-        )
+        for state in ("soft_closed", "closed"):
+            periods.move(session, "US", "main", "2026-03", state, actor="controller", reason="signed", now=books.store.now())
     books.invoice("LATE", D30, {"amount": "7"})
     plan = books.plan(date(2026, 4, 2))
     assert plan.batches == ("TIEOUT/US/main/2026-04/prior_period/2026-04-01/v1",)

@@ -36,7 +36,8 @@ LEFT JOIN rule AS r ON r.event_type = n.event_type AND r.leg = n.first_leg;
 CREATE OR REPLACE TEMP TABLE journal_part AS
 SELECT
   n.run_key, n.line_no, p.event_id, p.leg, p.event_date, CAST(p.amount AS DECIMAL(18, 4)) AS amount,
-  p.document_number, p.source, p.source_id, p.correlation_id, p.raw_ref
+  p.document_number, p.source, p.source_id, p.correlation_id, p.raw_ref,
+  CASE WHEN p.slot_date <> p.event_date THEN p.origin_slot END AS origin_slot
 FROM placed AS p
 JOIN numbered AS n
   ON n.slot = p.slot AND n.currency = p.currency AND n.event_type = p.event_type AND n.account = p.account
