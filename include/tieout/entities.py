@@ -129,7 +129,7 @@ class LegalEntity(BaseModel):
     @property
     def in_force(self) -> tuple[LedgerInForce, ...]:
         """Every ledger of the entity with its cut-over date, oldest first."""
-        return self.ledgers or (LedgerInForce(ledger=self.ledger, since=self.go_live),)
+        return self.ledgers or (LedgerInForce.model_validate({"ledger": self.ledger, "from": self.go_live}),)
 
     def ledger_on(self, day: date) -> str:
         """The ledger that takes an accounting date; the first one also what lies before go-live."""

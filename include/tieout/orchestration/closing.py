@@ -8,6 +8,7 @@ from typing import Any
 
 from tieout.orchestration.completeness import stale_sources
 from tieout.orchestration.facts import Facts, kept_proof
+from tieout.orchestration.planning import erp_periods
 from tieout.orchestration.work import Work
 
 
@@ -60,6 +61,7 @@ def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
                 stale=[
                     s for source, s in stale if source.legal_entity == entity.id or (shared and not source.legal_entity)
                 ],
+                erp_periods=erp_periods(work, entity, period.end),
                 shared=shared,
             )
             write(table, entity, period, lake=work.lake, store=work.store, run_id=run_id)

@@ -8,6 +8,7 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tieout.errors import ErpUnavailable, Rejected, UnknownOutcome
+from tieout.ids import Slot
 from tieout.orchestration.facts import Facts, foreign_row, proof_row
 from tieout.orchestration.work import Work
 
@@ -76,7 +77,7 @@ def submit(work: Work, batch_id: str) -> str:
     """Bring a batch into the ERP; its state. Raises where a person must act, or where the next try may succeed."""
     from tieout.ledger import post
 
-    with _kept_of(work, batch_id, "submit"), work.ledger() as ledger:
+    with _kept_of(work, batch_id, "submit"), work.ledger(Slot.of(batch_id).ledger) as ledger:
         state = post.submit(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
         if state == "partially_posted":  # the refusal ends this run: what the ERP took is read back before it does
             state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
@@ -89,8 +90,8 @@ def protocol(work: Work, batch_id: str) -> Protocol:
     """How patient posting is with the ERP of a batch's entity."""
     from tieout.ledger.protocol import Protocol
 
-    entity = batch_id.removeprefix("TIEOUT/").partition("/")[0]
-    return Protocol(settle=work.erp(entity).config.settle, status_checks=_status_checks(work))
+    slot = Slot.of(batch_id)
+    return Protocol(settle=work.erp(slot.legal_entity_id, slot.ledger).config.settle, status_checks=_status_checks(work))
 
 
 def _status_checks(work: Work) -> tuple[timedelta, ...]:
@@ -101,7 +102,7 @@ def read_back(work: Work, batch_id: str) -> str:
     """Read a batch back and compare every line; its state."""
     from tieout.ledger import post
 
-    with _kept_of(work, batch_id, "read_back"), work.ledger() as ledger:
+    with _kept_of(work, batch_id, "read_back"), work.ledger(Slot.of(batch_id).ledger) as ledger:
         state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
     work.store.finish_run(_run_of(batch_id), state)
     return _not_refused(work, batch_id, state)

@@ -90,9 +90,9 @@ class Work:
         """The sources that read an ERP's ledger back; a source's connection is the one that posts."""
         return [source for source in self.sources.values() if source.kind == LEDGER_KIND]
 
-    def ledger_source(self, entity_id: str) -> SourceConfig:
-        """The ERP that keeps an entity's ledger. Raises ConfigError unless there is exactly one."""
-        ledger = self.entities[entity_id].ledger
+    def ledger_source(self, entity_id: str, ledger: str | None = None) -> SourceConfig:
+        """The ERP that keeps an entity's ledger, its first one if none is named. Raises ConfigError unless it is one."""
+        ledger = ledger or self.entities[entity_id].ledger
         found = [s for s in self.ledger_sources if s.ledger == ledger and s.legal_entity in (None, entity_id)]
         if len(found) != 1:
             raise ConfigError(
@@ -103,9 +103,9 @@ class Work:
             )
         return found[0]
 
-    def erp(self, entity_id: str) -> Erp:
-        """The configuration of the ERP that keeps an entity's ledger."""
-        return self.erp_behind(self.ledger_source(entity_id))
+    def erp(self, entity_id: str, ledger: str | None = None) -> Erp:
+        """The configuration of the ERP that keeps an entity's ledger, its first one if none is named."""
+        return self.erp_behind(self.ledger_source(entity_id, ledger))
 
     def erp_behind(self, source: SourceConfig) -> Erp:
         """The configuration of the ERP that a source reads."""
@@ -114,14 +114,17 @@ class Work:
         return load_erp(self.settings, source.erp)
 
     @contextmanager
-    def ledger(self) -> Iterator[Ledger]:
-        """The general ledgers of all entities, each in its own ERP, for as long as the block lasts."""
+    def ledger(self, name: str | None = None) -> Iterator[Ledger]:
+        """The general ledgers of all entities, each in its own ERP, for as long as the block lasts.
+
+        Those of that name; if none is named, each entity's first one.
+        """
         from tieout.erp import LedgersByEntity
 
         opened: dict[str, Ledger] = {}
 
         def open_of(entity_id: str) -> Ledger:
-            source = self.ledger_source(entity_id)
+            source = self.ledger_source(entity_id, name)
             if source.name not in opened:
                 opened[source.name] = self.erp_behind(source).ledger(self.connect(source.connection))
             return opened[source.name]

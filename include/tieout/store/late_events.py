@@ -5,7 +5,7 @@ A decision binds the exact entries it was about: an event that changes afterward
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -187,12 +187,8 @@ def late_events(
         query = query.where(LateEventRow.legal_entity_id == entity)
     if period is not None:
         query = query.where(LateEventRow.origin_period == period)
-    rows = session.scalars(
-        query.order_by(LateEventRow.legal_entity_id, LateEventRow.origin_period, LateEventRow.unit)
-    )
-    return [
-        LateEvent(row.unit, **{name: getattr(row, name) for name in _OF_EVENT}, state=row.state) for row in rows
-    ]
+    rows = session.scalars(query.order_by(LateEventRow.legal_entity_id, LateEventRow.origin_period, LateEventRow.unit))
+    return [LateEvent(row.unit, **{name: getattr(row, name) for name in _OF_EVENT}, state=row.state) for row in rows]
 
 
 def _subject(entity: str, unit: str) -> str:
@@ -200,7 +196,13 @@ def _subject(entity: str, unit: str) -> str:
 
 
 def _audit(
-    session: Session, entity: str, row: LateEventRow, action: str, actor: str, facts: dict[str, object], now: datetime
+    session: Session,
+    entity: str,
+    row: LateEventRow,
+    action: str,
+    actor: str,
+    facts: Mapping[str, object],
+    now: datetime,
 ) -> None:
     session.flush()
     audit.append(session, chain_of(entity, row.ledger), action, actor, facts, now, subject=_subject(entity, row.unit))

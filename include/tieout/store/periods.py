@@ -131,7 +131,14 @@ def move(
     session.flush()
     name = "period.reopened" if to == "open" or before == "closed" else f"period.{to}"
     _audit(
-        session, entity, ledger, period, name, actor, {"from": before, "to": to, "reason": reason, "second": second}, now
+        session,
+        entity,
+        ledger,
+        period,
+        name,
+        actor,
+        {"from": before, "to": to, "reason": reason, "second": second},
+        now,
     )
 
 
@@ -191,7 +198,14 @@ def _need_two(record: str, actor: str, second: str | None) -> None:
 
 
 def _audit(
-    session: Session, entity: str, ledger: str, period: str, action: str, actor: str, facts: dict[str, Any], now: datetime
+    session: Session,
+    entity: str,
+    ledger: str,
+    period: str,
+    action: str,
+    actor: str,
+    facts: dict[str, Any],
+    now: datetime,
 ) -> None:
     subject = f"period:{entity}/{ledger}/{period}"
     audit.append(session, chain_of(entity, ledger), action, actor, {"period": period, **facts}, now, subject=subject)

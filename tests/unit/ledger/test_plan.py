@@ -83,7 +83,9 @@ def test_late_data_of_a_closed_period_go_to_the_first_open_day(books: Any) -> No
     books.post(books.plan(D31))
     with books.store.transaction() as session:
         for state in ("soft_closed", "closed"):
-            periods.move(session, "US", "main", "2026-03", state, actor="controller", reason="signed", now=books.store.now())
+            periods.move(
+                session, "US", "main", "2026-03", state, actor="controller", reason="signed", now=books.store.now()
+            )
     books.invoice("LATE", D30, {"amount": "7"})
     plan = books.plan(date(2026, 4, 2))
     assert plan.batches == ("TIEOUT/US/main/2026-04/prior_period/2026-04-01/v1",)
