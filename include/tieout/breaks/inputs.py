@@ -112,10 +112,13 @@ def _legal_entities(settings: Settings) -> pa.Table:
 
 
 def journal_states(store: Store) -> list[tuple[str, str]]:
-    """Run key and state of every journal that a batch holds; `reversed` are all of a batch that was."""
+    """Run key and state of every journal that a batch holds; `reversed` are all of a batch whose content is void.
+
+    One that a reversal of ours took back stands in the ledger like the reversal: together they are nothing.
+    """
     with store.reading() as session:
         return [
-            (journal.run_key, "reversed" if batch.state == "reversed" else journal.state)
+            (journal.run_key, "reversed" if batch.state == "reversed" and not batch.counts else journal.state)
             for batch in select_batches(session)
             for journal in batch.journals
         ]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tieout.cli import breaks, periods, posting, reconcile, sandbox
+from tieout.cli import breaks, periods, posting, reconcile, reversals, sandbox
 from tieout.errors import ConfigError
 from tieout.settings import Settings
 
@@ -30,6 +30,7 @@ app.add_typer(periods.app, name="period")
 app.add_typer(periods.late_app, name="late")
 app.add_typer(posting.app, name="posting")
 app.add_typer(reconcile.app, name="reconcile")
+app.add_typer(reversals.app, name="reversal")
 app.add_typer(sandbox.app, name="sandbox")
 
 

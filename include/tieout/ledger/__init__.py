@@ -5,8 +5,8 @@ into the ERP, `golive.load` takes an entity over, `prove` shows that the ledger 
 """
 
 from tieout.ledger.events import DAILY, EVENTS, MONTH_END, events
-from tieout.ledger.plan import Plan, plan_batches, preview
 from tieout.ledger.placement import Placement
+from tieout.ledger.plan import Plan, plan_batches, preview
 from tieout.ledger.post import (
     ask_again,
     check_approval,
@@ -21,6 +21,7 @@ from tieout.ledger.post import (
 )
 from tieout.ledger.proof import ProofLine, TrialBalanceProof, prove
 from tieout.ledger.protocol import Protocol, Step
+from tieout.ledger.reversal import Part, plan_reversal
 from tieout.ledger.rules import Rules, load_accounts, load_rules
 from tieout.ledger.summarise import CARRIED, Journals, summarise
 
@@ -30,6 +31,7 @@ __all__ = [
     "EVENTS",
     "MONTH_END",
     "Journals",
+    "Part",
     "Placement",
     "Plan",
     "ProofLine",
@@ -45,6 +47,7 @@ __all__ = [
     "load_rules",
     "next_attempt",
     "plan_batches",
+    "plan_reversal",
     "post_batch",
     "preview",
     "prove",

@@ -215,7 +215,7 @@ def _carried(
         counting = [
             j.run_key
             for b in batches.select_batches(view, entity=entity.id)
-            if b.counts and b.slot.stream in (*streams, PRIOR_PERIOD)
+            if b.counts and (b.slot.stream in (*streams, PRIOR_PERIOD) or b.kind == batches.REVERSAL)
             for j in b.journals
         ]
     if not counting:

@@ -28,7 +28,7 @@ from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, R
 from tieout.ids import Slot, mirror_key, short_key
 from tieout.ledger.halts import OWNER, Difference, close_breaks, open_breaks
 from tieout.ledger.protocol import Protocol, Step
-from tieout.store import Lease, Store, batches, periods, status_checks
+from tieout.store import Lease, Store, batches, links, periods, status_checks
 from tieout.store.batches import Batch, BatchJournal
 from tieout.store.leases import guard, renew
 
@@ -426,6 +426,8 @@ def _decide(
 ) -> str:
     with store.transaction() as session:
         guard(session, lease)
+        for mirror in facts.get("mirrors", ()):
+            links.link(session, mirror["run_key"], links.REVERSES, [batch_id])
         return batches.transition(session, batch_id, to, actor=actor, now=store.now(), facts=facts, reason=reason).state
 
 

@@ -91,7 +91,7 @@ class Work:
         return [source for source in self.sources.values() if source.kind == LEDGER_KIND]
 
     def ledger_source(self, entity_id: str, ledger: str | None = None) -> SourceConfig:
-        """The ERP that keeps an entity's ledger, its first one if none is named. Raises ConfigError unless it is one."""
+        """The ERP that keeps an entity's ledger, the first if none is named. Raises ConfigError unless just one."""
         ledger = ledger or self.entities[entity_id].ledger
         found = [s for s in self.ledger_sources if s.ledger == ledger and s.legal_entity in (None, entity_id)]
         if len(found) != 1:

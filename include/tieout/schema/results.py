@@ -249,8 +249,7 @@ RESULTS: tuple[Table, ...] = (
     ),
     Table(
         "journal_held",
-        "Accounting events that are not posted: not mapped or contradictory, too late for their closed period, or decided "
-        "not to be posted.",
+        "Accounting events that are not posted: unmapped or contradictory, late, or decided not to be.",
         ("event_id", "event_date", "state"),
         (
             _r("event_id", "text", "accounting event: type and source row"),

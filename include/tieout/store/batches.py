@@ -51,6 +51,9 @@ UNFINISHED = tuple(state for state in STATES if state not in (*FINISHED, "reject
 VOIDED = ("rejected", "rejected_by_approver", "reversed")
 """States whose content is not, and will not come to be, in the ledger; the next version carries it again."""
 
+REVERSAL = "reversal"
+"""Kind of a batch that mirrors another one, its `origin`."""
+
 JOURNAL_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "pending": frozenset({"submitted", "confirmed"}),
     "submitted": frozenset({"confirmed", "rejected", "unknown", "pending"}),
@@ -391,6 +394,8 @@ def transition(
         )
     before, row.state, row.changed_at = row.state, to, now
     row.reason, row.owner, row.counts = reason, owner, to not in VOIDED
+    if row.kind == REVERSAL and to == "manually_resolved":
+        row.counts = bool((facts or {}).get("documents"))  # one that is not to be posted has taken nothing back
     session.flush()
     payload = {"from": before, "to": to, "content_hash": row.content_hash, "reason": reason, "owner": owner}
     audit.append(
@@ -402,7 +407,40 @@ def transition(
         now,
         subject=batch_id,
     )
+    if row.kind == REVERSAL and row.counts and to in ("posted", "manually_resolved"):
+        _note_reversed(session, row, actor, now)
     return get(session, batch_id)
+
+
+def _note_reversed(session: Session, reversal: BatchRow, actor: str, now: datetime) -> None:
+    """A reversal stands in the ledger: audit it with its origin, which is `reversed` once nothing of it is left.
+
+    Both go on to count, because together they are nothing.
+    """
+    origin = session.get(BatchRow, reversal.origin, with_for_update=True, populate_existing=True)
+    if origin is None or origin.state != "posted":
+        return
+    mirrors = session.scalars(
+        select(BatchRow).where(BatchRow.origin == origin.batch_id, BatchRow.kind == REVERSAL, BatchRow.counts)
+    )
+    taken: dict[str, Decimal] = {}
+    for mirror in mirrors:
+        if mirror.state in ("posted", "manually_resolved"):
+            for currency, amount in mirror.gross.items():
+                taken[currency] = taken.get(currency, Decimal(0)) + Decimal(amount)
+    is_whole = taken == {currency: Decimal(amount) for currency, amount in origin.gross.items()}
+    if is_whole:
+        origin.state, origin.changed_at, origin.reason = "reversed", now, f"reversed by {reversal.batch_id}"
+    session.flush()
+    audit.append(
+        session,
+        chain_of(origin.legal_entity_id, origin.ledger),
+        "batch.reversed" if is_whole else "batch.partly_reversed",
+        actor,
+        {"reversal": reversal.batch_id, "taken_back": taken, "of": origin.gross, "content_hash": origin.content_hash},
+        now,
+        subject=origin.batch_id,
+    )
 
 
 def next_attempt(session: Session, batch_id: str) -> int:

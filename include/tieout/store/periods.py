@@ -104,7 +104,7 @@ def move(
     now: datetime,
     second: str | None = None,
 ) -> None:
-    """Move a period and audit it. Raises IllegalTransition where there is no such step or a closed one lacks its second.
+    """Move a period and audit it. Raises IllegalTransition: no such step, no reason, a closed one without a second.
 
     Whether the ERP agrees is for the caller to ask.
     """
@@ -154,7 +154,7 @@ def permit(
     ends_at: datetime,
     now: datetime,
 ) -> None:
-    """Allow corrections of a soft-closed period until an instant, and audit it. Raises IllegalTransition, StoreError."""
+    """Allow corrections of a soft-closed period until an instant; audited. Raises IllegalTransition, StoreError."""
     record = f"{entity}/{ledger}/{period}"
     if period_state(session, entity, ledger, period) != "soft_closed":
         raise IllegalTransition("only a soft-closed period is corrected with permission", record=record)

@@ -63,8 +63,8 @@ def hold(work: Work, unit: str) -> None:
 
 def test_a_period_is_closed_after_the_erps_with_nothing_unfinished_and_reopened_by_two(work: Work) -> None:
     erp, by = work.__dict__["erp_of_test"], {"actor": "al", "reason": "month end"}
+    erp.closed = {"2026-03"}
     with pytest.raises(IllegalTransition, match="open to closed"):
-        erp.closed = {"2026-03"}
         periods.move(work, "US", None, "2026-03", "closed", **by)
     with pytest.raises(ConfigError, match="does not agree"):
         periods.move(work, "US", None, "2026-03", "soft_closed", **by)
