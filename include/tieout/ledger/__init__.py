@@ -4,6 +4,7 @@
 into the ERP, `golive.load` takes an entity over, `prove` shows that the ledger is what it should be.
 """
 
+from tieout.ledger.cutover import Comparison, Replay, compare_ledgers, replay
 from tieout.ledger.events import DAILY, EVENTS, MONTH_END, events
 from tieout.ledger.placement import Placement
 from tieout.ledger.plan import Plan, plan_batches, preview
@@ -30,17 +31,20 @@ __all__ = [
     "DAILY",
     "EVENTS",
     "MONTH_END",
+    "Comparison",
     "Journals",
     "Part",
     "Placement",
     "Plan",
     "ProofLine",
     "Protocol",
+    "Replay",
     "Rules",
     "Step",
     "TrialBalanceProof",
     "ask_again",
     "check_approval",
+    "compare_ledgers",
     "due_batches",
     "events",
     "load_accounts",
@@ -53,6 +57,7 @@ __all__ = [
     "prove",
     "read_back",
     "recheck_mismatched",
+    "replay",
     "resolve",
     "reverse",
     "submit",

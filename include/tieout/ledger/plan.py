@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from tieout.calendar import period_of
 from tieout.entities import LegalEntity
+from tieout.erp.charts import Charts
 from tieout.errors import LeaseHeld, LedgerError
 from tieout.ids import Slot, short_key
 from tieout.lake.engine import Engine, engine
@@ -122,13 +123,15 @@ def plan_batches(
     settings: Settings | None = None,
     period_open: PeriodOpen | Mapping[str, PeriodOpen] | None = None,
     line_limit: int = 500,
-    dimensions: Iterable[str] = (),
+    dimensions: Iterable[str] | Mapping[str, Iterable[str]] = (),
+    charts: Charts | None = None,
     actor: str = "tieout",
 ) -> Plan:
     """Plan every journal of the entity due by `business_date` and store it, validated or awaiting approval.
 
     The span begins at `since` (go-live, if not given), so late events of any earlier date are found each time.
     Streams that the entity only verifies are left out. One process plans for an entity at a time; the others wait.
+    `dimensions` are those the ERP keeps, by ledger where there are several; `charts` rename accounts by ledger.
     Month-end streams and daily streams are planned by separate calls. The tables journals, journal_lines,
     journal_drilldown and journal_held are written and published in the transaction that stores the batches.
     """
@@ -157,7 +160,8 @@ def plan_batches(
         store.renew(lease, _PLAN_TTL)  # a planner that was stopped for long and taken over writes nothing
         versions = _write(lake, entity, wanted, first, until, journals, rules)
         scope = [name for name, stream in rules.streams().items() if stream in wanted], first, _last(wanted, until)
-        ids = _store(store, lease, entity, journals, rules, run_id, versions, tuple(dimensions), actor, scope)
+        shapes = _shapes(entity, dimensions, charts or Charts())
+        ids = _store(store, lease, entity, journals, rules, run_id, versions, shapes, actor, scope)
     return Plan(tuple(ids), _held(journals.held), versions, journals)
 
 
@@ -294,7 +298,7 @@ def _store(
     rules: Rules,
     run_id: str,
     versions: Mapping[str, int],
-    dimensions: tuple[str, ...],
+    shapes: Mapping[str, _Shape],
     actor: str,
     scope: tuple[list[str], date, date],
 ) -> list[str]:
@@ -314,7 +318,7 @@ def _store(
                 session,
                 slot,
                 version,
-                [_planned(h, lines[h["run_key"]], dimensions) for h in headers],
+                [_planned(h, lines[h["run_key"]], shapes[slot.ledger]) for h in headers],
                 digest=hashes[text, version],
                 accounting_date=headers[0]["accounting_date"],
                 kind=headers[0]["kind"],
@@ -338,10 +342,34 @@ def _store(
     return ids
 
 
-def _planned(
-    header: Mapping[str, Any], lines: list[dict[str, Any]], dimensions: tuple[str, ...]
-) -> batches.PlannedJournal:
-    """The journal as it will be sent: amounts as text at the currency's minor unit, dimensions the ERP keeps."""
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How a ledger takes lines: the dimensions it keeps, the accounts it numbers otherwise."""
+
+    dimensions: tuple[str, ...]
+    chart: Mapping[str, str]
+
+    def account(self, ours: str) -> dict[str, str]:
+        """A line's account in this ledger; what stands for it in the mapping, where that is another code."""
+        theirs = self.chart.get(ours, ours)
+        return {"account": theirs} if theirs == ours else {"account": theirs, "mapped_from": ours}
+
+
+def _shapes(
+    entity: LegalEntity, dimensions: Iterable[str] | Mapping[str, Iterable[str]], charts: Charts
+) -> dict[str, _Shape]:
+    every = None if isinstance(dimensions, Mapping) else tuple(dimensions)
+    return {
+        one.ledger: _Shape(
+            tuple(dimensions.get(one.ledger, ())) if isinstance(dimensions, Mapping) else every or (),
+            charts.of(entity.id, one.ledger),
+        )
+        for one in entity.in_force
+    }
+
+
+def _planned(header: Mapping[str, Any], lines: list[dict[str, Any]], shape: _Shape) -> batches.PlannedJournal:
+    """The journal as it will be sent: the ledger's accounts, amounts as text at the currency's minor unit."""
     currency = header["currency"]
     content = {
         "entity": header["legal_entity_id"],
@@ -350,11 +378,11 @@ def _planned(
         "narrative": f"{header['stream'].replace('_', ' ')} {header['business_date']} v{header['version']}",
         "lines": [
             {
-                "account": line["account"],
+                **shape.account(line["account"]),
                 "side": line["side"],
                 "amount": _minor_text(line["amount"], currency),
                 "description": line["description"],
-                "dimensions": {d: line[d] for d in dimensions if line[d]},
+                "dimensions": {d: line[d] for d in shape.dimensions if line[d]},
             }
             for line in lines
         ],

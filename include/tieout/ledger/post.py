@@ -30,6 +30,7 @@ from tieout.ledger.halts import OWNER, Difference, close_breaks, open_breaks
 from tieout.ledger.protocol import Protocol, Step
 from tieout.store import Lease, Store, batches, links, periods, status_checks
 from tieout.store.batches import Batch, BatchJournal
+from tieout.store.copies import Copy
 from tieout.store.leases import guard, renew
 
 log = logging.getLogger("tieout.ledger")
@@ -296,8 +297,8 @@ def resolve(
         return _decide(store, lease, batch_id, "manually_resolved", actor, reason, facts)
 
 
-def as_erp_journal(journal: BatchJournal) -> ErpJournal:
-    """The stored content of a journal in the ERP port's form."""
+def as_erp_journal(journal: BatchJournal | Copy) -> ErpJournal:
+    """The stored content of a journal, or of its copy in another ledger, in the ERP port's form."""
     content = journal.content
     lines = []
     for line in content["lines"]:
