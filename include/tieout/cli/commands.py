@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tieout.cli import breaks, periods, posting, reconcile, reversals, sandbox
+from tieout.cli import breaks, ledgers, periods, posting, reconcile, reversals, sandbox
 from tieout.errors import ConfigError
 from tieout.settings import Settings
 
@@ -26,6 +26,7 @@ app.add_typer(store_app, name="store")
 app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
 app.add_typer(breaks.app, name="breaks")
+app.add_typer(ledgers.app, name="ledger")
 app.add_typer(periods.app, name="period")
 app.add_typer(periods.late_app, name="late")
 app.add_typer(posting.app, name="posting")

@@ -27,6 +27,11 @@ class Opening:
     ties: tuple[OpeningTie, ...]
     loaded: bool
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the ledger was taken over; an ERP that held nothing then has no balances, but its documents' ties."""
+        return bool(self.balances or self.ties)
+
 
 def load(
     entity: LegalEntity,
@@ -51,7 +56,7 @@ def load(
     changes nothing.
     """
     stored = opening(store, entity)
-    if stored.balances:
+    if stored.is_there:
         return stored
     as_of = entity.taken_over_on - timedelta(days=1)
     rows = ledger.trial_balance(entity.id, as_of)

@@ -15,7 +15,7 @@ from tieout.ids import mirror_of
 from tieout.store import Store, batches
 from tieout.store.batches import BatchJournal
 from tieout.store.copies import Copy, copies_of
-from tieout.store.golive import OpeningBalance, opening
+from tieout.store.golive import OpeningBalance, is_taken_over, opening
 
 ZERO = Decimal(0)
 
@@ -66,9 +66,10 @@ def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialB
     """
     with store.reading() as session:
         opened = opening(session, entity.id, entity.ledger)
+        taken_over = is_taken_over(session, entity.id, entity.ledger)
         every = batches.select_batches(session, entity=entity.id)
         copied = [c for c in copies_of(session, entity.id, entity.ledger) if c.accounting_date <= on]
-    if not opened:
+    if not taken_over:
         raise LedgerError("no opening balances", record=entity.id, remedy="load the go-live position first")
     planned = [b for b in every if b.slot.ledger == entity.ledger]
     posted = [j for b in planned for j in b.journals if j.accounting_date <= on and j.state == "posted"]

@@ -62,6 +62,7 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     yield from (partial(_connection_can_be_used, work, source) for source in _sources_of(work))
     yield lambda: load_suites(work.settings)
     yield lambda: _every_entity_has_a_ledger(work)
+    yield lambda: _charts_name_our_ledgers(work)
     yield from (partial(_erp_fits, work, source) for source in _sources_of(work) if source.kind == LEDGER_KIND)
 
 
@@ -143,8 +144,7 @@ def _connection_can_be_used(work: Work, source: SourceConfig) -> None:
 
 def _erp_fits(work: Work, source: SourceConfig) -> None:
     erp = work.erp_behind(source)
-    served = [e for e in work.entities.entities if e.ledger == source.ledger and source.legal_entity in (None, e.id)]
-    if problems := erp.problems(served):
+    if problems := erp.problems(work.served_by(source)):
         raise ConfigError(
             "the ERP's configuration does not fit the entities", record=f"erp/{erp.name}.yaml", got=problems
         )
@@ -152,4 +152,24 @@ def _erp_fits(work: Work, source: SourceConfig) -> None:
 
 def _every_entity_has_a_ledger(work: Work) -> None:
     for entity in work.entities.entities:
-        work.ledger_source(entity.id)
+        for one in entity.in_force:
+            work.ledger_source(entity.id, one.ledger)
+
+
+def _charts_name_our_ledgers(work: Work) -> None:
+    from tieout.erp.charts import load_charts
+
+    known = {one.ledger for entity in work.entities.entities for one in entity.in_force}
+    entities = {"*", *(entity.id for entity in work.entities.entities)}
+    unknown = sorted(
+        f"{row.legal_entity_id}/{row.ledger}"
+        for row in load_charts(work.settings).rows
+        if row.ledger not in known or row.legal_entity_id not in entities
+    )
+    if unknown:
+        raise ConfigError(
+            "a chart mapping names entities or ledgers that are not configured",
+            record=str(work.settings.config_file("mappings/charts.csv")),
+            expected=sorted(known),
+            got=unknown,
+        )

@@ -67,12 +67,12 @@ def read_ledger(work: Work, run_id: str, business_date: str) -> Facts:
     from tieout.conform.steps import conform
 
     failed: list[TieoutError] = []
-    with work.ledger() as ledger:
-        for source in work.ledger_sources:
-            try:
+    for source in work.ledger_sources:
+        try:
+            with work.ledger(source.ledger) as ledger:
                 _extract_ledger(work, run_id, source, ledger, date.fromisoformat(business_date))
-            except TieoutError as error:
-                failed.append(error)
+        except TieoutError as error:
+            failed.append(error)
     if len(failed) == len(work.ledger_sources):
         raise failed[0]
     with work.kept(run_id, "conform_ledger") as facts:
@@ -96,7 +96,7 @@ def _extract_ledger(work: Work, run_id: str, source: SourceConfig, ledger: Ledge
     from tieout.conform.erp import catch_up_ledger
     from tieout.conform.mapping import load_mappings
 
-    served = Entities(entities=tuple(e for e in work.entities.entities if e.ledger == source.ledger))
+    served = Entities(entities=tuple(work.served_by(source)))
     with work.kept(run_id, f"extract/{source.name}") as facts:
         landed = catch_up_ledger(
             source, ledger, served, landing=work.landing, store=work.store, business_date=business_date

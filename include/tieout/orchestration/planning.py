@@ -30,16 +30,17 @@ def plan_month_end(work: Work, run_id: str, business_date: str) -> Facts:
 def plan(
     work: Work, run_id: str, day: date, streams: Sequence[str], entities: Sequence[str] = (), since: date | None = None
 ) -> Facts:
+    from tieout.erp.charts import load_charts
     from tieout.ledger.plan import plan_batches
     from tieout.ledger.rules import load_rules
 
-    rules = load_rules(work.settings)
+    rules, charts = load_rules(work.settings), load_charts(work.settings)
     with work.kept(run_id, "plan") as facts:
         facts |= {"batches": 0, "journals": 0, "held": 0}
         for entity in work.chosen(entities):
             if day < entity.go_live:
                 continue
-            erp = work.erp(entity.id).config
+            erps = {one.ledger: work.erp(entity.id, one.ledger).config for one in entity.in_force}
             plan = plan_batches(
                 entity,
                 day,
@@ -51,8 +52,9 @@ def plan(
                 since=since,
                 settings=work.settings,
                 period_open=period_open(work, entity.id),
-                line_limit=erp.max_lines,
-                dimensions=tuple(erp.dimensions),
+                line_limit=min(erp.max_lines for erp in erps.values()),  # a journal may be copied into any of them
+                dimensions={ledger: tuple(erp.dimensions) for ledger, erp in erps.items()},
+                charts=charts,
             )
             facts["batches"] += len(plan.batches)
             facts["journals"] += plan.journals.headers.num_rows

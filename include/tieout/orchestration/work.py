@@ -103,6 +103,14 @@ class Work:
             )
         return found[0]
 
+    def served_by(self, source: SourceConfig) -> list[LegalEntity]:
+        """The entities whose ledger an ERP keeps, each seen as that ledger."""
+        return [
+            entity.of_ledger(source.ledger)
+            for entity in self.entities.entities
+            if source.legal_entity in (None, entity.id) and source.ledger in {one.ledger for one in entity.in_force}
+        ]
+
     def erp(self, entity_id: str, ledger: str | None = None) -> Erp:
         """The configuration of the ERP that keeps an entity's ledger, its first one if none is named."""
         return self.erp_behind(self.ledger_source(entity_id, ledger))

@@ -83,7 +83,7 @@ def load_opening(
     now: datetime,
 ) -> bool:
     """Store an entity's opening position, once; False if it is already there (then nothing changes)."""
-    if opening(session, entity, ledger):
+    if is_taken_over(session, entity, ledger):
         return False
     listed, tied = list(balances), list(ties)
     total: dict[str, Decimal] = {}
@@ -132,6 +132,11 @@ def load_opening(
         subject=f"golive:{entity}/{ledger}",
     )
     return True
+
+
+def is_taken_over(session: Session, entity: str, ledger: str) -> bool:
+    """Whether a ledger's opening position was loaded; one that held nothing then has only the ties of its documents."""
+    return bool(opening(session, entity, ledger) or opening_ties(session, entity, ledger))
 
 
 def opening(session: Session, entity: str, ledger: str) -> list[OpeningBalance]:
