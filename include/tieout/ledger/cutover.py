@@ -17,8 +17,9 @@ from typing import Any
 from tieout.entities import LegalEntity
 from tieout.erp.port import GlEntry, JournalRef, Ledger
 from tieout.errors import ErpUnavailable, LedgerError, PeriodClosed, Rejected, UnknownOutcome
-from tieout.ledger.post import Protocol, as_erp_journal, differences
+from tieout.ledger.post import as_erp_journal, differences
 from tieout.ledger.proof import ProofLine, TrialBalanceProof
+from tieout.ledger.protocol import Protocol
 from tieout.store import Lease, Store, batches, copies, periods
 from tieout.store.batches import Batch, BatchJournal
 from tieout.store.copies import Copy

@@ -49,7 +49,7 @@ def replay(
     """
     from tieout.erp.charts import load_charts
     from tieout.ledger import replay
-    from tieout.ledger.post import Protocol
+    from tieout.ledger.protocol import Protocol
 
     view = _view(work, entity_id, ledger)
     span = view.copied_span

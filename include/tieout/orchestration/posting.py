@@ -107,7 +107,9 @@ def protocol(work: Work, batch_id: str) -> Protocol:
     from tieout.ledger.protocol import Protocol
 
     slot = Slot.of(batch_id)
-    return Protocol(settle=work.erp(slot.legal_entity_id, slot.ledger).config.settle, status_checks=_status_checks(work))
+    return Protocol(
+        settle=work.erp(slot.legal_entity_id, slot.ledger).config.settle, status_checks=_status_checks(work)
+    )
 
 
 def _status_checks(work: Work) -> tuple[timedelta, ...]:
