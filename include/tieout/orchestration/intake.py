@@ -9,6 +9,7 @@ from tieout.entities import Entities
 from tieout.errors import TieoutError
 from tieout.orchestration.calendars import business_date_complete_at
 from tieout.orchestration.facts import Facts, conform_facts, extract_facts
+from tieout.orchestration.ledgers import copy_parallel
 from tieout.orchestration.work import Work
 
 if TYPE_CHECKING:
@@ -62,10 +63,13 @@ def freshness(work: Work, run_id: str) -> Facts:
 def read_ledger(work: Work, run_id: str, business_date: str) -> Facts:
     """Read what the ERPs' ledgers hold now into the lake, with their trial balances at the end of a business date.
 
+    Before that, a ledger that gets what another one holds gets it.
+
     An ERP that cannot be read does not keep the others from being read; its error is raised after that.
     """
     from tieout.conform.steps import conform
 
+    copy_parallel(work, run_id, business_date)
     failed: list[TieoutError] = []
     for source in work.ledger_sources:
         try:

@@ -189,10 +189,9 @@ def await_posting(run: dict[str, str], due: list[dict[str, Any]]) -> PokeReturnV
 @task(pool=ERP_POOL, outlets=[assets.LEDGER])
 def read_ledger(run: dict[str, str]) -> dict[str, Any]:
     """Copy what a second ledger gets too, then read every ERP's general ledger back into the lake."""
-    from tieout.orchestration import intake, ledgers
+    from tieout.orchestration import intake
 
     _unless_report(run)
-    ledgers.copy_parallel(_work(), run["run_id"], run["business_date"])
     return dict(intake.read_ledger(_work(), run["run_id"], run["business_date"]))
 
 
