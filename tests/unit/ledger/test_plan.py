@@ -279,9 +279,8 @@ class TestReverseAndRepost:
 
     def test_a_closed_period_gets_the_difference(self, restated: Any) -> None:
         with restated.store.transaction() as session:
-            golive.set_period_state(
-                session, "US", "main", "2026-03", "closed", actor="c", reason="signed", now=restated.store.now()
-            )
+            now = restated.store.now()
+            periods.move(session, "US", "main", "2026-03", "soft_closed", actor="c", reason="signed", now=now)
         restated.invoice("A", D29, {"amount": "90"})
         (batch,) = (plan := restated.plan(date(2026, 4, 1))).batches
         assert "prior_period" in batch
