@@ -39,7 +39,7 @@ from tieout.ledger import (
     submit,
 )
 from tieout.ledger.post import as_erp_journal
-from tieout.store import batches
+from tieout.store import batches, links
 from tieout.store.golive import OpeningBalance, load_opening
 from tieout.store.leases import LeaseRow
 
@@ -379,6 +379,9 @@ def test_a_mismatch_that_is_reversed_is_planned_again(books: Any, half_wrong: st
     for _ in range(2):
         assert reverse(half_wrong, books.erp, books.store, on=D30, **by) == "reversed"
     assert books.balances() == {}
+    with books.store.reading() as session:
+        (mirror,) = links.links_of(session, half_wrong)
+    assert (mirror[0].rpartition("/")[2], mirror[1:]) == ("reversed", (links.REVERSES, half_wrong))
     with books.store.transaction() as session:
         opened = [OpeningBalance("11000", "USD", Decimal(0))]
         load_opening(session, "US", "main", D28, opened, (), actor="t", now=books.store.now())
