@@ -215,7 +215,7 @@ class NetSuiteLedger:
 
     def __init__(self, connection: Connection, config: NetSuiteConfig) -> None:
         self.config = config
-        self._http = Rest(connection.host, connection.conn_id, config, sign=lambda: _token(connection))
+        self._http = Rest(connection.host, connection.conn_id, config, sign=lambda _: _token(connection))
         self._zone = ZoneInfo(config.zone)
         self._companies: dict[str, _Company] = {}
 

@@ -69,7 +69,7 @@ def exact_json(value: Any) -> str:
 class Rest:
     """Calls below one base address over `tieout.erp.http`.
 
-    `sign` makes the credentials of a session, and makes them afresh once they are refused.
+    `sign` makes the credentials of a session, with calls of its own if it needs them, and afresh once they are refused.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Rest:
         conn_id: str,
         config: ErpConfig,
         *,
-        sign: Callable[[], AuthBase],
+        sign: Callable[[ErpHttp], AuthBase],
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.base, self.conn_id, self.config = checked_address(base, conn_id), conn_id, config
@@ -138,7 +138,7 @@ class Rest:
         if value is not None:
             body, headers = exact_json(value).encode(), {"Content-Type": "application/json", **(headers or {})}
         if self._auth is None:
-            self._auth = self._sign()
+            self._auth = self._sign(self._http)
         answer = self._http.send(
             method, address, call, write=write, body=body, headers={**self._headers, **(headers or {})}, auth=self._auth
         )

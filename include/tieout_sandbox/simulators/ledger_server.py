@@ -1,7 +1,7 @@
 """An ERP's simulator on loopback, in a thread: its books are an object that a test looks into and changes.
 
 `serve(erp)` answers as long as its block lasts. The dial (`faults.Dial`) disturbs the line, `asked` lists what came in,
-`most_open` and `most_in_a_second` are what a guardrail is held against, `restart` ends the server as a crash would and
+`most_open` and their times are what a guardrail is held against, `restart` ends the server as a crash would and
 starts it again with the same books at the same address.
 """
 
@@ -90,12 +90,6 @@ class LedgerServer:
     def url(self) -> str:
         """The base URL, without a path."""
         return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def most_in_a_second(self) -> int:
-        """The most requests that came within any second."""
-        times = [asked.at for asked in self.asked]
-        return max((sum(1 for t in times if start <= t < start + 1) for start in times), default=0)
 
     def ledger(self, url: str | None = None, **config: Any) -> Ledger:
         """An adapter on this simulator, or on `url` in front of it; keywords change its configuration."""
