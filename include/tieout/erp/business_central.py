@@ -30,7 +30,7 @@ from pydantic import Field
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from tieout.erp.config import Adapter, ErpConfig
-from tieout.erp.drafts import is_under, mirror, post_once, refuse_unfit, written
+from tieout.erp.drafts import closed, is_under, mirror, post_once, refuse_unfit, same_content, written
 from tieout.erp.http import Answer, ErpHttp, HeaderAuth, unreadable
 from tieout.erp.port import (
     ZERO,
@@ -240,25 +240,19 @@ class BusinessCentralLedger:
         self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a posted journal, dated `on`."""
-        return self.post(mirror(self, ref, on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
 
-    def create_draft(self, journal: ErpJournal, fence: Fence) -> None:
-        """Fill a new batch with the journal's lines; what an earlier attempt left of the batch goes first."""
+    def create_draft(self, journal: ErpJournal, fence: Fence) -> str:
+        """Fill a new batch with the journal's lines and see that it holds just them; its id."""
         company = self._company(journal.entity)
-        for left in self._batches(company, f"code eq {_text(batch_code(journal.run_key))}"):
-            if left["displayName"] != journal.run_key:
-                raise Rejected(
-                    "another batch has the code of ours", record=journal.run_key, got=left["displayName"],
-                    remedy="rename that batch in the ERP",
-                )  # fmt: skip
-            self._delete_batch(company, left["id"], fence)
-        batch = {"code": batch_code(journal.run_key), "displayName": journal.run_key}
-        made = self._write("POST", f"{company.path}/journals", journal, fence, value=batch)
-        path = f"{company.path}/journals({made['id']})"
+        status = self.period_status(journal.entity, journal.date)
+        if not status.is_open:
+            raise closed(journal, status)
+        batch = self._new_batch(company, journal, fence)
+        path = f"{company.path}/journals({batch})/journalLines"
+        refused = None
         try:
-            lines = self._in_batches(
-                [("POST", f"{path}/journalLines", body) for body in _line_bodies(journal)], journal, fence
-            )
+            lines = self._in_batches([("POST", path, body) for body in _line_bodies(journal)], journal, fence)
             self._in_batches(
                 [
                     ("POST", f"{company.path}/journalLines({stored['id']})/dimensionSetLines", body)
@@ -268,28 +262,46 @@ class BusinessCentralLedger:
                 journal,
                 fence,
             )
-        except Rejected:
-            self._delete_batch(company, made["id"], fence)
-            raise
+        except Rejected as error:
+            refused = error  # it may be that of a request which arrived twice
+        with written(journal):
+            held = self.read_back(JournalRef(journal.entity, batch, journal.run_key, journal.date, "draft"))
+        if same_content(held, journal):
+            return batch
+        self._delete_batch(company, batch, fence)
+        raise refused or UnknownOutcome(
+            "the batch did not become the journal", record=journal.run_key, got=f"{len(held.lines)} lines",
+            remedy="the next try makes it anew",
+        )  # fmt: skip
 
-    def post_draft(self, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
+    def post_draft(self, draft: str, journal: ErpJournal, fence: Fence) -> None:
         """Post the batch, and remove it once it is empty."""
         company = self._company(journal.entity)
-        self._write("POST", f"{company.path}/journals({draft.erp_id})/Microsoft.NAV.post", journal, fence, value={})
-        # an empty batch does no harm, and the next attempt that meets it removes it
-        with suppress(ErpError):
-            self.delete_draft(draft, fence)
+        self._write("POST", f"{company.path}/journals({draft})/Microsoft.NAV.post", journal, fence, value={})
+        with suppress(ErpError):  # an empty batch does no harm
+            self._delete_batch(company, draft, fence)
 
     def delete_draft(self, draft: JournalRef, fence: Fence) -> None:
         """Delete a batch of ours with its lines."""
         self._delete_batch(self._company(draft.entity), draft.erp_id, fence)
 
-    def read_ref(self, ref: JournalRef) -> JournalRef:
-        """Where the journal stands now. Raises UnknownOutcome if it is gone."""
-        for found in self.find_by_run_key(ref.run_key, entity=ref.entity):
-            if found.run_key == ref.run_key:
-                return found
-        raise UnknownOutcome("the journal vanished from the ERP", record=ref.run_key)
+    def _new_batch(self, company: _Company, journal: ErpJournal, fence: Fence) -> str:
+        """An empty batch under the journal's code; one that an earlier attempt left empty goes first."""
+        code = batch_code(journal.run_key)
+        body = {"code": code, "displayName": journal.run_key}
+        try:
+            return str(self._write("POST", f"{company.path}/journals", journal, fence, value=body)["id"])
+        except Rejected:
+            left = self._batches(company, f"code eq {_text(code)}")
+            if not left:
+                raise
+            if left[0]["displayName"] != journal.run_key:
+                raise Rejected(
+                    "another batch has the code of ours", record=journal.run_key, got=left[0]["displayName"],
+                    remedy="rename that batch in the ERP",
+                ) from None  # fmt: skip
+        self._delete_batch(company, left[0]["id"], fence)
+        return str(self._write("POST", f"{company.path}/journals", journal, fence, value=body)["id"])
 
     def _dimension_bodies(self, company: _Company, line: ErpLine) -> list[dict[str, str]]:
         return [
@@ -342,12 +354,15 @@ class BusinessCentralLedger:
     # --- reading ----------------------------------------------------------------------------------------------
 
     def _drafts(self, company: _Company, key: str) -> list[JournalRef]:
+        """Batches of ours that have lines; an empty one is what is left of a journal that was posted, or not begun."""
         slot = f"TIEOUT/{key.removeprefix('TIEOUT/')}".rstrip("/")
-        rows = self._batches(company, f"startswith(displayName,{_text(slot)})")
+        rows = self._batches(company, f"startswith(displayName,{_text(slot)})", expand="journalLines")
         return [
-            JournalRef(company.entity, row["id"], row["displayName"], date.min, "draft")  # the day is on its lines
+            JournalRef(
+                company.entity, row["id"], row["displayName"], _day(row["journalLines"][0]["postingDate"]), "draft"
+            )
             for row in rows
-            if is_under(row["displayName"], key)
+            if row["journalLines"] and is_under(row["displayName"], key)
         ]
 
     def _posted(self, company: _Company, key: str) -> list[JournalRef]:
@@ -486,7 +501,7 @@ class BusinessCentralLedger:
                     debit=line.debit,
                     credit=line.credit,
                     currency=company.currency,
-                    narrative=ours or document,
+                    narrative=lines[0]["description"] or "",
                     description=line.description,
                     run_key=ours,
                     line_no=position if ours else None,
@@ -510,8 +525,8 @@ class BusinessCentralLedger:
                 remedy="read again: somebody may have posted meanwhile, or may not see every entry",
             )  # fmt: skip
 
-    def _batches(self, company: _Company, where: str) -> list[dict[str, Any]]:
-        return self._rows(f"{company.path}/journals", {"$filter": where})
+    def _batches(self, company: _Company, where: str, *, expand: str | None = None) -> list[dict[str, Any]]:
+        return self._rows(f"{company.path}/journals", {"$filter": where} | ({"$expand": expand} if expand else {}))
 
     def _setup(self, path: str) -> dict[str, Any]:
         rows = self._rows(f"{path}/generalLedgerSetup")

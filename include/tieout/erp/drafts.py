@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from tieout.erp.config import ErpConfig
 from tieout.erp.http import LOOK_IT_UP, LockNotObtained
-from tieout.erp.port import ErpJournal, Fence, JournalRef, Ledger, PeriodStatus
+from tieout.erp.port import ErpJournal, Fence, JournalRef, PeriodStatus
 from tieout.errors import ErpError, PeriodClosed, Rejected, UnknownOutcome
 
 log = logging.getLogger("tieout.erp")

@@ -366,7 +366,7 @@ class NetSuiteLedger:
         self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a posted journal, dated `on`."""
-        return self.post(mirror(self, ref, on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
 
     def _record(self, journal: ErpJournal) -> JournalRef | None:
         """The journal as the record service has it now; None if it has none of this external id."""

@@ -85,14 +85,7 @@ class Rest:
         self._sign = sign
         self._auth: AuthBase | None = None
         self._headers = {"Accept": "application/json", "User-Agent": "tieout", **(headers or {})}
-        self._http = ErpHttp(
-            self.base,
-            timeout=(config.connect_timeout, config.read_timeout),
-            tries=config.tries,
-            pause=config.pause_ms / 1000,
-            calls_per_second=config.calls_per_second,
-            open_calls=config.open_calls,
-        )
+        self._http = ErpHttp.of(self.base, config)
 
     def close(self) -> None:
         """Drop the connections."""

@@ -277,7 +277,7 @@ class SapLedger:
         self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a document, dated `on`; SAP's reversal would date and number itself."""
-        return self.post(mirror(self, ref, on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
 
     def _of_reference(self, company: _Company, journal: ErpJournal) -> JournalRef | None:
         """The document that carries the journal's short key, whatever became of its other references."""

@@ -58,7 +58,7 @@ class SimulatedErp(Protocol):
         """Close the period around a day, or open it again."""
         ...
 
-    def by_hand(self, company: str, day: str, *lines: tuple[str, str, str]) -> object:
+    def by_hand(self, company: str, day: str, *lines: tuple[str, str, str], text: str = "by hand") -> object:
         """An accountant's own posted journal: lines of (account, debit, credit)."""
         ...
 

@@ -243,3 +243,36 @@ def test_a_dimension_value_is_the_name_of_one_and_read_back_as_that(server: Ledg
     )
     with pytest.raises(Rejected, match="no such dimension value"):
         server.ledger().post(journal(lines=lines))
+
+
+def test_lines_that_arrive_twice_are_seen_before_they_are_posted(
+    server: LedgerServer, erp: BusinessCentral, journal: Make
+) -> None:
+    ledger = server.ledger()
+    ledger.gl_accounts("US")
+    batch = erp._batch
+
+    def twice(sent: Any, base: str, *, whole: bool) -> Any:
+        if "journals(" in sent["requests"][0]["url"]:
+            batch(sent, base, whole=whole)
+        return batch(sent, base, whole=whole)
+
+    erp._batch = twice  # type: ignore[method-assign]
+    with pytest.raises(UnknownOutcome, match="did not become the journal"):
+        ledger.post(journal())
+    assert (erp.by_name["US"].journals, erp.by_name["US"].entries) == ({}, [])
+    erp._batch = batch  # type: ignore[method-assign]
+    assert ledger.post(journal()).state == "posted"
+
+
+def test_an_empty_batch_that_an_earlier_attempt_left_is_made_anew(
+    server: LedgerServer, erp: BusinessCentral, journal: Make
+) -> None:
+    code = batch_code(journal().run_key)
+    left = call(server, erp, "POST", "journals", {"code": code, "displayName": journal().run_key}).json()["id"]
+    assert server.ledger().find_by_run_key(journal().run_key) == []
+    assert server.ledger().post(journal()).state == "posted"
+    assert left not in erp.by_name["US"].journals
+    call(server, erp, "POST", "journals", {"code": batch_code(journal(2).run_key), "displayName": "somebody's"})
+    with pytest.raises(Rejected, match="has the code of ours"):
+        server.ledger().post(journal(2))

@@ -137,14 +137,14 @@ class BusinessCentral:
         for company in self.companies.values():
             company.allowed = (first.isoformat() if shut else "0001-01-01", "0001-01-01")
 
-    def by_hand(self, company: str, day: str, *lines: tuple[str, str, str]) -> str:
+    def by_hand(self, company: str, day: str, *lines: tuple[str, str, str], text: str = "by hand") -> str:
         """An accountant's own posted document: lines of (account, debit, credit)."""
         books = self.by_name[company]
         number = f"G{len(books.entries):05}"
         for account, debit, credit in lines:
             amount = Decimal(debit or 0) - Decimal(credit or 0)
             self._post_line(books, {"accountNumber": account, "postingDate": day, "documentNumber": number,
-                                    "amount": amount, "description": "by hand"}, [])  # fmt: skip
+                                    "amount": amount, "description": text}, [])  # fmt: skip
         return number
 
     # --- the service ------------------------------------------------------------------------------------------
@@ -279,7 +279,11 @@ class BusinessCentral:
                     for year in (2025, 2026, 2027) for month in range(1, 13)
                 ]  # fmt: skip
             case "journals":
-                return list(company.journals.values())
+                journals = list(company.journals.values())
+                if query.get("$expand") == "journalLines":
+                    lines = company.lines.values()
+                    return [{**j, "journalLines": [x for x in lines if x["journalId"] == j["id"]]} for j in journals]
+                return journals
             case "generalLedgerEntries":
                 return self._expanded(company, company.entries, query)
             case "trialBalances":
@@ -357,6 +361,8 @@ class BusinessCentral:
     def _add_dimension(self, company: _Company, line: str, body: Mapping[str, Any]) -> dict[str, Any]:
         if line not in company.lines:
             raise _Refusal("The journal line does not exist.", "Internal_RecordNotFound", 404)
+        if any(d["code"] == body.get("code") for d in company.dimensions.get(line, [])):
+            raise _Refusal("The record already exists.", "Internal_EntityWithSameKeyExists")
         held = self._rows(company, "dimensions", {})
         values = {row["code"]: {v["code"]: v["displayName"] for v in row["dimensionValues"]} for row in held}
         if body.get("valueCode") not in values.get(body.get("code", ""), {}):

@@ -138,13 +138,13 @@ class NetSuite:
         )
         self.db.execute("UPDATE transactionaccountingline SET posting = 'T'")
 
-    def by_hand(self, company: str, day: str, *lines: tuple[str, str, str], memo: str = "by hand") -> int:
+    def by_hand(self, company: str, day: str, *lines: tuple[str, str, str], text: str = "by hand") -> int:
         """An accountant's own posted journal: lines of (account number, debit, credit)."""
         items = [
-            {"account": self._account(number), "debit": debit or None, "credit": credit or None, "memo": memo}
+            {"account": self._account(number), "debit": debit or None, "credit": credit or None, "memo": text}
             for number, debit, credit in lines
         ]
-        return self._store(None, self._subsidiary(company), day, self._month(day), memo, items, "T", hidden=0)
+        return self._store(None, self._subsidiary(company), day, self._month(day), text, items, "T", hidden=0)
 
     def journals(self) -> list[sqlite3.Row]:
         """Every stored transaction."""

@@ -114,16 +114,17 @@ class Sap:
         moment = date.fromisoformat(day)
         (self.closed.add if shut else self.closed.discard)((moment.year, moment.month))
 
-    def by_hand(self, company: str, day: str, *lines: tuple[str, str, str]) -> str:
+    def by_hand(self, company: str, day: str, *lines: tuple[str, str, str], text: str = "by hand") -> str:
         """An accountant's own document: lines of (account, debit, credit)."""
         header = {
             "CompanyCode": _CODES[company],
             "PostingDate": day,
             "DocumentDate": day,
             "DocumentReferenceID": "BY HAND",
+            "DocumentHeaderText": text,
         }
         entries = [
-            {"GLAccount": account, "amount": Decimal(debit or 0) - Decimal(credit or 0), "DocumentItemText": "by hand"}
+            {"GLAccount": account, "amount": Decimal(debit or 0) - Decimal(credit or 0), "DocumentItemText": text}
             for account, debit, credit in lines
         ]
         return self._store(header, entries)
