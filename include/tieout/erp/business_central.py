@@ -30,7 +30,7 @@ from pydantic import Field
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from tieout.erp.config import Adapter, ErpConfig
-from tieout.erp.drafts import closed, is_under, mirror, post_once, refuse_unfit, same_content, written
+from tieout.erp.drafts import is_under, mirror, post_once, refuse_unfit, same_content, written
 from tieout.erp.http import Answer, ErpHttp, HeaderAuth, unreadable
 from tieout.erp.port import (
     ZERO,
@@ -242,12 +242,9 @@ class BusinessCentralLedger:
         """Post our own mirror of a posted journal, dated `on`."""
         return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
 
-    def create_draft(self, journal: ErpJournal, fence: Fence) -> str:
-        """Fill a new batch with the journal's lines and see that it holds just them; its id."""
+    def create_draft(self, journal: ErpJournal, fence: Fence) -> JournalRef:
+        """Fill a new batch with the journal's lines and see that it holds just them."""
         company = self._company(journal.entity)
-        status = self.period_status(journal.entity, journal.date)
-        if not status.is_open:
-            raise closed(journal, status)
         batch = self._new_batch(company, journal, fence)
         path = f"{company.path}/journals({batch})/journalLines"
         refused = None
@@ -264,26 +261,34 @@ class BusinessCentralLedger:
             )
         except Rejected as error:
             refused = error  # it may be that of a request which arrived twice
+        draft = JournalRef(journal.entity, batch, journal.run_key, journal.date, "draft")
         with written(journal):
-            held = self.read_back(JournalRef(journal.entity, batch, journal.run_key, journal.date, "draft"))
+            held = self.read_back(draft)
         if same_content(held, journal):
-            return batch
+            return draft
         self._delete_batch(company, batch, fence)
         raise refused or UnknownOutcome(
             "the batch did not become the journal", record=journal.run_key, got=f"{len(held.lines)} lines",
             remedy="the next try makes it anew",
         )  # fmt: skip
 
-    def post_draft(self, draft: str, journal: ErpJournal, fence: Fence) -> None:
+    def post_draft(self, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
         """Post the batch, and remove it once it is empty."""
         company = self._company(journal.entity)
-        self._write("POST", f"{company.path}/journals({draft})/Microsoft.NAV.post", journal, fence, value={})
+        self._write("POST", f"{company.path}/journals({draft.erp_id})/Microsoft.NAV.post", journal, fence, value={})
         with suppress(ErpError):  # an empty batch does no harm
-            self._delete_batch(company, draft, fence)
+            self._delete_batch(company, draft.erp_id, fence)
 
     def delete_draft(self, draft: JournalRef, fence: Fence) -> None:
         """Delete a batch of ours with its lines."""
         self._delete_batch(self._company(draft.entity), draft.erp_id, fence)
+
+    def read_ref(self, ref: JournalRef) -> JournalRef:
+        """Where the journal stands now. Raises UnknownOutcome if it is gone."""
+        for found in self.find_by_run_key(ref.run_key, entity=ref.entity):
+            if found.run_key == ref.run_key:
+                return found
+        raise UnknownOutcome("the journal vanished from the ERP", record=ref.run_key)
 
     def _new_batch(self, company: _Company, journal: ErpJournal, fence: Fence) -> str:
         """An empty batch under the journal's code; one that an earlier attempt left empty goes first."""
