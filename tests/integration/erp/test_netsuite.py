@@ -17,7 +17,7 @@ from tieout.erp import ErpJournal
 from tieout.erp.netsuite import RECORD, external_id
 from tieout.errors import ConfigError, PeriodClosed, Rejected
 from tieout.ids import short_key
-from tieout.ledger.post import differences
+from tieout.ledger.post import differences as every_difference
 from tieout_sandbox.simulators.ledger_server import LedgerServer
 from tieout_sandbox.simulators.netsuite import NetSuite
 from tieout_sandbox.simulators.netsuite.signature import REALM
@@ -26,6 +26,11 @@ pytestmark = pytest.mark.server
 
 Make = Callable[..., ErpJournal]
 Serve = Callable[[Any], LedgerServer]
+
+
+def differences(meant: ErpJournal, held: ErpJournal) -> list[str]:
+    """What the ERP holds otherwise than meant, in words."""
+    return [difference.text for difference in every_difference(meant, held)]
 
 
 def call(server: LedgerServer, method: str, path: str, body: object = None, **headers: str) -> requests.Response:

@@ -14,7 +14,7 @@ import pytest
 from tieout.erp import ErpJournal, ErpLine
 from tieout.errors import ConfigError, ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
 from tieout.ids import short_key
-from tieout.ledger.post import differences
+from tieout.ledger.post import differences as every_difference
 from tieout_sandbox.simulators.ledger_server import LedgerServer
 from tieout_sandbox.simulators.sap import Sap
 from tieout_sandbox.simulators.sap.contract import PATH, wsdl
@@ -23,6 +23,11 @@ pytestmark = pytest.mark.server
 
 Make = Callable[..., ErpJournal]
 Serve = Callable[[Any], LedgerServer]
+
+
+def differences(meant: ErpJournal, held: ErpJournal) -> list[str]:
+    """What the ERP holds otherwise than meant, in words."""
+    return [difference.text for difference in every_difference(meant, held)]
 
 
 @pytest.fixture
