@@ -32,7 +32,14 @@ from tieout.erp.port import (
 from tieout.errors import ConfigError, Rejected
 from tieout.settings import Connection, Settings, load_config, load_yaml
 
-ADAPTERS = {"tryton": "tieout.erp.tryton", "odoo": "tieout.erp.odoo", "file_drop": "tieout.erp.file_drop"}
+ADAPTERS = {
+    "businesscentral": "tieout.erp.business_central",
+    "file_drop": "tieout.erp.file_drop",
+    "netsuite": "tieout.erp.netsuite",
+    "odoo": "tieout.erp.odoo",
+    "sap": "tieout.erp.sap",
+    "tryton": "tieout.erp.tryton",
+}
 """Kind of ERP → the module that has its `ADAPTER`."""
 
 

@@ -106,6 +106,8 @@ class Subject:
     unavailable: Answer = Answer(503)
     failed: Answer = Answer(500)
     network: bool = True
+    caught: frozenset[str] = frozenset()
+    """Faults of the line that leave more than one journal, because the ERP knows no duplicates: they are caught."""
     own_faults: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
 
 

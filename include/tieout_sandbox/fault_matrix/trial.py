@@ -20,7 +20,7 @@ from tieout.erp.port import ErpJournal, JournalRef, Ledger
 from tieout.errors import ErpError, LeaseHeld, LeaseLost, UnknownOutcome
 from tieout.ids import Slot, run_key, short_key
 from tieout.ledger import Protocol, Step, post_batch
-from tieout.ledger.post import as_erp_journal, differences
+from tieout.ledger.post import as_erp_journal, differences, reverse
 from tieout.store import Store, batches
 from tieout.store.batches import Batch
 from tieout_sandbox.fault_matrix.line import FAULTS, KILLS, READ_FAULTS, Line, Passed, line_to
@@ -154,6 +154,16 @@ class Trial:
             assert len(journals) == 1, f"{key} is {len(journals)} times in the ERP"
             assert differences(meant[key], journals[0]) == []
         assert self.store.verify_audit(batch.chain) == []
+
+    def check_caught(self, batch_id: str) -> None:
+        """The batch stands as mismatched, is sent no further, and can be taken back whole."""
+        if self.line is not None:
+            self.line.begin()
+        count = sum(map(len, self.held(batch_id).values()))
+        assert self.post(batch_id) == "mismatched"
+        assert sum(map(len, self.held(batch_id).values())) == count
+        books, people = self.subject.books, {"actor": "matrix", "second": "controller", "reason": "twice in the ERP"}
+        assert reverse(batch_id, self.ledger(), self.store, on=books.on, **people) == "reversed"
 
     def held(self, batch_id: str) -> dict[str, list[ErpJournal]]:
         """What the ERP holds of a batch, drafts included, by run key; asked without the line."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -19,8 +19,9 @@ from tieout.ledger.proof import prove
 from tieout.settings import Connection
 from tieout.sources.config import SourceConfig
 from tieout.store import golive
+from tieout_sandbox.fault_matrix.simulated import RunningSimulator
 from tieout_sandbox.fault_matrix.subject import Shared, Subject
-from tieout_sandbox.fault_matrix.subjects import file_drop, odoo
+from tieout_sandbox.fault_matrix.subjects import businesscentral, file_drop, netsuite, odoo, sap
 from tieout_sandbox.fault_matrix.trial import trial_of
 from tieout_sandbox.simulators.odoo.books import Books
 from tieout_sandbox.simulators.odoo.wire import Wire, answering
@@ -63,7 +64,9 @@ def start_odoo(version: int) -> Callable[[Shared], Iterator[InThread]]:
 
 
 def by_hand(running: object, on: date, text: str, *lines: tuple[str, str, str]) -> None:
-    if isinstance(running, InThread):
+    if isinstance(running, RunningSimulator):
+        running.server.erp.by_hand("US", on.isoformat(), *lines, text=text)
+    elif isinstance(running, InThread):
         running.books.by_hand(odoo.COMPANY, on, text, *lines)
     else:
         running.erp.by_hand("0100", on, text, *lines)
@@ -73,6 +76,9 @@ SUBJECTS = {
     "odoo by json-rpc": Subject("odoo", start_odoo(17), network=False),
     "odoo by json-2": Subject("odoo", start_odoo(19), network=False),
     "file drop": file_drop.SUBJECT,
+    "netsuite": replace(netsuite.SUBJECT, network=False),
+    "business central": replace(businesscentral.SUBJECT, network=False),
+    "sap": replace(sap.SUBJECT, network=False),
 }
 
 
