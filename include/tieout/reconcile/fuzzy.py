@@ -12,12 +12,15 @@ from __future__ import annotations
 import pyarrow as pa
 
 from tieout.reconcile.candidates import (
+    clear,
     equalities,
     in_window,
     open_for,
     refuse_blow_up,
+    rivals_of,
     set_copies_aside,
     settle,
+    settle_pairs,
     sided,
 )
 from tieout.reconcile.definition import Definition, FuzzyPass, TextLikeness
@@ -61,14 +64,16 @@ def run_fuzzy_pass(session: Session, definition: Definition, match_pass: FuzzyPa
     other: SideName = "right" if own == "left" else "left"
     session.make(f"rivals_{index}", _left_to_rivals(match_pass, index))
     session.make(f"contested_{index}", _contested(own, other, index))
+    kind = "CASE WHEN is_sure THEN NULL ELSE 'suggested_match' END"
+    rivals = rivals_of(f"contested_{index}", scored=True)
+    settle_pairs(session, match_pass, index, kind, rivals=rivals, scored=True)
     found = (
-        f"SELECT {own}_no AS claimant, CASE WHEN is_sure THEN NULL ELSE 'suggested_match' END AS break_type,"
-        f" left_no, right_no FROM pairs_{index}"
-        f"\n    UNION ALL SELECT DISTINCT claimant, 'ambiguous', {sided(own, 'claimant')} FROM contested_{index}"
-        " WHERE rival IS NOT NULL"
-        f"\n    UNION ALL SELECT claimant, 'ambiguous', {sided(other, 'rival')} FROM contested_{index} WHERE is_first"
+        f"SELECT DISTINCT claimant, 'ambiguous' AS break_type, {sided(own, 'claimant')} FROM contested_{index}"
+        f" WHERE rival IS NOT NULL\n    UNION ALL"
+        f" SELECT claimant, 'ambiguous', {sided(other, 'rival')} FROM contested_{index} WHERE is_first"
     )
-    settle(session, match_pass, index, found, contested=True, scored=True)
+    settle(session, match_pass, index, found, scored=True)
+    clear(session, index)
 
 
 def _possible(definition: Definition, match_pass: FuzzyPass, index: int, columns: list[str]) -> str:
@@ -185,7 +190,9 @@ def _strangers(
         f"SEMI JOIN ({_first_blocks(sizes)}) b ON b.block = {block}\nWHERE NOT ({near} AND {close})",
     )
     if session.rows(f"SELECT count(*) FROM strangers_{index}")[0][0] < _TOO_FEW:
-        place = "row_number() OVER (PARTITION BY entity ORDER BY md5(id), id) AS place"
+        texts = "".join(f", text_{index}_{n}" for n in range(1, len(match_pass.texts) + 1))
+        order = f"md5(id), id, sought_{index}, day{texts}"
+        place = f"row_number() OVER (PARTITION BY entity ORDER BY {order}) AS place"
         numbered = {s: f"(SELECT *, {place} FROM {s}_open_{index})" for s in SIDES}
         other = " OR ".join(f"l.{c} <> r.{c}" for c in columns)
         session.run(
@@ -331,7 +338,7 @@ def _contested(own: SideName, other: SideName, index: int) -> str:
     )
     return (
         f"SELECT c.{own}_no AS claimant, c.{other}_no AS rival, {shown.format(f'c.{other}_id')} AS rival_id,\n"
-        f"  c.probability, row_number() OVER (PARTITION BY c.{other}_no ORDER BY c.{own}_no) = 1 AS is_first\n"
+        f"  c.probability, row_number() OVER (PARTITION BY c.{other}_no ORDER BY c.{own}_id) = 1 AS is_first\n"
         f"FROM rivals_{index} c\nUNION ALL\n"
         + passed_over.format(shown.format(f"c.{other}_id"), own, own, other, other)
         + "\nUNION ALL\n"

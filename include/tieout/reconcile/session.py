@@ -29,6 +29,8 @@ class Session:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
         self.statements: list[tuple[str, str]] = []
+        self.currencies: frozenset[str] = frozenset()  # those that occur
+        self.groups: list[str] = []  # the queries that `groups` is made of
         self.models: dict[str, dict[str, Any]] = {}  # what fuzzy passes weighed by
         connection.execute("SET TimeZone = 'UTC'")
         for macro in macros():
@@ -67,6 +69,11 @@ class Session:
         self.statements.append((step, statement))
         with _understood(step):
             self.connection.execute(statement)
+
+    def drop(self, *tables: str) -> None:
+        """Give back the memory of tables that no later step reads."""
+        for table in tables:
+            self.run(table, f"DROP TABLE {name(table)}")
 
     def stream(self, step: str, query: str) -> Iterator[pa.RecordBatch]:
         """The rows of a query in batches, while the engine goes on with the next; to be read to the end."""

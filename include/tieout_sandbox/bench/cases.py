@@ -77,6 +77,26 @@ UNREFERENCED = {
          "window": {"earliest": 0, "latest": 5}, "accept": "suggested"},
     ],
 }  # fmt: skip
+MIXED = {
+    "id": "bench_payments",
+    "title": "Payments against invoices by reference, then those that name none",
+    **_PAYMENTS,
+    "passes": [*BY_REFERENCE["passes"], {**UNREFERENCED["passes"][0], "window": {"earliest": -5, "latest": 5}}],
+}
+FUZZY = {
+    "id": "bench_fuzzy",
+    "title": "Payments whose memo was written by hand",
+    **_PAYMENTS,
+    "passes": [
+        {"name": "by_memo", "method": "fuzzy", "by": ["customer", "currency"],
+         "amount": {"left": "amount", "right": "amount", "tolerance": {"minor_units": 5}, "levels": [0]},
+         "window": {"earliest": -5, "latest": 5},
+         "texts": [{"name": "memo", "left": "reference", "right": "reference", "normalise": ["upper", "digits_only"],
+                    "levels": [0.9, 0.7]}]},
+    ],
+    # a customer's dozen invoices against as many payments, before the window: eleven pairs a row
+    "max_candidates": 100_000_000,
+}  # fmt: skip
 _KEYED_READ = ("invoice_no", "status", "region")
 
 CASES = (
@@ -87,4 +107,8 @@ CASES = (
          ("reference",), "day"),
     Case("payments_unreferenced", "payments to invoices by customer, amount and days, suggested", 0.1,
          data.unreferenced_payments, UNREFERENCED, ("customer",), "day"),
+    Case("payments", "payments to invoices by reference, then the rest by customer, amount and days, suggested", 0.5,
+         data.mixed_payments, MIXED, ("reference", "customer"), "day"),
+    Case("payments_fuzzy", "payments to invoices by amount, days and memo, scored", 0.1, data.remembered_payments, FUZZY,
+         ("reference", "customer"), "day"),
 )  # fmt: skip
