@@ -163,8 +163,13 @@ def _priced(definition: Definition, kind: str, found: _Found) -> str:
     currency = "coalesce(left_currency, right_currency)"
     zero = f"CASE WHEN difference IS NOT NULL THEN 0::{AMOUNT} END"
     parts = dict.fromkeys(PARTS, zero) | {"timing" if kind in ("timing", "cut_off") else "unexplained": "difference"}
+    source = (
+        f"SELECT g.* EXCLUDE (left_ids, right_ids), coalesce({left}, '') AS left_ids,"
+        f" coalesce({right}, '') AS right_ids,\n    {found.ordinal} AS ordinal\n"
+        f"  FROM {found.source}\n  WHERE break_type = {text(kind)}"
+    )
     if kind == "amount":
-        parts |= _parts_of_amounts(definition, currency)
+        parts, source = _parts_of_amounts(definition, currency, source)
     # rivals are listed, not at stake: only one of them will be the counterpart
     claim = "abs(CASE named WHEN 'left' THEN left_amount ELSE right_amount END), " if kind == "ambiguous" else ""
     larger = "greatest(abs(left_amount), abs(right_amount)), abs(left_amount), abs(right_amount)"
@@ -182,35 +187,35 @@ def _priced(definition: Definition, kind: str, found: _Found) -> str:
     of_left = f"CASE named WHEN 'left' THEN {has['left']} ELSE NOT ({has['right']}) END"
     columns += [f"CASE WHEN {of_left} THEN left_{c} ELSE right_{c} END AS shown_{c}" for c in ("amount", "currency")]
     columns.append(f"{digits_of('shown_currency', found.currencies)} AS shown_digits")
-    listed = ",\n    ".join(columns)
-    return (
-        f"SELECT g.* EXCLUDE (left_ids, right_ids), coalesce({left}, '') AS left_ids,"
-        f" coalesce({right}, '') AS right_ids,\n    {found.ordinal} AS ordinal,\n    {listed}\n"
-        f"  FROM {found.source}\n  WHERE break_type = {text(kind)}"
-    )
+    return f"SELECT *,\n    {', '.join(columns)}\n  FROM (\n  {source}\n  )"
 
 
-def _parts_of_amounts(definition: Definition, currency: str) -> dict[str, str]:
-    """What a difference of amounts is made of."""
+def _parts_of_amounts(definition: Definition, currency: str, source: str) -> tuple[dict[str, str], str]:
+    """What a difference of amounts is made of, and the source with what that is worked out from.
+
+    One level of columns on the other: a column is named where its expression would be copied.
+    """
     limit = f"{definition.rounding_minor_units} * greatest(left_rows, right_rows) * ({minor_unit(currency)})"
-    known = {part: f"coalesce({part}, 0)::{AMOUNT}" for part in ("fx", "fee", "withholding", "tax_rounding")}
     # tax rounded by line here and on the total there is no other tax, only another rounding
-    tax = f"(coalesce(tax, 0) - coalesce(tax_rounding, 0))::{AMOUNT}"
-    rest = f"(difference - {' - '.join(f'({part})' for part in (tax, *known.values()))})::{AMOUNT}"
-    # what is not paid yet, unless deductions already explain more than the whole difference
-    partial = f"coalesce(is_partial, false) AND sign({rest}) = sign(difference)"
-    rounding = f"NOT ({partial}) AND abs({rest}) <= {limit}"
-    zero = f"0::{AMOUNT}"
-    return {
-        part: f"CASE WHEN difference IS NOT NULL THEN {expression} END"
-        for part, expression in {
-            **{p: known[p] for p in ("fx", "fee", "withholding")},
-            "tax": tax,
-            "partial_payment": f"CASE WHEN {partial} THEN {rest} ELSE {zero} END",
-            "rounding": f"({known['tax_rounding']}) + CASE WHEN {rounding} THEN {rest} ELSE {zero} END",
-            "unexplained": f"CASE WHEN ({partial}) OR ({rounding}) THEN {zero} ELSE {rest} END",
-        }.items()
+    amounts = {p: f"coalesce({p}, 0)" for p in ("fx", "fee", "withholding", "tax_rounding")}
+    amounts["tax"] = "coalesce(tax, 0) - coalesce(tax_rounding, 0)"
+    levels = (
+        ", ".join(f"({amount})::{AMOUNT} AS known_{part}" for part, amount in amounts.items()),
+        f"(difference - {' - '.join(f'known_{part}' for part in amounts)})::{AMOUNT} AS rest",
+        # what is not paid yet, unless deductions already explain more than the whole difference
+        "coalesce(is_partial AND sign(rest) = sign(difference), false) AS falls_short,"
+        f" coalesce(abs(rest) <= {limit}, false) AS is_small",
+        "is_small AND NOT falls_short AS is_rounding",
+    )
+    for level in levels:
+        source = f"SELECT *, {level} FROM ({source})"
+    parts = dict.fromkeys(PARTS, "0") | {part: f"known_{part}" for part in ("fx", "tax", "fee", "withholding")}
+    parts |= {
+        "partial_payment": "CASE WHEN falls_short THEN rest ELSE 0 END",
+        "rounding": "known_tax_rounding + CASE WHEN is_rounding THEN rest ELSE 0 END",
+        "unexplained": "CASE WHEN falls_short OR is_rounding THEN 0 ELSE rest END",
     }
+    return {p: f"CASE WHEN difference IS NOT NULL THEN {parts[p]} END::{AMOUNT}" for p in PARTS}, source
 
 
 def _words(definition: Definition) -> dict[str, str]:
