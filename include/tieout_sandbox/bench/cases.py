@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tieout.lake.engine import Engine
-from tieout_sandbox.bench import data
+from tieout_sandbox.bench import data, nights
 
 PEERS = ("datacompy Polars", "datacompy pandas", "pandas merge", "Polars join", "reladiff")
 _SIDE = {"currency": "currency", "amount": "amount"}
@@ -29,9 +29,14 @@ class Case:
     day: str
     matches: Literal["all", "differing"] = "differing"
     peers: tuple[str, ...] = ()
+    run: Callable[[Path, str], int] | None = None
+    """What is measured in a folder under a memory limit where it is no plain reconciliation; gives what it found."""
+    floor_query: Callable[[Path], str] | None = None
 
-    def floor(self, files: Mapping[str, Sequence[Path]]) -> str:
+    def floor(self, folder: Path, files: Mapping[str, Sequence[Path]]) -> str:
         """One pass of the engine that reads every compared column of both sides and computes the control totals."""
+        if self.floor_query is not None:
+            return self.floor_query(folder)
         read = ", ".join(f"max({column})" for column in self.read)
         return "\nUNION ALL\n".join(
             f"SELECT '{side}', legal_entity_id, currency, date_trunc('month', {self.day}), count(*), sum(amount),\n"
@@ -109,6 +114,10 @@ CASES = (
          data.unreferenced_payments, UNREFERENCED, ("customer",), "day"),
     Case("payments", "payments to invoices by reference, then the rest by customer, amount and days, suggested", 0.5,
          data.mixed_payments, MIXED, ("reference", "customer"), "day"),
-    Case("payments_fuzzy", "payments to invoices by amount, days and memo, scored", 0.1, data.remembered_payments, FUZZY,
-         ("reference", "customer"), "day"),
+    Case("payments_fuzzy", "payments to invoices by amount, days and memo, scored", 0.1, data.remembered_payments,
+         FUZZY, ("reference", "customer"), "day"),
+    Case("breaks_million", "a night over as many open breaks, reconciliation, lake and store included", 0.1,
+         data.open_breaks, {}, (), "", run=nights.second, floor_query=nights.floor),
+    Case("breaks_list", "fifty of as many open breaks, the largest first, and how many there are", 0.1,
+         data.open_breaks, {}, (), "", run=nights.listing, floor_query=nights.floor),
 )  # fmt: skip

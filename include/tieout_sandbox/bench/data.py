@@ -128,13 +128,25 @@ def remembered_payments(engine: Engine, folder: Path, rows: int) -> tuple[list[P
     payments = (
         "SELECT legal_entity_id, customer, currency, 'P' || reference AS payment_no,\n"
         "  CASE WHEN h % 100 < 45 THEN reference WHEN h % 100 < 60 THEN lower(replace(reference, '-', ' '))\n"
-        "    WHEN h % 100 < 75 THEN substr(reference, 5, 3) || substr(reference, 9) WHEN h % 100 < 85 THEN 'thank you' END"
-        " AS reference,\n"
+        "    WHEN h % 100 < 75 THEN substr(reference, 5, 3) || substr(reference, 9)\n"
+        "    WHEN h % 100 < 85 THEN 'thank you' END AS reference,\n"
         "  greatest(amount - if((h >> 20) % 10 = 0, 0.02, 0), 0.01)::DECIMAL(18,2) AS amount,\n"
         f"  day + ((h >> 30) % 11)::INTEGER - 5 AS day FROM ({invoices}) WHERE h % 100 < 95 ORDER BY hash(reference)"
     )
     columns = f"SELECT * EXCLUDE (h) FROM ({invoices})"
     return [_write(engine, columns, folder / "left.parquet")], [_write(engine, payments, folder / "right.parquet")]
+
+
+def open_breaks(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
+    """A company's lake and store after a night that found every invoice unpaid, and the invoices of the next night.
+
+    Columns: as `referenced_payments`, with `h`: one invoice in a thousand is new, gone or paid the next night.
+    """
+    from tieout_sandbox.bench import nights
+
+    invoices = _write(engine, _bills(rows), folder / "left.parquet")
+    nights.first(folder, invoices)
+    return [invoices], []
 
 
 def _bills(rows: int) -> str:
