@@ -78,11 +78,13 @@ def part(name: str, case: Case, rows: int, folder: Path, memory: str) -> dict[st
     files = {
         side: sorted((folder / side).glob("*.parquet")) or [folder / f"{side}.parquet"] for side in ("left", "right")
     }
-    query = case.floor(files)
+    query = case.floor(folder, files)
     with engine(memory_limit=memory) as session:
         start, used = time.monotonic(), time.process_time()
         if name == "floor":
             found = len(session.rows(query))
+        elif case.run is not None:
+            found = case.run(folder, memory)
         else:
             result = reconcile(
                 case.definition, files["left"], files["right"], engine=session, matches=case.matches, out=folder / "out"
