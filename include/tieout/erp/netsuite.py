@@ -13,6 +13,7 @@ view on accounts, accounting periods, subsidiaries, currencies and the records t
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -246,10 +247,14 @@ class NetSuiteLedger:
         Its date is the transaction date; where the posting period lies elsewhere, the first day of that period, because
         that is where the amounts are.
         """
-        found = self.read_back_many([ref])[0]
-        if isinstance(found, Rejected):
-            raise found
-        return found
+        for attempt in range(1, self.config.tries + 1):
+            found = self.read_back_many([ref])[0]
+            if not isinstance(found, Rejected):
+                return found
+            if found.expected is None or not self._exists(ref.erp_id):
+                raise found
+            time.sleep(self.config.pause_ms / 1000 * attempt)
+        raise ErpUnavailable("SuiteQL does not show the journal yet", record=f"journal {ref.erp_id}")
 
     def read_back_many(self, refs: Sequence[JournalRef]) -> list[ErpJournal | Rejected]:
         """`read_back` of each, in the order of `refs`; the refusal for one that is not there."""
@@ -386,6 +391,16 @@ class NetSuiteLedger:
             "posted" if posted else "draft",
             record.get("tranId"),
         )
+
+    def _exists(self, number: str) -> bool:
+        """Whether the record service has a journal of this internal id; SuiteQL may not show it yet."""
+        try:
+            self._http.read("GET", f"{RECORD}/{int(number)}")
+        except Refused as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
 
     def _body(self, journal: ErpJournal, company: _Company, period: Mapping[str, Any]) -> dict[str, Any]:
         return {

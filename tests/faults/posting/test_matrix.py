@@ -102,10 +102,10 @@ def breaks_of(trial: Trial, batch_id: str) -> dict[str, tuple[str, str]]:
 
 
 def test_a_lying_erp_is_caught_and_stops_that_stream_with_a_break_and_no_other(trial: Trial) -> None:
-    for lie in LIES:
+    for number, lie in enumerate(LIES):
         if lie.break_type == "attribute" and trial.subject.books.dimension is None:
             continue  # an ERP that keeps no dimension cannot drop one
-        stream = lie.name.replace(" ", "_")
+        stream = f"lie_{number}"  # short: some ERPs have little room for it
         lied = trial.plan(stream=stream, journals=lie.journals)
         behind, beside = trial.plan(stream=stream, on=1), trial.plan(stream=f"{stream}_beside")
         elsewhere = trial.plan(stream=stream, entity="DE")

@@ -13,8 +13,9 @@ def is_write(request: Request) -> bool:
 
 
 def seen_late(running: RunningSimulator) -> None:
-    """SuiteQL does not show new journals at once."""
-    running.server.erp.lag = 1  # type: ignore[attr-defined]
+    """SuiteQL does not show the next journal at once."""
+    erp = running.server.erp
+    erp.lag, erp.lag_once = 1, True  # type: ignore[attr-defined]
 
 
 SUBJECT = Subject(

@@ -10,8 +10,9 @@ from tieout_sandbox.simulators.sap import Sap
 
 
 def seen_late(running: RunningSimulator) -> None:
-    """New documents are not shown at once."""
-    running.server.erp.lag = 1  # type: ignore[attr-defined]
+    """The next document is not shown at once."""
+    erp = running.server.erp
+    erp.lag, erp.lag_once = 1, True  # type: ignore[attr-defined]
 
 
 SUBJECT = Subject(

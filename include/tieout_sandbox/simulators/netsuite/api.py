@@ -66,6 +66,8 @@ class NetSuite:
     """Journals wait for somebody's approval whatever they ask for."""
     lag: int = 0
     """Queries for which a new journal stays unseen by SuiteQL."""
+    lag_once: bool = False
+    """Only the next journal is seen late."""
     books: tuple[int, ...] = (1, 2)
     """Accounting books; each repeats every amount."""
     open_limit: int = 5
@@ -216,7 +218,8 @@ class NetSuite:
         subsidiary = int(self._reference(body, "subsidiary", "subsidiary"))
         approved = not self.approval_routing and str((body.get("approvalStatus") or {}).get("id", "2")) == "2"
         posting = "T" if approved else "F"
-        return self._store(external, subsidiary, day, period, body.get("memo"), items, posting, hidden=self.lag)
+        lag, self.lag = self.lag, 0 if self.lag_once else self.lag
+        return self._store(external, subsidiary, day, period, body.get("memo"), items, posting, hidden=lag)
 
     def _store(
         self, external: str | None, subsidiary: int, day: str, period: int, memo: str | None,

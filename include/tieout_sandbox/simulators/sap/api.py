@@ -56,6 +56,8 @@ class Sap:
     most_rows: int = 100_000
     lag: int = 0
     """Readings for which a new document stays unseen."""
+    lag_once: bool = False
+    """Only the next document is seen late."""
     refusal_number: str = " "
     """What stands for the document number in a refusal: blank, or ten zeros."""
     interface_named: bool = True
@@ -212,6 +214,7 @@ class Sap:
             self.items.append(row)
         if self.lag:
             self._hidden[number] = self.lag
+            self.lag = 0 if self.lag_once else self.lag
         return number
 
     def _confirmations(self, made: Sequence[tuple[str, str, str, list[tuple[str, str]]]]) -> str:
