@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tieout.store import audit, batches, breaks, golive, leases, quarantine, runs
+from tieout.store import approvals, audit, batches, breaks, configuration, golive, leases, quarantine, runs
 from tieout.store.base import Base
 
-__all__ = ["Base", "audit", "batches", "breaks", "golive", "leases", "quarantine", "runs"]
+__all__ = ["Base", "approvals", "audit", "batches", "breaks", "configuration", "golive", "leases", "quarantine", "runs"]

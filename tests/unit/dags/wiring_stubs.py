@@ -12,7 +12,7 @@ STEPS = {
     "intake": {"extract": {}, "conform": {}, "read_ledger": {}, "freshness": {}},
     "checking": {"quality_gate": {}, "aggregate_usage": {}, "reconcile_sources": {}, "reconcile_ledger": {}},
     "planning": {"plan_journals": {}, "plan_month_end": {}},
-    "posting": {"resume_posting": [], "posting_result": {}, "prove": {}},
+    "posting": {"resume_posting": [], "ask_for_approval": [], "posting_result": {}, "prove": {}},
     "closing": {"report": {}, "close_backlog": {}},
     "past_dates": {
         "open_backfill": {"run_id": "b", "to": DAY, "runs": [RUN, {"run_id": "s", "business_date": "2026-03-30"}]},
