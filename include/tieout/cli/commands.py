@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date
 from typing import TYPE_CHECKING, Annotated
 
@@ -220,16 +221,26 @@ def backfill(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show what would change; required, posting is Airflow's")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON instead of tables")] = False,
 ) -> None:
-    """Show which journals past dates would change. Posting them is the `backfill` workflow's, behind its form."""
+    """Show what posting past dates would change: what exists, what would be added, the net effect per account.
+
+    Posting is the `backfill` workflow's, behind its form and a second person's approval.
+    """
     if not dry_run:
         raise ConfigError("the command only shows", remedy="add --dry-run, or use the backfill workflow in Airflow")
     from tieout.orchestration.past_dates import preview_backfill
     from tieout.orchestration.work import Work
 
     chosen = [e for e in entities.split(",") if e]
-    preview = preview_backfill(Work.from_env(), _day(from_date), _day(to_date), chosen)
-    typer.echo(json.dumps(preview, indent=2, default=str))
+    found = preview_backfill(Work.from_env(), _day(from_date), _day(to_date), chosen)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2, default=str))
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(found.markdown()))
 
 
 def _day(text: str) -> date:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tieout.errors import LedgerError
-from tieout.money import format_money, minor_digits
+from tieout.money import format_money
+from tieout.orchestration.markdown import figure, table
 from tieout.orchestration.work import Work
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ Amounts = dict[tuple[str, str], Decimal]
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A batch as it is put before the approver: `body` is Markdown, `may_answer` is empty where anybody may."""
+    """What is put before an approver: `body` is Markdown, `may_answer` is empty where anybody may."""
 
-    batch_id: str
+    about: str
+    """A batch's or a run's id."""
     content_hash: str
     subject: str
     body: str
@@ -118,7 +120,7 @@ def ask(work: Work, asked: Question, run: str) -> None:
     from tieout.store import approvals
 
     with work.store.transaction() as session:
-        approvals.ask(session, asked.batch_id, run, asked.names, asked.expires_at, work.store.now())
+        approvals.ask(session, asked.about, run, asked.names, asked.expires_at, work.store.now())
 
 
 def answer(work: Work, run: str, *, who: str, accept: bool, comment: str) -> str:
@@ -218,7 +220,7 @@ def _facts(work: Work, batch: Batch, entity: LegalEntity) -> str:
     ]
     if decided is not None:
         rows.append(("Decision", f"{decided.decision} by {decided.approver}: {decided.comment or 'no comment'}"))
-    return _table(("Batch", batch.batch_id), rows)
+    return table(("Batch", batch.batch_id), rows)
 
 
 def _prepared(prepared: Sequence[Preparer]) -> str:
@@ -227,7 +229,7 @@ def _prepared(prepared: Sequence[Preparer]) -> str:
     by: dict[str, list[str]] = {}
     for one in prepared:
         by.setdefault(one.who, []).append(one.why)
-    return "**Prepared by**\n\n" + _table(("Who", "Why"), [(who, ", ".join(why)) for who, why in by.items()])
+    return "**Prepared by**\n\n" + table(("Who", "Why"), [(who, ", ".join(why)) for who, why in by.items()])
 
 
 def _journals(work: Work, batch: Batch) -> Iterable[str]:
@@ -241,20 +243,20 @@ def _journals(work: Work, batch: Batch) -> Iterable[str]:
         for number, line in enumerate(lines[:left], 1):
             source = behind.get((journal.run_key, number))
             account = f"{line['account']} {names.get((batch.slot.legal_entity_id, line['account']), '')}".strip()
-            amount = _money(Decimal(line["amount"]), currency)
+            amount = figure(Decimal(line["amount"]), currency)
             sides = (amount, "") if line["side"] == "debit" else ("", amount)
-            largest = "; ".join(f"{doc} {_money(a, currency)}" for doc, a in source.largest) if source else "?"
+            largest = "; ".join(f"{doc} {figure(a, currency)}" for doc, a in source.largest) if source else "?"
             count = f"{source.rows:,}" if source else "?"
             if source and source.amount != Decimal(line["amount"]):
-                count += f" (sum {_money(source.amount, currency)}: differs)"
+                count += f" (sum {figure(source.amount, currency)}: differs)"
             rows.append((str(number), account, *sides, line["description"], count, largest))
         left -= len(rows)
-        total = _money(journal.debit, currency)
+        total = figure(journal.debit, currency)
         rows.append(("", f"**Total {currency}**", f"**{total}**", f"**{total}**", "", "", ""))
         head = ("Line", "Account", "Debit", "Credit", "Text", "Source rows", "Largest documents behind it")
-        table = _table(head, rows, right=(2, 3, 5))
+        listed = table(head, rows, right=(2, 3, 5))
         more = f"\n\n… and {len(lines) - len(rows) + 1} more lines" if len(rows) - 1 < len(lines) else ""
-        yield f"**Journal {journal.run_key}**\n\n{table}{more}"
+        yield f"**Journal {journal.run_key}**\n\n{listed}{more}"
 
 
 def _behind(work: Work, run_keys: Sequence[str]) -> dict[tuple[str, int], Behind]:
@@ -301,12 +303,12 @@ def _compared(work: Work, batch: Batch, entity: LegalEntity) -> str:
     before = amounts(b for b in of_stream if b.slot.period == previous)
     currency = entity.functional_currency
     rows = [
-        (account, side, *(_money(sums.get((account, side), Decimal(0)), currency) for sums in (this, so_far, before)))
+        (account, side, *(figure(sums.get((account, side), Decimal(0)), currency) for sums in (this, so_far, before)))
         for account, side in sorted({*this, *((a, s) for a, s in before if any(a == x for x, _ in this))})
     ]
     head = ("Account", "Side", "This batch", f"Other batches of {batch.slot.period}", f"All of {previous}")
     none = "" if before else f"\n\nThe stream posted nothing in {previous}: there is nothing to compare with."
-    return f"**Compared with the period before**\n\n{_table(head, rows, right=(2, 3, 4))}{none}"
+    return f"**Compared with the period before**\n\n{table(head, rows, right=(2, 3, 4))}{none}"
 
 
 def amounts(found: Iterable[Batch]) -> Amounts:
@@ -318,20 +320,3 @@ def amounts(found: Iterable[Batch]) -> Amounts:
                 key = (line["account"], line["side"])
                 sums[key] = sums.get(key, Decimal(0)) + Decimal(line["amount"])
     return sums
-
-
-def _money(amount: Decimal, currency: str) -> str:
-    return f"{amount:,.{minor_digits(currency)}f}"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[Any]], right: Sequence[int] = ()) -> str:
-    ruler = ["---:" if n in right else "---" for n in range(len(head))]
-    return "\n".join("| " + " | ".join(_cell(str(c)) for c in row) + " |" for row in (head, ruler, *rows))
-
-
-_ESCAPED = str.maketrans({c: f"\\{c}" for c in "|\\`<>[]!_"} | {"\n": " ", "\r": " "})
-
-
-def _cell(text: str) -> str:
-    """A table's cell: what vendors wrote is text, never markup, a picture or a link."""
-    return text.translate(_ESCAPED)

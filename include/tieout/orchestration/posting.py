@@ -82,6 +82,11 @@ def not_waiting(work: Work, due: Sequence[Mapping[str, Any]]) -> list[str]:
     return [one["trigger_run_id"] for one in due if one["conf"]["batch_id"] not in waits]
 
 
+def state_of(work: Work, batch_id: str) -> str:
+    """The batch's state."""
+    return _batches(work, [batch_id])[0].state
+
+
 def check_approval(work: Work, batch_id: str) -> str:
     """The batch's id, provided that it may be posted as far as approval goes."""
     from tieout.ledger import post

@@ -115,7 +115,7 @@ def test_a_backfill_shows_before_it_computes_and_plans_last(dags, called):
     state, _ = run(dags["backfill"], **form)
     assert state == "success"
     assert called == [
-        "open_backfill", "backfill_dry_run", "recompute", "recompute",
+        "open_backfill", "backfill_dry_run", "question", "decision", "recompute", "recompute",
         "plan_backfill", "resume_posting", "ask_for_approval", "posting_result",
     ]  # fmt: skip
 

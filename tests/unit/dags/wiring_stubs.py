@@ -17,6 +17,8 @@ STEPS = {
     "past_dates": {
         "open_backfill": {"run_id": "b", "to": DAY, "runs": [RUN, {"run_id": "s", "business_date": "2026-03-30"}]},
         "backfill_dry_run": {},
+        "question": None,
+        "decision": None,
         "plan_backfill": RUN,
     },
     "recompute": {"recompute": {}},
