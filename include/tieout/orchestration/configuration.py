@@ -7,11 +7,14 @@ every time, so neither a pending edit nor a file changed there reaches a run.
 from __future__ import annotations
 
 import difflib
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+from sqlalchemy.exc import IntegrityError
 
 from tieout.errors import ConfigError
 from tieout.ids import sha256_hex
@@ -39,14 +42,22 @@ def in_force(settings: Settings, store: Store) -> Settings:
     """
     if settings.config_approval == "off":
         return settings
-    with store.reading() as session:
-        live = configuration.in_force(session)
-    if live is None:
-        with store.transaction() as session:
-            live = configuration.bootstrap(session, draft(settings), store.now())
+    live = _version_in_force(settings, store)
     folder = _laid_out(settings, store, live)
     _point_at(settings, live)
     return replace(settings, config=folder, shipped=folder)
+
+
+def _version_in_force(settings: Settings, store: Store) -> ConfigVersion:
+    with store.reading() as session:
+        live = configuration.in_force(session)
+    if live is not None:
+        return live
+    try:
+        with store.transaction() as session:
+            return configuration.bootstrap(session, draft(settings), store.now())
+    except IntegrityError:  # another process was first
+        return _version_in_force(settings, store)
 
 
 def propose(settings: Settings, store: Store, *, who: str, reason: str) -> ConfigVersion:
@@ -119,6 +130,7 @@ def _point_at(settings: Settings, live: ConfigVersion) -> None:
     """Say which folder is in force to whoever reads configuration without the store: the shape of the workflows."""
     pointer = settings.approved_config / "current"
     if not pointer.exists() or pointer.read_text() != live.digest:
-        beside = settings.approved_config / f"current-{live.number}"
-        beside.write_text(live.digest)
-        beside.replace(pointer)
+        handle, beside = tempfile.mkstemp(prefix="current-", dir=settings.approved_config)
+        with os.fdopen(handle, "w") as file:
+            file.write(live.digest)
+        Path(beside).replace(pointer)

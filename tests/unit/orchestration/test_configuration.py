@@ -13,7 +13,7 @@ from tieout.orchestration.work import Work
 from tieout.settings import SHIPPED_CONFIG, Settings
 from tieout.store import Store
 
-ENTITIES = (SHIPPED_CONFIG / "entities.yaml").read_text().replace("Northwind Cloud Inc.", "{name}")
+ENTITIES, US = (SHIPPED_CONFIG / "entities.yaml").read_text(), "Northwind Cloud Inc."
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("TIEOUT_CONFIG", str(tmp_path / "config"))
     (tmp_path / "config").mkdir()
     (tmp_path / "home").mkdir()
-    (tmp_path / "config" / "entities.yaml").write_text(ENTITIES.format(name="Before"))
+    (tmp_path / "config" / "entities.yaml").write_text(ENTITIES.replace(US, "Before"))
     catalog.entity_ids.cache_clear()
     Store(Settings.from_env().store).upgrade()
     yield tmp_path / "config"
@@ -49,7 +49,7 @@ def tieout(*args: str) -> str:
 
 
 def edit(folder, name="After") -> None:
-    (folder / "entities.yaml").write_text(ENTITIES.format(name=name))
+    (folder / "entities.yaml").write_text(ENTITIES.replace(US, name))
 
 
 def test_an_edit_goes_live_when_somebody_else_than_its_author_approves_it(folder, unchecked):
@@ -112,7 +112,7 @@ def test_what_cannot_be_used_is_not_proposed(folder):
 
 def test_a_file_changed_where_the_approved_ones_lie_is_put_right(folder):
     live = Work.from_env().settings.config
-    (live / "entities.yaml").write_text(ENTITIES.format(name="Sneaked in"))
+    (live / "entities.yaml").write_text(ENTITIES.replace(US, "Sneaked in"))
     (live / "quality" / "more.yaml").write_text("{}")
     assert name_in_force() == "Before"
     assert not (live / "quality" / "more.yaml").exists()
@@ -120,7 +120,7 @@ def test_a_file_changed_where_the_approved_ones_lie_is_put_right(folder):
 
 def test_the_workflows_take_their_shape_from_what_is_in_force(folder):
     name_in_force()
-    (folder / "entities.yaml").write_text(ENTITIES.format(name="x").replace("id: US", "id: UK"))
+    (folder / "entities.yaml").write_text(ENTITIES.replace(US, "x").replace("id: US", "id: UK"))
     assert catalog.entity_ids() == ("US", "DE", "JP")
 
 
