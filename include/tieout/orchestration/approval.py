@@ -167,6 +167,20 @@ def decide(work: Work, batch_id: str, digest: str, *, who: str, accept: bool, co
         raise
 
 
+def refuse_approver(work: Work, batch_id: str, second: str) -> None:
+    """Raise LedgerError if somebody may not approve what is done with a batch by hand, by the same rule."""
+    from tieout.store import approvals, batches
+
+    with work.store.reading() as session:
+        batch = batches.get(session, batch_id)
+        prepared = approvals.preparers(session, batch)
+    named = [p.name for p in work.entities[batch.slot.legal_entity_id].approval.approvers]
+    if any(approvals.same_person(p.who, second) for p in prepared):
+        raise LedgerError("a preparer may not approve", record=batch_id, got=second)
+    if named and not any(approvals.same_person(name, second) for name in named):
+        raise LedgerError("not among those who may approve", record=batch_id, got=second, expected=sorted(named))
+
+
 def escalate(work: Work, run: str) -> str:
     """End what a run asked without an answer; says whose it is now. Nothing is approved."""
     from tieout.store import approvals
