@@ -257,7 +257,7 @@ def question(work: Work, run_id: str) -> Question | None:
         ("Backfill", span),
         [("Entities", ", ".join(asked["entities"])), ("Asked for by", asked["asked_by"]), ("Why", asked["reason"])],
     )
-    ends = "Approving posts these differences and no others: if they change, nothing is posted and it is asked again."
+    ends = "Approving posts these differences and no others: if they change, nothing is posted."
     return Question(
         run_id,
         preview["digest"],
