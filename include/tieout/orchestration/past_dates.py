@@ -155,7 +155,7 @@ def preview_backfill(work: Work, first: date, last: date, entities: Sequence[str
     from tieout.ledger import DAILY, load_rules, preview
 
     rules, snapshot = load_rules(work.settings), work.store.published()
-    names, config = account_names(work), work.erp_config[1]
+    names = account_names(work)
     slots: list[SlotChange] = []
     accounts: list[AccountEffect] = []
     hashes: dict[str, str] = {}
@@ -171,7 +171,7 @@ def preview_backfill(work: Work, first: date, last: date, entities: Sequence[str
             snapshot=snapshot,
             settings=work.settings,
             period_open=planning.period_open(work, entity.id),
-            line_limit=int(config.get("max_lines", 500)),
+            line_limit=work.erp(entity.id).config.max_lines,
         )
         hashes |= {f"{slot}/v{version}": digest for (slot, version), digest in journals.batch_hashes().items()}
         carried = _carried(work, entity, first, last)
