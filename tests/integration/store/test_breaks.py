@@ -49,8 +49,9 @@ def test_breaks_are_recorded_filtered_and_decided_about(erp_template: Any) -> No
         assert full_id(session, one[:12]) == one
     kept, newest = kept_lives(store, "d")
     assert newest == DAY
-    assert {(r["break_key"], r["state"], r["cap"], r["expires"]) for r in kept.to_pylist()} == {
-        ("a", "known_difference", Decimal(10), DAY), ("b", "open", None, None), ("c", "open", None, None),
+    b, c = (break_id("d", "US", key, 1) for key in "bc")
+    assert {(r["break_id"], r["state"], r["cap"], r["expires"]) for r in kept.to_pylist()} == {
+        (one, "known_difference", Decimal(10), DAY), (b, "open", None, None), (c, "open", None, None),
     }  # fmt: skip
     assert verdicts(store, "d", DAY).column("left_ids").to_pylist() == ["l"]
     assert store.verify_audit("breaks/d") == []
