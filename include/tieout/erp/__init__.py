@@ -35,6 +35,8 @@ __all__ = [
 KINDS = ("tryton",)
 RECEIVABLE_MODES = {"tryton": ("gl_control",)}
 """What each adapter can do with receivables, by kind."""
+FOREIGN_CURRENCY = ("tryton",)
+"""Kinds whose adapter keeps a line's foreign currency and amount (`ErpLine.foreign_amount`) and reads it back."""
 
 
 def connect(kind: str, connection: Connection, config: Mapping[str, Any]) -> Ledger:

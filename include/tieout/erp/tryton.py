@@ -110,6 +110,7 @@ class TrytonLedger:
         )
         self._companies: dict[str, _Company] = {}
         self._journal_id: int | None = None
+        self._currency_ids: dict[str, int] | None = None
 
     def close(self) -> None:
         """End the session."""
@@ -310,6 +311,10 @@ class TrytonLedger:
                     got=line.account,
                     remedy=f"create it in company {journal.entity}, or map the role to another account",
                 )
+            if line.foreign_currency is not None and line.foreign_currency not in self._currencies():
+                raise Rejected(
+                    "the ERP has no such currency", record=where, got=line.foreign_currency, remedy="create it there"
+                )
             for dimension, value in line.dimensions.items():
                 if not value:
                     continue
@@ -348,6 +353,9 @@ class TrytonLedger:
             "credit": line.credit,
             "description": line.description or journal.narrative or None,
         }
+        if line.foreign_currency is not None:
+            values["second_currency"] = self._currencies()[line.foreign_currency]
+            values["amount_second_currency"] = line.foreign_amount
         analytic = [
             {
                 "account": company.analytic[f"{dimension}:{value}"],
@@ -459,6 +467,7 @@ class TrytonLedger:
     def _lines(self, moves: list[int], company: _Company) -> dict[int, list[tuple[int, ErpLine]]]:
         """Lines with their ids per move, in the order they were written."""
         fields = ["move", "account", "debit", "credit", "description"]
+        fields += ["amount_second_currency", "second_currency.code"]
         dimensions = self._dimensions(moves, company) if self.config.dimensions else {}
         lines: dict[int, list[tuple[int, ErpLine]]] = {move: [] for move in moves}
         for page in self._pages("account.move.line", [("move", "in", moves)], fields, company.context, 5000):
@@ -469,6 +478,7 @@ class TrytonLedger:
                     credit=_exact(row["credit"]),
                     description=row["description"] or "",
                     dimensions=dimensions.get(row["id"], {}),
+                    **_foreign(row),
                 )
                 lines[row["move"]].append((row["id"], line))
         return lines
@@ -512,6 +522,13 @@ class TrytonLedger:
             company,
         )
         return rows[0] if rows else None
+
+    def _currencies(self) -> dict[str, int]:
+        """Currency code → the ERP's id; asked only where a journal carries a foreign amount."""
+        if self._currency_ids is None:
+            rows = self._search_read("currency.currency", [], ["code"], None)
+            self._currency_ids = {row["code"]: row["id"] for row in rows}
+        return self._currency_ids
 
     def _journal(self, company: _Company) -> int:
         if self._journal_id is None:
@@ -584,7 +601,14 @@ def same_content(left: ErpJournal, right: ErpJournal) -> bool:
 
     def content(journal: ErpJournal) -> tuple[Any, ...]:
         lines = sorted(
-            (line.account, line.debit, line.credit, sorted((k, v) for k, v in line.dimensions.items() if v))
+            (
+                line.account,
+                line.debit,
+                line.credit,
+                sorted((k, v) for k, v in line.dimensions.items() if v),
+                line.foreign_currency or "",
+                line.foreign_amount or ZERO,
+            )  # fmt: skip
             for line in journal.lines
         )
         return journal.entity, journal.run_key, journal.currency, journal.date, lines
@@ -614,11 +638,23 @@ def _gl_entries(company: _Company, move: dict[str, Any], lines: list[tuple[int, 
             line_no=position if ours else None,
             changed_at=changed,
             dimensions=line.dimensions,
+            foreign_currency=line.foreign_currency,
+            foreign_amount=line.foreign_amount,
         )
 
 
 def _ref(entity: str, row: Mapping[str, Any], run_key: str) -> JournalRef:
     return JournalRef(entity, str(row["id"]), run_key, row["date"], row["state"], row["number"])
+
+
+def _foreign(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Tryton's second currency of a line, as the port names it; nothing where the line has none."""
+    if row.get("amount_second_currency") is None:
+        return {}
+    return {
+        "foreign_currency": row["second_currency."]["code"],
+        "foreign_amount": _exact(row["amount_second_currency"]),
+    }
 
 
 def _exact(value: Any) -> Decimal:
