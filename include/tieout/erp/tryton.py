@@ -608,7 +608,7 @@ def same_content(left: ErpJournal, right: ErpJournal) -> bool:
                 sorted((k, v) for k, v in line.dimensions.items() if v),
                 line.foreign_currency or "",
                 line.foreign_amount or ZERO,
-            )  # fmt: skip
+            )
             for line in journal.lines
         )
         return journal.entity, journal.run_key, journal.currency, journal.date, lines
