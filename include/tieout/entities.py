@@ -36,6 +36,16 @@ class LegalEntity(BaseModel):
     streams: dict[Literal["billing", "cash", "release", "accrual"], Literal["post", "verify"]] = Field(
         default_factory=lambda: dict.fromkeys(("billing", "cash", "release", "accrual"), "post")  # type: ignore[arg-type]
     )
+    revaluation: Literal["erp", "tieout"] = "erp"
+    """Who revalues open amounts in other currencies at period end."""
+    schedule_source: Literal["erp", "file", "tieout"] = "tieout"
+    """Where revenue schedules come from: the ERP's own revenue module, a file, or the straight line."""
+    write_off: Literal["bad_debt", "allowance"] = "bad_debt"
+    """What an uncollectible invoice is charged to."""
+    tax_relief: bool = False
+    """Whether the tax authority gives back the tax on an uncollectible invoice."""
+    rate_days: int = Field(default=7, ge=0)
+    """How many days old an exchange rate may be."""
     approval_threshold: str | None = None
     """Gross debits from which a batch waits for approval, as text; none = never."""
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from tieout.entities import LegalEntity
 from tieout.erp.port import Ledger
 from tieout.errors import LedgerError
-from tieout.lake.engine import Engine, engine
+from tieout.lake.engine import engine
 from tieout.lake.tables import Lake
 from tieout.ledger.events import bind, prepare, statement
 from tieout.ledger.rules import Rules
@@ -41,8 +41,8 @@ def load(
 ) -> Opening:
     """Store the ERP's trial balance of the day before go-live, once, with what our documents explain of it.
 
-    Open invoices, customer credit, deferred schedules, processor clearing and cash in transit are recomputed from
-    canonical tables as of that day; each is tied to its account and the difference stated. Raises LedgerError if
+    Open invoices, customer credit, deferred schedules, unbilled usage, open disputes, processor clearing and cash in
+    transit are recomputed from canonical tables as of that day, other currencies at the rates of their documents; each is tied to its account and the difference stated. Raises LedgerError if
     the ERP's own trial balance does not balance, ErpError if it cannot be read. A second call reads nothing and
     changes nothing.
     """
@@ -80,12 +80,20 @@ def opening(store: Store, entity: LegalEntity) -> Opening:
 def _documents(
     entity: LegalEntity, lake: Lake, snapshot: Mapping[str, int], settings: Settings | None
 ) -> dict[str, Decimal]:
-    """What each role's documents add up to the day before go-live, debit positive."""
+    """What each role's documents add up to the day before go-live in functional currency, debit positive."""
     with engine(settings) as session:
         bind(session, lake, snapshot)
         prepare(session, entity, entity.go_live, entity.go_live)
-        return _totals(session)
-
-
-def _totals(session: Engine) -> dict[str, Decimal]:
-    return {role: amount or Decimal(0) for role, amount in session.rows(statement("opening"))}
+        session.execute(statement("opening"))
+        rows = session.rows("SELECT role, currency, open_amount, carried_at FROM opening_position ORDER BY role, currency")
+    found: dict[str, Decimal] = {}
+    for role, currency, open_amount, carried_at in rows:
+        if carried_at is None:
+            raise LedgerError(
+                "no exchange rate for open documents at go-live",
+                record=f"{entity.id} {role}",
+                got=f"{open_amount} {currency}",
+                remedy="load the rates of the days of these documents first",
+            )
+        found[role] = found.get(role, Decimal(0)) + carried_at
+    return found

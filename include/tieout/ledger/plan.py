@@ -239,7 +239,11 @@ def _carried(
             l.product_family, l.tax_code, l.currency,
             CAST(sum(CASE l.side WHEN 'debit' THEN d.amount ELSE -d.amount END) AS DECIMAL(18, 4)) AS signed,
             max(d.document_number) AS document_number, max(d.source) AS source, max(d.source_id) AS source_id,
-            max(d.correlation_id) AS correlation_id, max(d.raw_ref) AS raw_ref
+            max(d.correlation_id) AS correlation_id, max(d.raw_ref) AS raw_ref,
+            l.transaction_currency,
+            CAST(sum(CASE l.side WHEN 'debit' THEN d.transaction_amount ELSE -d.transaction_amount END)
+              AS DECIMAL(18, 4)) AS transaction_signed,
+            max(d.rate) AS rate, max(d.rate_source) AS rate_source
           FROM journal_drilldown AS d
           JOIN counting USING (run_key)
           JOIN journals AS j USING (run_key)
@@ -248,7 +252,7 @@ def _carried(
           WHERE d.event_date BETWEEN $since AND $last
             AND NOT (l.event_type = 'accrual_reversal' AND d.event_date = $since)  -- the period before's
           GROUP BY ALL
-        ) WHERE signed <> 0
+        ) WHERE signed <> 0 OR transaction_signed <> 0
         """,
         {"since": since, "last": _last(streams, until)},
     )
@@ -358,6 +362,7 @@ def _planned(
                 "amount": _minor_text(line["amount"], currency),
                 "description": line["description"],
                 "dimensions": {d: line[d] for d in dimensions if line[d]},
+                **_foreign(line),
             }
             for line in lines
         ],
@@ -371,6 +376,15 @@ def _planned(
         header["line_count"],
         content,
     )
+
+
+def _foreign(line: Mapping[str, Any]) -> dict[str, str]:
+    """A line's amount in its own currency, debit positive; nothing where that is the functional one."""
+    currency, amount = line["transaction_currency"], line["transaction_amount"]
+    if currency == line["currency"] or not amount:
+        return {}
+    signed = amount if line["side"] == "debit" else -amount
+    return {"foreign_currency": currency, "foreign_amount": _minor_text(signed, currency)}
 
 
 def _minor_text(amount: Decimal, currency: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,7 +20,7 @@ from tieout import schema
 from tieout.errors import LedgerError
 from tieout.ids import content_hash, sha256_hex
 from tieout.lake.engine import Engine, engine
-from tieout.ledger.events import EVENTS, statement
+from tieout.ledger.events import EVENTS, minor_units, statement
 from tieout.ledger.rules import Rules, rules_table
 
 PRIOR_PERIOD = "prior_period"
@@ -42,9 +43,14 @@ CARRIED = pa.schema(
         pa.field("source_id", pa.string()),
         pa.field("correlation_id", pa.string()),
         pa.field("raw_ref", pa.string()),
+        pa.field("transaction_currency", pa.string()),
+        pa.field("transaction_signed", pa.decimal128(18, 4)),
+        pa.field("rate", pa.decimal128(28, 12)),
+        pa.field("rate_source", pa.string()),
     ]
 )
-"""A leg that an earlier batch carries, debit positive."""
+"""A leg that an earlier batch carries, debit positive: `signed` in `currency`, the functional one; without a
+transaction currency both are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +103,7 @@ def summarise(
     * `placement`: event date → slot's ledger, period and date; a date other than the event's own puts the legs into
       the stream `prior_period`.
     * `version`: slot → the version its journals get.
-    * `line_limit`: lines an ERP journal may have; a longer slot is split between event types, each part balanced.
+    * `line_limit`: lines an ERP journal may have; a longer slot is split between events, each part balanced.
 
     Raises LedgerError if an account cannot be split or something would not balance: that is a fault of ours.
     """
@@ -114,14 +120,14 @@ def summarise(
                 session=own,
             )
     _bind(session, events, rules, as_of, carried)
+    session.execute(statement("macros"))
     session.execute(statement("legs"))
     session.execute(statement("difference"))
     session.bind("place", _places(session, placement))
     session.execute(statement("placed"))
     session.bind("slot_version", _versions(session, version))
-    session.execute(_GROUPED)
     session.bind("slot_chunk", _chunks(session, line_limit))
-    session.execute(_LINES)
+    session.execute(statement("lines"))
     lines = session.sql("SELECT * FROM journal_line ORDER BY run_key, line_no").cast(
         schema.table("journal_lines").arrow
     )
@@ -130,18 +136,16 @@ def summarise(
     return Journals(_headers(session, lines), lines, drilldown, _held(session))
 
 
-_STEPS = statement("lines")
-_SPLIT = _STEPS.index("CREATE OR REPLACE TEMP TABLE numbered")
-_GROUPED, _LINES = _STEPS[:_SPLIT], _STEPS[_SPLIT:]
-
-
 def _bind(
     session: Engine, events: pa.Table | Path | str, rules: Rules, as_of: date | None, carried: pa.Table | None
 ) -> None:
-    session.bind("every_event", events, EVENTS)
+    session.bind("minor_unit", minor_units())
+    session.bind("every_event", _whole(events), EVENTS)
     within = "" if as_of is None else f"WHERE event_date <= DATE '{as_of.isoformat()}'"
-    session.execute(f"CREATE OR REPLACE TEMP VIEW event AS SELECT * FROM every_event {within}")
+    session.execute(f"CREATE OR REPLACE TEMP VIEW event AS {statement('event')} {within}")
     session.bind("rule", pa.Table.from_pylist(rules_table(rules)))
+    roles = {"conversion": [rules.postings.conversion_role], "residue": [rules.postings.residue_role]}
+    session.bind("role_of", pa.table(roles))
     session.bind(
         "account_map",
         pa.table(
@@ -158,6 +162,16 @@ def _bind(
         ),
     )
     session.bind("carried_leg", CARRIED.empty_table() if carried is None else carried.cast(CARRIED))
+
+
+def _whole(events: pa.Table | Path | str) -> pa.Table | Path | str:
+    """The events with every column of `EVENTS`: those about currencies may be missing."""
+    if not isinstance(events, pa.Table):
+        return events
+    for field in EVENTS:
+        if field.nullable and field.name not in events.column_names:
+            events = events.append_column(field, pa.nulls(events.num_rows, field.type))
+    return events
 
 
 def _places(session: Engine, placement: Callable[[date], Placement]) -> pa.Table:
@@ -182,44 +196,69 @@ def _versions(session: Engine, version: Callable[[str], int]) -> pa.Table:
 
 
 def _chunks(session: Engine, limit: int) -> pa.Table:
-    """Which part of its slot each event type goes to: parts are filled in order, one currency each."""
-    groups = session.rows(
-        "SELECT slot, currency, event_type, count(*) FROM grouped"
-        " GROUP BY slot, currency, event_order, event_type ORDER BY slot, currency, event_order, event_type"
-    )
-    parts: dict[str, list[list[tuple[str, str]]]] = {}
-    filled: tuple[str, str, int] | None = None
-    for slot, currency, event_type, count in groups:
-        if count > limit:
+    """Which journal of its slot each event goes to: journals are filled in order, one functional currency each.
+
+    Events of one type stay together where their lines fit into a journal; else they are dealt out by the lines they
+    reach. Raises LedgerError where a single event has more lines than a journal may have.
+    """
+    units = _units(session, limit)
+    rows: list[dict[str, Any]] = []
+    current: tuple[str, str] | None = None
+    chunk, filled = 0, set[str]()
+    of_slot: dict[str, int] = {}
+    for slot, currency, event_type, shape, lines in units:
+        if len(lines) > limit:
             raise LedgerError(
-                "an event type has more lines than a journal of the ERP may have",
+                "an event has more lines than a journal of the ERP may have",
                 record=f"{slot} {event_type}",
                 expected=f"at most {limit}",
-                got=count,
+                got=len(lines),
                 remedy="map fewer accounts or dimensions, or raise the line limit",
             )
-        of_slot = parts.setdefault(slot, [])
-        if filled is None or filled[:2] != (slot, currency) or filled[2] + count > limit:
-            of_slot.append([])
-            filled = (slot, currency, 0)
-        of_slot[-1].append((currency, event_type))
-        filled = (slot, currency, filled[2] + count)
-    rows = [
-        {"slot": slot, "currency": currency, "event_type": event_type, "chunk": n, "chunks": len(of_slot)}
-        for slot, of_slot in parts.items()
-        for n, part in enumerate(of_slot, 1)
-        for currency, event_type in part
-    ]
-    shape = pa.schema(
-        [
-            ("slot", pa.string()),
-            ("currency", pa.string()),
-            ("event_type", pa.string()),
-            ("chunk", pa.int64()),
-            ("chunks", pa.int64()),
-        ]
+        if current is None or current[0] != slot:
+            chunk = 0
+        if current != (slot, currency) or len(filled | lines) > limit:
+            chunk, filled = chunk + 1, set()
+        current, filled = (slot, currency), filled | lines
+        of_slot[slot] = chunk
+        rows.append({"slot": slot, "currency": currency, "event_type": event_type, "shape": shape, "chunk": chunk})
+    text, whole = pa.string(), pa.int64()
+    shape_of = [("slot", text), ("currency", text), ("event_type", text), ("shape", whole), ("chunk", whole)]
+    for row in rows:
+        row["chunks"] = of_slot[row["slot"]]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*shape_of, ("chunks", whole)]))
+
+
+def _units(session: Engine, limit: int) -> list[tuple[str, str, str, int, set[str]]]:
+    """What stays together, in order: (slot, currency, event type, shape, lines); shape 0 is the whole event type."""
+    groups = session.rows("""
+        SELECT slot, currency, event_type, any_value(event_order), list(DISTINCT concat_ws('|',
+          event_type, posted_side, account, role, product_family, tax_code, transaction_currency))
+        FROM placed GROUP BY slot, currency, event_type
+    """)
+    too_long = [group[:3] for group in groups if len(group[4]) > limit]
+    if not too_long:
+        session.execute("CREATE OR REPLACE TEMP VIEW parted AS SELECT *, 0 AS shape FROM placed")
+        return [(*g[:3], 0, set(g[4])) for g in sorted(groups, key=lambda g: (g[0], g[1], g[3], g[2]))]
+    names = ("slot", "currency", "event_type")
+    session.bind("too_long", pa.Table.from_pylist([dict(zip(names, g, strict=True)) for g in too_long]))
+    session.execute(statement("shapes"))
+    shapes = session.rows(
+        "SELECT slot, currency, event_type, shape, any_value(lines) FROM event_part"
+        " GROUP BY slot, currency, event_type, shape ORDER BY slot, currency, event_type, shape"
     )
-    return pa.Table.from_pylist(rows, schema=shape)
+    units = []
+    for slot, currency, event_type, order, lines in groups:
+        if (slot, currency, event_type) not in too_long:
+            units.append((order, slot, currency, event_type, 0, set(lines)))
+            continue
+        units += [
+            (order, *s[:4], {f"{event_type}|{line}" for line in s[4]})
+            for s in shapes
+            if s[:3] == (slot, currency, event_type)
+        ]
+    units.sort(key=lambda u: (u[1], u[2], u[0], u[3], u[4]))
+    return [u[1:] for u in units]
 
 
 def _drilldown(session: Engine) -> pa.Table:
@@ -245,9 +284,11 @@ def _headers(session: Engine, lines: pa.Table) -> pa.Table:
     """)
     content: dict[str, list[list[str]]] = {}
     for line in lines.to_pylist():
+        foreign = line["transaction_currency"] != line["currency"]
         content.setdefault(line["run_key"], []).append(
             [line[n] for n in ("account", "product_family", "tax_code", "side", "currency", "description")]
             + [format(line["amount"], "f")]
+            + ([line["transaction_currency"], format(line["transaction_amount"], "f")] if foreign else [])
         )
     names = (
         "run_key", "slot", "version", "legal_entity_id", "ledger", "period", "stream", "business_date", "currency",
@@ -273,18 +314,24 @@ def _held(session: Engine) -> pa.Table:
 def _check(session: Engine) -> None:
     """Both sides of our own boundary: every journal balances, every line is the sum of its source rows."""
     unbalanced = session.rows("""
-        SELECT run_key, currency, sum(CASE posted_side WHEN 'debit' THEN amount ELSE -amount END) FROM numbered
-        GROUP BY run_key, currency HAVING sum(CASE posted_side WHEN 'debit' THEN amount ELSE -amount END) <> 0
+        SELECT run_key, currency, sum(CASE posted_side WHEN 'debit' THEN amount ELSE -amount END) AS difference
+        FROM numbered GROUP BY run_key, currency HAVING difference <> 0
+        UNION ALL
+        SELECT run_key, transaction_currency,
+          sum(CASE posted_side WHEN 'debit' THEN transaction_amount ELSE -transaction_amount END) AS difference
+        FROM numbered GROUP BY run_key, transaction_currency HAVING difference <> 0
     """)
     if unbalanced:
-        raise LedgerError(
-            "a journal does not balance", record=unbalanced[0][0], expected=Decimal(0), got=unbalanced[0][2]
-        )
+        key, currency, difference = unbalanced[0]
+        raise LedgerError("a journal does not balance", record=f"{key} in {currency}", expected=Decimal(0), got=difference)
     torn = session.rows("""
         SELECT coalesce(l.run_key, d.run_key), coalesce(l.line_no, d.line_no) FROM numbered AS l
-        FULL JOIN (SELECT run_key, line_no, sum(amount) AS amount, count(*) AS n FROM journal_part GROUP BY ALL) AS d
-          ON d.run_key = l.run_key AND d.line_no = l.line_no
+        FULL JOIN (
+          SELECT run_key, line_no, sum(amount) AS amount, sum(transaction_amount) AS foreign_amount, count(*) AS n
+          FROM journal_part GROUP BY run_key, line_no
+        ) AS d ON d.run_key = l.run_key AND d.line_no = l.line_no
         WHERE l.amount IS DISTINCT FROM d.amount OR l.row_count IS DISTINCT FROM d.n
+          OR l.transaction_amount IS DISTINCT FROM d.foreign_amount
     """)
     if torn:
         raise LedgerError("a journal line is not the sum of its source rows", record=f"{torn[0][0]} line {torn[0][1]}")

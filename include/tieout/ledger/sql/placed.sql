@@ -9,8 +9,9 @@ SELECT
   p.target_period AS period,
   CASE WHEN p.target_date = d.event_date THEN r.stream ELSE 'prior_period' END AS slot_stream,
   p.target_date AS slot_date,
-  CASE WHEN d.signed > 0 THEN 'debit' ELSE 'credit' END AS posted_side,
-  abs(d.signed) AS amount
+  CASE WHEN d.signed > 0 OR (d.signed = 0 AND d.transaction_signed > 0) THEN 'debit' ELSE 'credit' END AS posted_side,
+  abs(d.signed) AS amount,
+  abs(d.transaction_signed) AS transaction_amount
 FROM due AS d
 JOIN place AS p ON p.legal_entity_id = d.legal_entity_id AND p.event_date = d.event_date
 JOIN (SELECT DISTINCT event_type, stream, event_order FROM rule) AS r USING (event_type);
