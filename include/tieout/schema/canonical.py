@@ -449,7 +449,8 @@ CANONICAL: tuple[Table, ...] = (
         _c("invoice_line_source_id", "text", "the invoice line's id"),
         _c("subscription_item_source_id", "text", "the item's id; then it says all revenue of the item, however billed"),
         _r("recognition_date", "date", "day the revenue is earned"),
-        _r("amount", "money", "net revenue of that day, in the invoice's currency"),
+        _r("amount", "money", "net revenue of that day"),
+        _r("currency", "text", "the invoice's currency"),
     ),
     _entity(
         "entity_transfer",

@@ -107,8 +107,9 @@ WITH span AS (
   FROM item AS i, span
   WHERE i.usage_type = 'licensed' AND i.status IN ('active', 'past_due') AND i.monthly_amount <> 0
     AND (i.ended_date IS NULL OR i.ended_date > span.end_date)
-    AND (i.source, i.source_id) NOT IN (
-      SELECT (source, subscription_item_source_id) FROM revenue_schedule WHERE subscription_item_source_id IS NOT NULL AND NOT is_deleted
+    AND i.source_id NOT IN (
+      SELECT subscription_item_source_id FROM revenue_schedule
+      WHERE subscription_item_source_id IS NOT NULL AND legal_entity_id = span.entity AND NOT is_deleted
     )
 ), fixed_row AS (
   SELECT
@@ -130,9 +131,9 @@ WITH span AS (
   )
 ), agreed AS (
   -- ramps and free months: what the schedule of an item says by now, whatever was billed
-  SELECT s.source, s.subscription_item_source_id AS source_id, sum(s.amount) AS amount
+  SELECT s.subscription_item_source_id AS source_id, sum(s.amount) AS amount
   FROM revenue_schedule AS s, span
-  WHERE s.subscription_item_source_id IS NOT NULL AND s.recognition_date <= span.end_date AND NOT s.is_deleted
+  WHERE s.subscription_item_source_id IS NOT NULL AND s.legal_entity_id = span.entity AND s.recognition_date <= span.end_date AND NOT s.is_deleted
   GROUP BY ALL
 ), from_invoices AS (
   SELECT l.source, l.subscription_item_source_id AS source_id, sum(
@@ -156,8 +157,8 @@ WITH span AS (
     CAST(a.amount - coalesce(f.amount, 0) AS DECIMAL(18, 4)) AS amount,
     CAST(NULL AS VARCHAR) AS fault, i.correlation_id, i.raw_ref
   FROM agreed AS a
-  JOIN item AS i USING (source, source_id)
-  LEFT JOIN from_invoices AS f USING (source, source_id)
+  JOIN item AS i USING (source_id)
+  LEFT JOIN from_invoices AS f ON f.source = i.source AND f.source_id = i.source_id
 ), delivered AS (
   SELECT * FROM usage_row UNION ALL SELECT * FROM fixed_row UNION ALL SELECT * FROM scheduled_row
 )

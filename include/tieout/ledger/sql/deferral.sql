@@ -11,7 +11,7 @@ FROM invoice AS i
 JOIN run ON i.legal_entity_id = run.entity
 LEFT JOIN minor_unit AS q ON q.currency = i.currency
 LEFT JOIN entity_transfer AS t
-  ON t.source = i.source AND t.subscription_source_id = i.subscription_source_id AND t.legal_entity_id = i.legal_entity_id
+  ON t.subscription_source_id = i.subscription_source_id AND t.legal_entity_id = i.legal_entity_id
   AND t.effective_date > i.accounting_date AND t.to_entity_id <> i.legal_entity_id AND NOT t.is_deleted
 WHERE i.status <> 'draft'
   AND i.accounting_date IS NOT NULL
@@ -69,7 +69,7 @@ WITH line AS (
   FROM entity_transfer AS t
   JOIN run ON t.to_entity_id = run.entity AND t.legal_entity_id <> run.entity
   JOIN invoice AS i
-    ON i.source = t.source AND i.subscription_source_id = t.subscription_source_id
+    ON i.subscription_source_id = t.subscription_source_id
     AND i.legal_entity_id = t.legal_entity_id AND i.accounting_date < t.effective_date AND i.status <> 'draft'
     AND (i.voided_date IS NULL OR i.voided_date >= t.effective_date) AND NOT i.is_deleted
   JOIN invoice_line AS l ON l.source = i.source AND l.invoice_source_id = i.source_id AND NOT l.is_deleted
@@ -154,11 +154,13 @@ JOIN drawn AS d USING (source, line_id)
 WINDOW so_far AS (PARTITION BY p.source, p.line_id ORDER BY d.day)
 UNION ALL
 SELECT
-  s.source, s.invoice_line_source_id, s.recognition_date,
-  CAST(sum(sum(s.amount)) OVER (PARTITION BY s.source, s.invoice_line_source_id ORDER BY s.recognition_date) AS DECIMAL(18, 4))
-FROM revenue_schedule AS s, run
-WHERE run.schedule_source = 'file' AND s.invoice_line_source_id IS NOT NULL AND NOT s.is_deleted
-GROUP BY s.source, s.invoice_line_source_id, s.recognition_date;
+  l.source, l.line_id, s.recognition_date,
+  CAST(sum(sum(s.amount)) OVER (PARTITION BY l.source, l.line_id ORDER BY s.recognition_date) AS DECIMAL(18, 4))
+FROM revenue_schedule AS s
+JOIN run ON s.legal_entity_id = run.entity AND run.schedule_source = 'file'
+JOIN ledger_line AS l ON l.line_id = s.invoice_line_source_id
+WHERE NOT s.is_deleted
+GROUP BY l.source, l.line_id, s.recognition_date;
 
 -- the part of an invoice that was still open when it was given up: all of it where nothing was paid
 CREATE OR REPLACE TEMP TABLE given_up AS
@@ -336,7 +338,7 @@ SELECT
 FROM entity_transfer AS t
 JOIN run ON run.entity IN (t.legal_entity_id, t.to_entity_id)
 JOIN invoice AS i
-  ON i.source = t.source AND i.subscription_source_id = t.subscription_source_id AND i.legal_entity_id = t.legal_entity_id
+  ON i.subscription_source_id = t.subscription_source_id AND i.legal_entity_id = t.legal_entity_id
   AND i.accounting_date < t.effective_date AND i.status <> 'draft' AND i.total > 0 AND NOT i.is_deleted
   AND (i.voided_date IS NULL OR i.voided_date >= t.effective_date)
   AND (i.uncollectible_date IS NULL OR i.uncollectible_date >= t.effective_date)
