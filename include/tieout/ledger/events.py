@@ -66,7 +66,9 @@ arrived in `settled_currency`, where money came in another currency than the eve
 Rows of one document wait together when one of them cannot be posted (`held_reason` says why it cannot).
 """
 
-POSITION = pa.schema([("role", pa.string()), ("currency", pa.string()), ("open_amount", _MONEY), ("carried_at", _MONEY)])
+POSITION = pa.schema(
+    [("role", pa.string()), ("currency", pa.string()), ("open_amount", _MONEY), ("carried_at", _MONEY)]
+)
 """What the books hold in a currency other than the functional one: the amount in it, and in functional currency."""
 
 _QUERIES = {
@@ -108,6 +110,7 @@ def events(
     parts = []
     for stream in streams:
         if stream == "revaluation":
+            engine.execute(statement("opening"))
             engine.bind("fx_position", POSITION.empty_table() if position is None else position, POSITION)
         engine.execute(statement(_FILES.get(stream, stream)))
         parts.append(f"SELECT * FROM {_QUERIES[stream]}" + ("" if stream in MONTH_END else _WITHIN))

@@ -85,7 +85,9 @@ def _documents(
         bind(session, lake, snapshot)
         prepare(session, entity, entity.go_live, entity.go_live)
         session.execute(statement("opening"))
-        rows = session.rows("SELECT role, currency, open_amount, carried_at FROM opening_position ORDER BY role, currency")
+        rows = session.rows(
+            "SELECT role, currency, open_amount, carried_at FROM opening_position ORDER BY role, currency"
+        )
     found: dict[str, Decimal] = {}
     for role, currency, open_amount, carried_at in rows:
         if carried_at is None:

@@ -120,6 +120,19 @@ class Rules:
         """Event type → stream."""
         return {name: rule.stream for name, rule in self.postings.events.items()}
 
+    def overlaps(self) -> list[str]:
+        """Rows of the account mapping that fit the same and are in force on the same day, with different accounts."""
+        rows: dict[tuple[str, ...], list[AccountMapping]] = {}
+        for a in self.accounts:
+            rows.setdefault((a.legal_entity_id, a.role, a.product_family, a.tax_code, a.currency), []).append(a)
+        found = []
+        for key, same in rows.items():
+            ordered = sorted(same, key=lambda a: a.valid_from)
+            for one, other in zip(ordered, ordered[1:], strict=False):
+                if one.account != other.account and (one.valid_to is None or one.valid_to > other.valid_from):
+                    found.append(f"{'/'.join(key)} on {other.valid_from}: {one.account} and {other.account}")
+        return found
+
     def account(self, entity: str, role: str, currency: str, on: date) -> str:
         """The account of a role that has no dimensions. Raises ConfigError if none or several fit."""
         fitting = [

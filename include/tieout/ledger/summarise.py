@@ -323,7 +323,9 @@ def _check(session: Engine) -> None:
     """)
     if unbalanced:
         key, currency, difference = unbalanced[0]
-        raise LedgerError("a journal does not balance", record=f"{key} in {currency}", expected=Decimal(0), got=difference)
+        raise LedgerError(
+            "a journal does not balance", record=f"{key} in {currency}", expected=Decimal(0), got=difference
+        )
     torn = session.rows("""
         SELECT coalesce(l.run_key, d.run_key), coalesce(l.line_no, d.line_no) FROM numbered AS l
         FULL JOIN (

@@ -13,8 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
-
 from tests.unit.ledger.conftest import RULES, Books, entity
+
 from tieout import schema
 from tieout.entities import LegalEntity
 from tieout.lake.engine import engine
@@ -25,9 +25,14 @@ ENTITIES = {
     "US": entity(),
     "DE": entity(id="DE", functional_currency="EUR"),
     "UK": entity(id="UK", functional_currency="GBP", write_off="allowance", tax_relief=True),
+    "ES": entity(id="ES", revaluation="tieout"),
     "FR": entity(id="FR", functional_currency="EUR", schedule_source="file"),
 }
-RATES = {"EUR": {"20": "1.10", "29": "1.20", "30": "1.25", "31": "1.30"}, "GBP": {"29": "1.50"}, "JPY": {"29": "0.0065"}}
+RATES = {
+    "EUR": {"20": "1.10", "29": "1.20", "30": "1.25", "31": "1.30"},
+    "GBP": {"29": "1.50"},
+    "JPY": {"29": "0.0065"},
+}
 EXACT = ("money", "quantity", "price", "rate")
 EXAMPLES: dict[str, list[dict[str, Any]]] = yaml.load(  # every number is text: no float touches money
     (Path(__file__).parent / "examples.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader
@@ -56,7 +61,9 @@ class Case:
             return set().union(*(Case(self.example["of"], e).ids for e in EXAMPLES[self.example["of"]]))
         if "position" in self.example:
             return {self.example["position"]["role"]}
-        named = (values.get("number", values.get("charge", values.get("id"))) for values in self.example["given"].values())
+        named = (
+            values.get("number", values.get("charge", values.get("id"))) for values in self.example["given"].values()
+        )
         return {str(name) for name in named}
 
 
@@ -134,7 +141,7 @@ def posted() -> Iterator[dict[str, Journals]]:
         for table, found in rows.items():
             session.bind(table, pa.Table.from_pylist(list(found.values()), schema=schema.table(table).arrow))
         for one in ENTITIES.values():
-            held = [p | {k: Decimal(p[k]) for k in ("open_amount", "carried_at")} for p in position if one.id == "US"]
+            held = [p | {k: Decimal(p[k]) for k in ("open_amount", "carried_at")} for p in position if one.id == "ES"]
             of_month = pa.Table.from_pylist(held, schema=POSITION)
             found = events(session, one, (*DAILY, *MONTH_END), one.go_live, date(2026, 3, 31), of_month)
             made[one.id] = summarise(found, RULES, session=session)
@@ -153,7 +160,11 @@ def test_what_a_rule_posts(posted: dict[str, Journals], case: Case) -> None:
     for part in journals.drilldown.to_pylist():
         line = lines[part["run_key"], part["line_no"]]
         about = set(re.split(r"[:./]", part["event_id"]))
-        if line["event_type"] != case.rule or not about & case.ids or part["event_date"] != day(case.example.get("on", "01-01")):
+        if (
+            line["event_type"] != case.rule
+            or not about & case.ids
+            or part["event_date"] != day(case.example.get("on", "01-01"))
+        ):
             continue
         side = found.setdefault(line["side"], {})
         side[line["account_role"]] = side.get(line["account_role"], Decimal(0)) + part["amount"]

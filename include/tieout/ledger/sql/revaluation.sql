@@ -5,7 +5,7 @@ WITH span AS (
   SELECT f.name, f.end_date, run.* FROM fiscal_period AS f, run WHERE run.until BETWEEN f.start_date AND f.end_date
 ), held_open AS (
   SELECT p.role, p.currency, sum(p.open_amount) AS open_amount, sum(p.carried_at) AS carried_at
-  FROM fx_position AS p, span
+  FROM (SELECT * FROM fx_position UNION ALL SELECT * FROM opening_position) AS p, span
   WHERE p.currency <> span.functional AND p.role IN ('receivable', 'processor_clearing', 'customer_credit')
   GROUP BY ALL
 )
