@@ -94,6 +94,7 @@ def summarise(
     placement: Callable[[date], Placement] = by_month,
     version: Callable[[str], int] = lambda slot: 1,
     line_limit: int = 500,
+    drilldown: bool | Path = True,
     session: Engine | None = None,
 ) -> Journals:
     """Journals for events (`tieout.ledger.events.EVENTS`, an Arrow table or Parquet files).
@@ -103,6 +104,7 @@ def summarise(
     * `placement`: event date → slot's ledger, period and date; a date other than the event's own puts the legs into
       the stream `prior_period`.
     * `version`: slot → the version its journals get.
+    * `drilldown`: the source rows as a table, written to that Parquet file instead (many millions), or left out.
     * `line_limit`: lines an ERP journal may have; a longer slot is split between events, each part balanced.
 
     Raises LedgerError if an account cannot be split or something would not balance: that is a fault of ours.
@@ -117,11 +119,13 @@ def summarise(
                 placement=placement,
                 version=version,
                 line_limit=line_limit,
+                drilldown=drilldown,
                 session=own,
             )
     _bind(session, events, rules, as_of, carried)
     session.execute(statement("macros"))
-    session.execute(statement("legs"))
+    session.execute(statement("event"))
+    _choose(session, rules, one_by_one=carried is not None and carried.num_rows > 0)
     session.execute(statement("difference"))
     session.bind("place", _places(session, placement))
     session.execute(statement("placed"))
@@ -131,9 +135,106 @@ def summarise(
     lines = session.sql("SELECT * FROM journal_line ORDER BY run_key, line_no").cast(
         schema.table("journal_lines").arrow
     )
-    drilldown = _drilldown(session)
-    _check(session)
-    return Journals(_headers(session, lines), lines, drilldown, _held(session))
+    _check_balance(session)
+    parts = None
+    if drilldown is not False:
+        session.execute(statement("drilldown"))
+        parts = _drilldown(session, drilldown if isinstance(drilldown, Path) else None)
+    return Journals(_headers(session, lines), lines, parts, _held(session))
+
+
+def _choose(session: Engine, rules: Rules, *, one_by_one: bool) -> None:
+    """Make legs: of every event by itself, or of buckets of events that are alike and only of the others by itself.
+
+    An event stands apart if it is in another currency, waits, does not balance or shares its document with one that
+    waits. What a line holds is the same either way: in a bucket every amount has one sign.
+    """
+    session.execute(_PLAIN.format(pattern=_pattern(), balance=_balance(rules)))
+    if one_by_one:
+        session.execute("CREATE OR REPLACE TEMP TABLE plain_bucket AS SELECT NULL AS bucket_id, * FROM (" + _NO_BUCKET)
+        session.execute("CREATE OR REPLACE TEMP VIEW event AS SELECT * FROM seen_event")
+        session.execute(statement("legs"))
+        return
+    session.execute(statement("buckets"))
+    session.execute(_APART_NONE)
+    if session.scalar("SELECT count(*) FROM bucket WHERE NOT is_plain"):
+        session.execute(_APART + "NOT is_plain AND NOT is_foreign")
+    _make_legs(session)
+    unmapped = session.rows("SELECT DISTINCT document_id FROM waiting WHERE document_id IN (SELECT bucket_id FROM plain_bucket)")
+    if unmapped:
+        # a document waits whole: those of these buckets are looked at event by event
+        session.bind("unmapped", pa.table({"bucket_id": pa.array([key for (key,) in unmapped], pa.string())}))
+        session.execute(_APART_UNMAPPED)
+        _make_legs(session)
+
+
+def _make_legs(session: Engine) -> None:
+    """Legs of buckets and of the events that stand apart."""
+    apart = session.scalar("SELECT count(*) FROM apart")
+    among = "(legal_entity_id, document_id, event_date) IN (SELECT (legal_entity_id, document_id, event_date) FROM apart)"
+    alike = f"is_plain AND NOT {among}" if apart else "is_plain"
+    session.execute(f"CREATE OR REPLACE TEMP VIEW alike_event AS SELECT * FROM plain_event WHERE {alike}")
+    source = "bucket WHERE is_plain"
+    if apart:
+        session.execute(statement("buckets").replace("TABLE bucket", "TABLE alike_bucket").replace("plain_event", "alike_event"))
+        source = "alike_bucket"
+    session.execute(f"CREATE OR REPLACE TEMP TABLE plain_bucket AS {_BUCKETS} FROM {source}")
+    rest = f"is_foreign OR {among}" if apart else "is_foreign"
+    several = session.scalar("SELECT count(*) FROM bucket WHERE NOT is_plain") or apart
+    own = f"SELECT * FROM seen_event WHERE {rest}" if several else "SELECT * FROM seen_event WHERE false"
+    session.execute(
+        f"CREATE OR REPLACE TEMP VIEW event AS {own} UNION ALL BY NAME SELECT"
+        " bucket_id AS event_id, bucket_id AS document_id, currency AS event_currency, currency AS into_currency,"
+        " false AS is_foreign, * EXCLUDE (bucket_id, family_key, tax_key, pattern, is_plain) FROM plain_bucket"
+    )
+    session.execute(statement("legs"))
+
+
+_SUMMED = ("net", "tax", "gross", "deferred", "recognised", "to_receivable", "to_credit", "rounding")
+_PLAIN = """
+CREATE OR REPLACE TEMP VIEW plain_event AS
+SELECT *, {pattern} AS pattern, held_reason IS NULL AND NOT is_foreign AND coalesce({balance} = 0, false) AS is_plain
+FROM seen_event
+"""
+_BUCKETS = """
+SELECT
+  'bucket:' || sha256(concat_ws('|', legal_entity_id, event_type, event_date, currency, coalesce(product_family, ''),
+    coalesce(tax_code, ''), pattern)) AS bucket_id,
+  *, coalesce(product_family, '') AS family_key, coalesce(tax_code, '') AS tax_key
+"""
+_NO_BUCKET = "SELECT *, '' AS family_key, '' AS tax_key, false AS is_plain, 0 AS pattern FROM seen_event WHERE false)"
+_APART_NONE = """
+CREATE OR REPLACE TEMP TABLE apart AS SELECT legal_entity_id, document_id, event_date FROM seen_event WHERE false
+"""
+_APART = """
+INSERT INTO apart SELECT DISTINCT legal_entity_id, document_id, event_date FROM plain_event WHERE
+"""
+_APART_UNMAPPED = """
+INSERT INTO apart
+SELECT DISTINCT e.legal_entity_id, e.document_id, e.event_date
+FROM alike_event AS e
+JOIN plain_bucket AS b
+  ON b.legal_entity_id = e.legal_entity_id AND b.event_type = e.event_type AND b.event_date = e.event_date
+  AND b.currency = e.currency AND b.family_key = coalesce(e.product_family, '') AND b.tax_key = coalesce(e.tax_code, '')
+  AND b.pattern = e.pattern
+JOIN unmapped USING (bucket_id)
+"""
+
+
+def _pattern() -> str:
+    """The signs of an event's amounts as one number."""
+    return "CAST(" + " + ".join(f"CAST(sign({name}) + 1 AS SMALLINT) * {3**n}" for n, name in enumerate(_SUMMED)) + " AS SMALLINT)"
+
+
+def _balance(rules: Rules) -> str:
+    """What an event's legs add up to by its rule; null where there is no rule."""
+    cases = []
+    for name, rule in rules.postings.events.items():
+        terms = [
+            f"{'+' if line.side == 'debit' else '-'} {line.amount}" for line in rule.lines if line.amount in _SUMMED
+        ]
+        cases.append(f"WHEN '{name}' THEN 0 {' '.join(terms)}")
+    return f"CASE event_type {' '.join(cases)} END"
 
 
 def _bind(
@@ -142,7 +243,7 @@ def _bind(
     session.bind("minor_unit", minor_units())
     session.bind("every_event", _whole(events), EVENTS)
     within = "" if as_of is None else f"WHERE event_date <= DATE '{as_of.isoformat()}'"
-    session.execute(f"CREATE OR REPLACE TEMP VIEW event AS {statement('event')} {within}")
+    session.execute(f"CREATE OR REPLACE TEMP VIEW within_event AS SELECT * FROM every_event {within}")
     session.bind("rule", pa.Table.from_pylist(rules_table(rules)))
     roles = {"conversion": [rules.postings.conversion_role], "residue": [rules.postings.residue_role]}
     session.bind("role_of", pa.table(roles))
@@ -261,11 +362,18 @@ def _units(session: Engine, limit: int) -> list[tuple[str, str, str, int, set[st
     return [u[1:] for u in units]
 
 
-def _drilldown(session: Engine) -> pa.Table:
+def _drilldown(session: Engine, out: Path | None) -> pa.Table | Path:
+    """The source rows of every line, checked to add up to it; unordered where they are written to a file."""
     shape = schema.table("journal_drilldown").arrow
-    columns = ", ".join(shape.names)
-    found = session.sql(f"SELECT {columns} FROM journal_part ORDER BY run_key, line_no, event_id, leg, event_date")
-    return found.cast(shape)
+    query = f"SELECT {', '.join(shape.names)} FROM journal_part"
+    if out is not None:
+        session.bind("written_part", session.copy(query, out))
+        _check_parts(session, "written_part")
+        return out
+    found = session.sql(f"{query} ORDER BY run_key, line_no, event_id, leg, event_date").cast(shape)
+    session.bind("listed_part", found)
+    _check_parts(session, "listed_part")
+    return found
 
 
 def _headers(session: Engine, lines: pa.Table) -> pa.Table:
@@ -311,8 +419,8 @@ def _held(session: Engine) -> pa.Table:
     return session.sql(f"SELECT {columns} FROM held ORDER BY event_id, event_date").cast(shape)
 
 
-def _check(session: Engine) -> None:
-    """Both sides of our own boundary: every journal balances, every line is the sum of its source rows."""
+def _check_balance(session: Engine) -> None:
+    """Our own boundary: every journal balances, in functional currency and in each transaction currency."""
     unbalanced = session.rows("""
         SELECT run_key, currency, sum(CASE posted_side WHEN 'debit' THEN amount ELSE -amount END) AS difference
         FROM numbered GROUP BY run_key, currency HAVING difference <> 0
@@ -326,11 +434,15 @@ def _check(session: Engine) -> None:
         raise LedgerError(
             "a journal does not balance", record=f"{key} in {currency}", expected=Decimal(0), got=difference
         )
-    torn = session.rows("""
+
+
+def _check_parts(session: Engine, parts: str) -> None:
+    """Our own boundary: every line is the sum of its source rows."""
+    torn = session.rows(f"""
         SELECT coalesce(l.run_key, d.run_key), coalesce(l.line_no, d.line_no) FROM numbered AS l
         FULL JOIN (
           SELECT run_key, line_no, sum(amount) AS amount, sum(transaction_amount) AS foreign_amount, count(*) AS n
-          FROM journal_part GROUP BY run_key, line_no
+          FROM {parts} GROUP BY run_key, line_no
         ) AS d ON d.run_key = l.run_key AND d.line_no = l.line_no
         WHERE l.amount IS DISTINCT FROM d.amount OR l.row_count IS DISTINCT FROM d.n
           OR l.transaction_amount IS DISTINCT FROM d.foreign_amount

@@ -1,22 +1,25 @@
 -- Posting rules applied: each event becomes signed legs (debit positive), each with its GL account.
 -- An event whose account is missing or undecided waits, with every other row of its document.
-CREATE OR REPLACE TEMP TABLE raw_leg AS
-WITH applied AS (
-  SELECT
-    e.*,
-    r.leg, r.role, r.stream, r.event_order, r.by_family, r.by_tax, r.settles, r.amount AS field,
-    CASE WHEN r.rate = 'origin' THEN e.origin_rate ELSE e.own_rate END AS used_rate,
-    CASE WHEN r.rate = 'origin' THEN e.origin_rate_source ELSE e.own_rate_source END AS used_source,
-    CASE r.side WHEN 'debit' THEN 1 ELSE -1 END AS direction,
-    CASE r.amount
-      WHEN 'gross' THEN e.gross WHEN 'net' THEN e.net WHEN 'tax' THEN e.tax
-      WHEN 'deferred' THEN e.deferred WHEN 'recognised' THEN e.recognised
-      WHEN 'to_receivable' THEN e.to_receivable WHEN 'to_credit' THEN e.to_credit
-      WHEN 'rounding' THEN e.rounding
-      ELSE 0 END AS given,
-    e.settled_currency IS NOT NULL AND e.settled_currency <> e.currency AS is_converted
-  FROM event AS e
-  LEFT JOIN rule AS r ON r.event_type = e.event_type
+CREATE OR REPLACE TEMP VIEW applied AS
+SELECT
+  e.*,
+  r.leg, r.role, r.stream, r.event_order, r.by_family, r.by_tax, r.settles, r.amount AS field,
+  CASE WHEN r.rate = 'origin' THEN e.origin_rate ELSE e.own_rate END AS used_rate,
+  CASE WHEN r.rate = 'origin' THEN e.origin_rate_source ELSE e.own_rate_source END AS used_source,
+  CASE r.side WHEN 'debit' THEN 1 ELSE -1 END AS direction,
+  CASE r.amount
+    WHEN 'gross' THEN e.gross WHEN 'net' THEN e.net WHEN 'tax' THEN e.tax
+    WHEN 'deferred' THEN e.deferred WHEN 'recognised' THEN e.recognised
+    WHEN 'to_receivable' THEN e.to_receivable WHEN 'to_credit' THEN e.to_credit
+    WHEN 'rounding' THEN e.rounding
+    ELSE 0 END AS given,
+  e.settled_currency IS NOT NULL AND e.settled_currency <> e.currency AS is_converted
+FROM event AS e
+LEFT JOIN rule AS r ON r.event_type = e.event_type;
+
+CREATE OR REPLACE TEMP TABLE foreign_leg AS
+WITH foreign_applied AS MATERIALIZED (
+  SELECT * FROM applied WHERE is_foreign
 ), leg AS (
   SELECT
     * EXCLUDE (leg, currency), leg, currency AS transaction_currency, into_currency AS currency,
@@ -27,7 +30,7 @@ WITH applied AS (
       WHEN currency = into_currency THEN direction * given
       ELSE converted(direction * given, used_rate, quantum)
     END AS signed
-  FROM applied WHERE NOT (settles AND is_converted) AND field IS DISTINCT FROM 'exchange'
+  FROM foreign_applied WHERE NOT (settles AND is_converted) AND field IS DISTINCT FROM 'exchange'
   UNION ALL BY NAME
   -- money that arrived in another currency: the two currencies meet in the conversion's own role
   SELECT
@@ -42,13 +45,12 @@ WITH applied AS (
       WHEN a.settled_currency = a.into_currency THEN a.direction * a.settled
       ELSE converted(a.direction * a.settled, a.settled_rate, a.quantum)
     END AS signed
-  FROM applied AS a, (VALUES (0), (1), (2)) AS part(n)
+  FROM foreign_applied AS a, (VALUES (0), (1), (2)) AS part(n)
   WHERE a.settles AND a.is_converted
 ), left_over AS (
   -- in functional currency only: what rates leave is a gain or loss where the rule names one, else a residue
   SELECT event_id, event_date, -sum(signed) AS signed
-  FROM leg WHERE is_foreign
-  GROUP BY event_id, event_date HAVING sum(signed) <> 0
+  FROM leg GROUP BY event_id, event_date HAVING sum(signed) <> 0
 ), balancing AS (
   SELECT
     a.* EXCLUDE (leg, role, currency, by_family, by_tax), 0 AS transaction_signed, l.signed,
@@ -56,17 +58,28 @@ WITH applied AS (
     CASE a.field WHEN 'exchange' THEN a.leg ELSE 99 END AS leg,
     CASE a.field WHEN 'exchange' THEN a.role ELSE (SELECT residue FROM role_of) END AS role,
     false AS by_family, false AS by_tax
-  FROM applied AS a
+  FROM foreign_applied AS a
   JOIN left_over AS l USING (event_id, event_date)
   QUALIFY row_number() OVER (
     PARTITION BY event_id, event_date ORDER BY CASE field WHEN 'exchange' THEN 0 ELSE 1 END, a.leg
   ) = 1
-), every_leg AS (
-  SELECT * FROM leg UNION ALL BY NAME SELECT * FROM balancing
 )
+SELECT * FROM leg UNION ALL BY NAME SELECT * FROM balancing;
+
+CREATE OR REPLACE TEMP TABLE raw_leg AS
+SELECT
+  event_id, event_type, document_id, document_number, legal_entity_id, event_date, currency, currency AS transaction_currency,
+  leg, role, stream, event_order, field, row_count,
+  CASE WHEN by_family THEN coalesce(product_family, '') ELSE '' END AS product_family,
+  CASE WHEN by_tax THEN coalesce(tax_code, '') ELSE '' END AS tax_code,
+  CAST(direction * given AS DECIMAL(18, 4)) AS signed, CAST(direction * given AS DECIMAL(18, 4)) AS transaction_signed,
+  CAST(NULL AS DECIMAL(28, 12)) AS rate, CAST(NULL AS VARCHAR) AS rate_source,
+  gross, event_currency, held_reason, source, source_id, correlation_id, raw_ref
+FROM applied WHERE NOT is_foreign
+UNION ALL BY NAME
 SELECT
   event_id, event_type, document_id, document_number, legal_entity_id, event_date, currency, transaction_currency,
-  leg, role, stream, event_order,
+  leg, role, stream, event_order, field, row_count,
   CASE WHEN by_family THEN coalesce(product_family, '') ELSE '' END AS product_family,
   CASE WHEN by_tax THEN coalesce(tax_code, '') ELSE '' END AS tax_code,
   CAST(signed AS DECIMAL(18, 4)) AS signed, CAST(transaction_signed AS DECIMAL(18, 4)) AS transaction_signed,
@@ -82,7 +95,7 @@ SELECT
     ELSE used_source
   END AS rate_source,
   gross, event_currency, held_reason, source, source_id, correlation_id, raw_ref
-FROM every_leg;
+FROM foreign_leg;
 
 CREATE OR REPLACE TEMP TABLE account_choice AS
 WITH wanted AS (

@@ -4,7 +4,7 @@ SELECT
   p.slot, c.chunk, c.chunks, p.currency, p.transaction_currency, p.event_order, p.event_type, p.account, p.role,
   p.product_family, p.tax_code, p.posted_side,
   min(p.leg) AS first_leg, sum(p.amount) AS amount, sum(p.transaction_amount) AS transaction_amount,
-  count(*) AS row_count,
+  CAST(sum(p.row_count) AS BIGINT) AS row_count,
   CASE WHEN min(p.rate) = max(p.rate) THEN max(p.rate) END AS rate,
   CASE WHEN min(p.rate_source) = max(p.rate_source) THEN max(p.rate_source) END AS rate_source
 FROM parted AS p
@@ -42,15 +42,3 @@ SELECT
 FROM numbered AS n
 LEFT JOIN rule AS r ON r.event_type = n.event_type AND r.leg = n.first_leg;
 
-CREATE OR REPLACE TEMP TABLE journal_part AS
-SELECT
-  n.run_key, n.line_no, p.event_id, p.leg, p.event_date, CAST(p.amount AS DECIMAL(18, 4)) AS amount,
-  p.document_number, p.source, p.source_id, p.correlation_id, p.raw_ref,
-  CAST(p.transaction_amount AS DECIMAL(18, 4)) AS transaction_amount, p.rate, p.rate_source
-FROM parted AS p
-JOIN slot_chunk AS c
-  ON c.slot = p.slot AND c.currency = p.currency AND c.event_type = p.event_type AND c.shape = p.shape
-JOIN numbered AS n
-  ON n.slot = p.slot AND n.chunk = c.chunk AND n.currency = p.currency AND n.event_type = p.event_type
-  AND n.account = p.account AND n.role = p.role AND n.product_family = p.product_family AND n.tax_code = p.tax_code
-  AND n.posted_side = p.posted_side AND n.transaction_currency = p.transaction_currency;
