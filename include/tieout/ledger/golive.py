@@ -42,9 +42,9 @@ def load(
     """Store the ERP's trial balance of the day before go-live, once, with what our documents explain of it.
 
     Open invoices, customer credit, deferred schedules, unbilled usage, open disputes, processor clearing and cash in
-    transit are recomputed from canonical tables as of that day, other currencies at the rates of their documents; each is tied to its account and the difference stated. Raises LedgerError if
-    the ERP's own trial balance does not balance, ErpError if it cannot be read. A second call reads nothing and
-    changes nothing.
+    transit are recomputed from canonical tables as of that day, other currencies at the rates of their documents; each
+    is tied to its account and the difference stated. Raises LedgerError if the ERP's own trial balance does not
+    balance or a document has no rate, ErpError if it cannot be read. A second call reads nothing and changes nothing.
     """
     stored = opening(store, entity)
     if stored.balances:

@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -128,7 +129,7 @@ class Rules:
         found = []
         for key, same in rows.items():
             ordered = sorted(same, key=lambda a: a.valid_from)
-            for one, other in zip(ordered, ordered[1:], strict=False):
+            for one, other in pairwise(ordered):
                 if one.account != other.account and (one.valid_to is None or one.valid_to > other.valid_from):
                     found.append(f"{'/'.join(key)} on {other.valid_from}: {one.account} and {other.account}")
         return found

@@ -152,15 +152,18 @@ def _choose(session: Engine, rules: Rules, *, one_by_one: bool) -> None:
     session.execute(_PLAIN.format(pattern=_pattern(), balance=_balance(rules)))
     if one_by_one:
         session.execute("CREATE OR REPLACE TEMP TABLE plain_bucket AS SELECT NULL AS bucket_id, * FROM (" + _NO_BUCKET)
+        session.execute("CREATE OR REPLACE TEMP VIEW alike_event AS SELECT * FROM plain_event WHERE false")
         session.execute("CREATE OR REPLACE TEMP VIEW event AS SELECT * FROM seen_event")
         session.execute(statement("legs"))
         return
     session.execute(statement("buckets"))
     session.execute(_APART_NONE)
     if session.scalar("SELECT count(*) FROM bucket WHERE NOT is_plain"):
-        session.execute(_APART + "NOT is_plain AND NOT is_foreign")
+        session.execute(_APART)
     _make_legs(session)
-    unmapped = session.rows("SELECT DISTINCT document_id FROM waiting WHERE document_id IN (SELECT bucket_id FROM plain_bucket)")
+    unmapped = session.rows(
+        "SELECT DISTINCT document_id FROM waiting WHERE document_id IN (SELECT bucket_id FROM plain_bucket)"
+    )
     if unmapped:
         # a document waits whole: those of these buckets are looked at event by event
         session.bind("unmapped", pa.table({"bucket_id": pa.array([key for (key,) in unmapped], pa.string())}))
@@ -171,17 +174,19 @@ def _choose(session: Engine, rules: Rules, *, one_by_one: bool) -> None:
 def _make_legs(session: Engine) -> None:
     """Legs of buckets and of the events that stand apart."""
     apart = session.scalar("SELECT count(*) FROM apart")
-    among = "(legal_entity_id, document_id, event_date) IN (SELECT (legal_entity_id, document_id, event_date) FROM apart)"
+    among = (
+        "(legal_entity_id, document_id, event_date) IN (SELECT (legal_entity_id, document_id, event_date) FROM apart)"
+    )
     alike = f"is_plain AND NOT {among}" if apart else "is_plain"
     session.execute(f"CREATE OR REPLACE TEMP VIEW alike_event AS SELECT * FROM plain_event WHERE {alike}")
     source = "bucket WHERE is_plain"
     if apart:
-        session.execute(statement("buckets").replace("TABLE bucket", "TABLE alike_bucket").replace("plain_event", "alike_event"))
+        session.execute(
+            statement("buckets").replace("TABLE bucket", "TABLE alike_bucket").replace("plain_event", "alike_event")
+        )
         source = "alike_bucket"
     session.execute(f"CREATE OR REPLACE TEMP TABLE plain_bucket AS {_BUCKETS} FROM {source}")
-    rest = f"is_foreign OR {among}" if apart else "is_foreign"
-    several = session.scalar("SELECT count(*) FROM bucket WHERE NOT is_plain") or apart
-    own = f"SELECT * FROM seen_event WHERE {rest}" if several else "SELECT * FROM seen_event WHERE false"
+    own = f"SELECT * FROM seen_event WHERE {among if apart else 'false'}"
     session.execute(
         f"CREATE OR REPLACE TEMP VIEW event AS {own} UNION ALL BY NAME SELECT"
         " bucket_id AS event_id, bucket_id AS document_id, currency AS event_currency, currency AS into_currency,"
@@ -207,7 +212,7 @@ _APART_NONE = """
 CREATE OR REPLACE TEMP TABLE apart AS SELECT legal_entity_id, document_id, event_date FROM seen_event WHERE false
 """
 _APART = """
-INSERT INTO apart SELECT DISTINCT legal_entity_id, document_id, event_date FROM plain_event WHERE
+INSERT INTO apart SELECT DISTINCT legal_entity_id, document_id, event_date FROM plain_event WHERE NOT is_plain
 """
 _APART_UNMAPPED = """
 INSERT INTO apart
@@ -223,7 +228,11 @@ JOIN unmapped USING (bucket_id)
 
 def _pattern() -> str:
     """The signs of an event's amounts as one number."""
-    return "CAST(" + " + ".join(f"CAST(sign({name}) + 1 AS SMALLINT) * {3**n}" for n, name in enumerate(_SUMMED)) + " AS SMALLINT)"
+    return (
+        "CAST("
+        + " + ".join(f"CAST(sign({name}) + 1 AS SMALLINT) * {3**n}" for n, name in enumerate(_SUMMED))
+        + " AS SMALLINT)"
+    )
 
 
 def _balance(rules: Rules) -> str:

@@ -444,12 +444,10 @@ CANONICAL: tuple[Table, ...] = (
     ),
     _entity(
         "revenue_schedule",
-        "Revenue on a date, where allocation and timing are decided elsewhere: of an invoice line, or of a subscription "
-        "item whose fee has ramps or free months.",
+        "Revenue on a date, where allocation and timing are decided elsewhere: of an invoice line, or of a "
+        "subscription item whose fee has ramps or free months.",
         _c("invoice_line_source_id", "text", "the invoice line's id"),
-        _c(
-            "subscription_item_source_id", "text", "the item's id; then it says all revenue of the item, however billed"
-        ),
+        _c("subscription_item_source_id", "text", "the item's id: then all revenue of the item, however billed"),
         _r("recognition_date", "date", "day the revenue is earned"),
         _r("amount", "money", "net revenue of that day"),
         _r("currency", "text", "the invoice's currency"),

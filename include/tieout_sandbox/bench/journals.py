@@ -54,10 +54,13 @@ def generate(path: Path, rows: int) -> None:
     }
     zero = {"deferred", "recognised", "to_credit", "rounding"}
     columns = ", ".join(
-        f"CAST({known.get(f.name, '0' if f.name in zero else 'NULL')} AS {sql_type(f.type)}) AS {f.name}" for f in EVENTS
+        f"CAST({known.get(f.name, '0' if f.name in zero else 'NULL')} AS {sql_type(f.type)}) AS {f.name}"
+        for f in EVENTS
     )
     with engine(memory_limit="4GB") as session:
-        session.copy(f"SELECT {columns} FROM (SELECT i, CAST(hash(i) % 1000000 AS BIGINT) AS h FROM range({rows}) AS r(i))", path)
+        session.copy(
+            f"SELECT {columns} FROM (SELECT i, CAST(hash(i) % 1000000 AS BIGINT) AS h FROM range({rows}) AS r(i))", path
+        )
 
 
 def part(name: str, path: Path, memory: str) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -33,7 +32,6 @@ RATES = {
     "GBP": {"29": "1.50"},
     "JPY": {"29": "0.0065"},
 }
-EXACT = ("money", "quantity", "price", "rate")
 EXAMPLES: dict[str, list[dict[str, Any]]] = yaml.load(  # every number is text: no float touches money
     (Path(__file__).parent / "examples.yaml").read_text(encoding="utf-8"), Loader=yaml.BaseLoader
 )
@@ -120,7 +118,7 @@ def put(books: Books, case: Case) -> None:
 
 
 @pytest.fixture(scope="module")
-def posted() -> Iterator[dict[str, Journals]]:
+def posted() -> dict[str, Journals]:
     """What the examples of all entities post together, by entity."""
     rows: dict[str, dict[Any, dict[str, Any]]] = {table: {} for table in SOURCES}
     for one in ENTITIES.values():
@@ -145,7 +143,7 @@ def posted() -> Iterator[dict[str, Journals]]:
             of_month = pa.Table.from_pylist(held, schema=POSITION)
             found = events(session, one, (*DAILY, *MONTH_END), one.go_live, date(2026, 3, 31), of_month)
             made[one.id] = summarise(found, RULES, session=session)
-    yield made
+    return made
 
 
 def test_every_rule_has_an_example_and_every_example_a_rule() -> None:
