@@ -149,7 +149,8 @@ def _choose(session: Engine, rules: Rules, *, one_by_one: bool) -> None:
     An event stands apart if it is in another currency, waits, does not balance or shares its document with one that
     waits. What a line holds is the same either way: in a bucket every amount has one sign.
     """
-    session.execute(_PLAIN.format(pattern=_pattern(), balance=_balance(rules)))
+    present = {name for (name,) in session.rows("SELECT DISTINCT event_type FROM within_event")}
+    session.execute(_PLAIN.format(pattern=_pattern(), balance=_balance(rules, present)))
     if one_by_one:
         session.execute("CREATE OR REPLACE TEMP TABLE plain_bucket AS SELECT NULL AS bucket_id, * FROM (" + _NO_BUCKET)
         session.execute("CREATE OR REPLACE TEMP VIEW alike_event AS SELECT * FROM plain_event WHERE false")
@@ -228,22 +229,22 @@ JOIN unmapped USING (bucket_id)
 
 def _pattern() -> str:
     """The signs of an event's amounts as one number."""
-    return (
-        "CAST("
-        + " + ".join(f"CAST(sign({name}) + 1 AS SMALLINT) * {3**n}" for n, name in enumerate(_SUMMED))
-        + " AS SMALLINT)"
+    signs = (
+        f"CASE WHEN {name} > 0 THEN {2 * 3**n} WHEN {name} < 0 THEN 0 ELSE {3**n} END" for n, name in enumerate(_SUMMED)
     )
+    return f"CAST({' + '.join(signs)} AS SMALLINT)"
 
 
-def _balance(rules: Rules) -> str:
+def _balance(rules: Rules, present: set[str]) -> str:
     """What an event's legs add up to by its rule; null where there is no rule."""
     cases = []
-    for name, rule in rules.postings.events.items():
+    for name in sorted(present & set(rules.postings.events)):
+        rule = rules.postings.events[name]
         terms = [
             f"{'+' if line.side == 'debit' else '-'} {line.amount}" for line in rule.lines if line.amount in _SUMMED
         ]
         cases.append(f"WHEN '{name}' THEN 0 {' '.join(terms)}")
-    return f"CASE event_type {' '.join(cases)} END"
+    return f"CASE event_type {' '.join(cases)} END" if cases else "NULL"
 
 
 def _bind(

@@ -1,4 +1,5 @@
--- Events whose amounts only add up: one row for all of the same type, day, currency, dimensions and signs.
+-- Events whose amounts only add up: one row for all of the same type, day, currency, dimensions and signs (`pattern`),
+-- since those reach the same lines on the same sides.
 CREATE OR REPLACE TEMP TABLE bucket AS
 SELECT
   legal_entity_id, event_type, event_date, currency, product_family, tax_code, pattern, is_plain,

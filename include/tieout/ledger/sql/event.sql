@@ -1,5 +1,5 @@
 -- Events as the rules see them: which currency they become, the rates each of their legs may use, and whether an event
--- stands for many (`row_count`). `pattern` tells the signs of its amounts: events of one pattern reach the same lines.
+-- stands for many (`row_count`).
 CREATE OR REPLACE TEMP VIEW seen_event AS
 SELECT
   e.*,
@@ -8,7 +8,5 @@ SELECT
   e.rate AS own_rate, e.rate_source AS own_rate_source,
   e.currency <> coalesce(e.functional_currency, e.currency)
     OR coalesce(e.settled_currency <> e.currency, false) OR e.functional IS NOT NULL AS is_foreign,
-  u.quantum,
   CAST(1 AS BIGINT) AS row_count
-FROM within_event AS e
-LEFT JOIN minor_unit AS u ON u.currency = coalesce(e.functional_currency, e.currency);
+FROM within_event AS e;

@@ -19,7 +19,7 @@ LEFT JOIN rule AS r ON r.event_type = e.event_type;
 
 CREATE OR REPLACE TEMP TABLE foreign_leg AS
 WITH foreign_applied AS MATERIALIZED (
-  SELECT * FROM applied WHERE is_foreign
+  SELECT a.*, u.quantum FROM applied AS a LEFT JOIN minor_unit AS u ON u.currency = a.into_currency WHERE a.is_foreign
 ), leg AS (
   SELECT
     * EXCLUDE (leg, currency), leg, currency AS transaction_currency, into_currency AS currency,
