@@ -5,10 +5,10 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 BIN := .venv/bin
 RUN := env PYTHONDONTWRITEBYTECODE= $(BIN)/python
 
-.PHONY: help env demo up down test bench lint docs lock check clean
+.PHONY: help env demo up down test test-faults bench lint docs lock check clean
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 env: .venv/.complete ## the pinned environment, packages installed in place
 
@@ -33,6 +33,9 @@ down: env ## stop what `make up` started
 test: env ## the whole suite, servers included
 	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3
 
+test-faults: env ## posting alone: every ERP adapter killed and disturbed at every step, and lied to
+	@env PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 3 tests/faults/posting
+
 ROWS ?= 100000
 bench: env ## what reconciling costs beside one read of its input and beside peers (ROWS=1e7); two nights too with SCALE=1
 	@$(RUN) -m tieout_sandbox.bench --rows $(ROWS) $(if $(SCALE),--scale $(SCALE))
@@ -48,6 +51,7 @@ docs: env ## the table dictionary and the configuration's JSON Schemas, generate
 	@$(BIN)/python -m tieout.reconcile.definition_file > include/config/reconciliations/definition.schema.json
 	@$(BIN)/python -m tieout.ledger.documentation table > docs/posting-rules.md
 	@$(BIN)/python -m tieout.ledger.documentation schema > include/config/posting_rules.schema.json
+	@$(BIN)/python -m tieout.erp.schemas include/config/erp
 
 lock: ## compile requirements.in to the fully pinned requirements.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --output-file requirements.txt requirements.in

@@ -23,14 +23,24 @@ def _umask() -> Iterator[None]:
 _GROUPS = ("tests/e2e/", "tests/faults/night/", "tests/integration/night/", "tests/faults/", "tests/integration/")
 
 
+_BY_SUBJECT = "tests/faults/posting/"
+
+
 def _group(nodeid: str) -> str:
-    """The tests that one process runs together: a folder of `_GROUPS`, else the test's file."""
+    """The tests that one process runs together: a folder of `_GROUPS`, one adapter's crash matrix, else a file."""
+    if nodeid.startswith(_BY_SUBJECT) and nodeid.endswith("]"):
+        return f"{nodeid.split('::')[0]}[{nodeid.rpartition('[')[2].split('-')[0].rstrip(']')}]"
     return next((g for g in _GROUPS if nodeid.startswith(g)), nodeid.split("::")[0])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that no process is left alone with them at the end."""
-    items.sort(key=lambda item: _GROUPS.index(g) if (g := _group(item.nodeid)) in _GROUPS else len(_GROUPS))
+    """The longest first, so that no process is left alone with them at the end; what shares a server together."""
+
+    def place(item: pytest.Item) -> tuple[int, str]:
+        folder = next((n for n, g in enumerate(_GROUPS) if item.nodeid.startswith(g)), len(_GROUPS))
+        return folder, _group(item.nodeid) if item.nodeid.startswith(_BY_SUBJECT) else ""
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(optionalhook=True)

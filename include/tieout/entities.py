@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import date, time
+from datetime import date, time, timedelta
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -14,6 +15,43 @@ from tieout.money import minor_digits
 from tieout.settings import load_config
 
 EntityId = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]{1,15}$")]
+
+
+LedgerName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,39}$")]
+
+
+class LedgerInForce(BaseModel):
+    """A ledger of an entity and the accounting dates it takes: from its cut-over date to the next one's."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    ledger: LedgerName
+    since: date = Field(alias="from")
+    """The cut-over date: the first accounting date that is posted here."""
+    history_from: date | None = None
+    """Journals of earlier ledgers dated from here to the day before the cut-over are replayed into this one."""
+    parallel_until: date | None = None
+    """After the next ledger took over: its journals are copied into this one up to this date."""
+
+
+class LateMateriality(BaseModel):
+    """What late entries of one account and origin period may add up to before a person decides; functional currency."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    net: str
+    gross: str
+
+    @field_validator("net", "gross")
+    @classmethod
+    def _is_an_amount(cls, value: str) -> str:
+        try:
+            amount = Decimal(value)
+        except InvalidOperation:
+            raise ValueError(f"{value} is no amount") from None
+        if not amount.is_finite() or amount < 0:
+            raise ValueError(f"{value} is no limit")
+        return value
 
 
 StreamName = Literal["billing", "cash", "release", "accrual", "revaluation"]
@@ -50,7 +88,9 @@ class LegalEntity(BaseModel):
     zone: str
     country: str
     region: str | None = None
-    ledger: str = "main"
+    ledger: LedgerName = "main"
+    ledgers: tuple[LedgerInForce, ...] = ()
+    """Where the entity changes its ERP: each ledger with its cut-over date, oldest first. Empty: `ledger` alone."""
     fiscal_calendar: Literal["months", "4-4-5", "4-5-4", "5-4-4"] = "months"
     fiscal_year_start: date = date(2025, 1, 1)
     closures: tuple[date, ...] = ()
@@ -70,8 +110,37 @@ class LegalEntity(BaseModel):
     """Whether the tax authority gives back the tax on an uncollectible invoice."""
     rate_days: int = Field(default=7, ge=0)
     """How many days old an exchange rate may be."""
+    restatement: Literal["difference", "reverse_and_repost"] = "difference"
+    """What is posted where a day's content changed: what differs, or all of it taken back and posted anew."""
     approval_threshold: str | None = None
     """Gross debits from which a batch waits for approval, as text; none = never."""
+    late_materiality: LateMateriality | None = None
+    """Above it a late event is held for a decision; none = only events of a prior fiscal year are."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_ledger(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("ledgers") and "ledger" not in values:
+            first = values["ledgers"][0]
+            return values | {"ledger": first["ledger"] if isinstance(first, dict) else first.ledger}
+        return values
+
+    @model_validator(mode="after")
+    def _ledgers_follow_each_other(self) -> LegalEntity:
+        names, starts = [one.ledger for one in self.ledgers], [one.since for one in self.ledgers]
+        if len(names) != len(set(names)):
+            raise ValueError(f"ledgers repeat: {names}")
+        if starts != sorted(set(starts)):
+            raise ValueError("ledgers stand in the order of their cut-over dates, no two on one day")
+        if self.ledgers and (self.ledger not in names or starts[0] != self.go_live):
+            raise ValueError("the first of the ledgers takes over on the go-live date")
+        for position, one in enumerate(self.ledgers):
+            if one.history_from and not (position and self.go_live <= one.history_from < one.since):
+                raise ValueError(f"{one.ledger}: history_from lies between go-live and the cut-over of a later ledger")
+            following = starts[position + 1] if position + 1 < len(starts) else None
+            if one.parallel_until and not (following and one.parallel_until >= following):
+                raise ValueError(f"{one.ledger}: parallel_until lies after the cut-over of the next ledger")
+        return self
 
     def posting_spans(self, stream: StreamName) -> tuple[tuple[date, date | None], ...]:
         """The days on which Tieout posts a stream, each span from a first day to before another (None: without end)."""
@@ -114,6 +183,37 @@ class LegalEntity(BaseModel):
             raise ValueError(str(error)) from None
         return value
 
+    @property
+    def in_force(self) -> tuple[LedgerInForce, ...]:
+        """Every ledger of the entity with its cut-over date, oldest first."""
+        return self.ledgers or (LedgerInForce.model_validate({"ledger": self.ledger, "from": self.go_live}),)
+
+    def ledger_on(self, day: date) -> str:
+        """The ledger that takes an accounting date; the first one also what lies before go-live."""
+        listed = self.in_force
+        return next((one.ledger for one in reversed(listed) if one.since <= day), listed[0].ledger)
+
+    def of_ledger(self, ledger: str) -> LegalEntity:
+        """The entity as one of its ledgers sees it."""
+        return self if ledger == self.ledger else self.model_copy(update={"ledger": ledger})
+
+    @property
+    def taken_over_on(self) -> date:
+        """The first date its ledger holds our journals of: the cut-over, or where its replayed history begins."""
+        own = next(one for one in self.in_force if one.ledger == self.ledger)
+        return own.history_from or own.since
+
+    @property
+    def copied_span(self) -> tuple[date, date] | None:
+        """The dates, both included, whose journals are copied into its ledger from the one in force; None: none are."""
+        starts = [one.since for one in self.in_force]
+        own = next(one for one in self.in_force if one.ledger == self.ledger)
+        if own.history_from:
+            return own.history_from, max(own.since - timedelta(days=1), own.parallel_until or date.min)
+        if own.parallel_until:
+            return starts[starts.index(own.since) + 1], own.parallel_until
+        return None
+
 
 class Entities(BaseModel):
     """`entities.yaml`: the group's entities and the moment after which a business date is complete."""
@@ -123,6 +223,9 @@ class Entities(BaseModel):
     entities: tuple[LegalEntity, ...]
     lag: time = time(1, 0)
     """How long after the last entity's midnight the nightly run starts (hours:minutes)."""
+    status_checks: tuple[Annotated[int, Field(ge=0)], ...] = (0, 1, 5, 15, 60, 240)
+    """Minutes from when a posting's outcome became unknown, then from each check, to the next time the ERP is asked;
+    after the last one without an answer the batch goes to a person."""
 
     @model_validator(mode="after")
     def _ids_are_unique(self) -> Entities:

@@ -70,6 +70,11 @@ class Slot:
         entity, ledger, period, stream, day = text.split("/")
         return cls(entity, ledger, period, stream, date.fromisoformat(day))
 
+    @classmethod
+    def of(cls, key: str) -> Slot:
+        """The slot in a run key, or in a batch's id. Raises ValueError where it is none."""
+        return cls.parse("/".join(key.removeprefix("TIEOUT/").split("/")[:5]))
+
 
 def run_key(slot: Slot, version: int, chunk: tuple[int, int] | None = None) -> str:
     """The long key an ERP journal carries: slot, version and, in a chunked batch, `n/N`."""

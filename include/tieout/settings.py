@@ -30,10 +30,11 @@ class Settings:
     engine: str = "duckdb"
     memory_limit: str = "2GB"
     threads: int = 2
+    anchor_folder: Path | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
-        """Read TIEOUT_HOME, _CONFIG, _LAKE, _STORE, _ENGINE, _MEMORY_LIMIT and _THREADS.
+        """Read TIEOUT_HOME, _CONFIG, _LAKE, _STORE, _ANCHORS, _ENGINE, _MEMORY_LIMIT and _THREADS.
 
         TIEOUT_STORE falls back to the connection `tieout_store` in the environment, then to SQLite under home.
         Raises ConfigError for an engine that is not there.
@@ -52,6 +53,7 @@ class Settings:
             engine=engine,
             memory_limit=env.get("TIEOUT_MEMORY_LIMIT", "2GB"),
             threads=int(env.get("TIEOUT_THREADS", "2")),
+            anchor_folder=Path(env["TIEOUT_ANCHORS"]).resolve() if env.get("TIEOUT_ANCHORS") else None,
         )
 
     @property
@@ -66,8 +68,13 @@ class Settings:
 
     @property
     def evidence(self) -> Path:
-        """Where evidence packs and anchors of the audit chain are written."""
+        """Where evidence packs are written."""
         return self.home / "evidence"
+
+    @property
+    def anchors(self) -> Path:
+        """Where anchors of the audit chains are written: a folder on write-once storage, else beside the evidence."""
+        return self.anchor_folder or self.evidence / "anchors"
 
     def config_file(self, name: str) -> Path:
         """The file to use for `name`: the configured folder's own, else the shipped one.

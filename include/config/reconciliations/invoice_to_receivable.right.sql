@@ -9,7 +9,7 @@ WITH synced AS (
     coalesce(sum(e.credit - e.debit) FILTER (a.role = 'tax_payable'), 0) AS tax,
     min(e.accounting_date) AS accounting_date
   FROM gl_entry AS e
-  LEFT JOIN gl_account AS a ON a.legal_entity_id = e.legal_entity_id AND a.code = e.account
+  LEFT JOIN gl_account AS a ON a.legal_entity_id = e.legal_entity_id AND a.code = e.account AND a.source = e.source
   WHERE NOT e.is_deleted AND e.run_key IS NULL AND regexp_matches(e.narrative, '^BillingSync \S+$')
     AND e.accounting_date <= $business_date
   GROUP BY e.legal_entity_id, e.narrative, e.move_id

@@ -1,23 +1,36 @@
--- The ERP's entries since go-live: ours, and whoever else's.
+-- The ERPs' entries since each ledger was taken over: ours, and whoever else's. A journal that was copied into a second
+-- ledger is told by that ledger in front of the run key.
+WITH entry AS (
+  SELECT
+    e.* EXCLUDE (run_key),
+    e.run_key AS planned_key,
+    CASE WHEN k.ledger <> split_part(e.run_key, '/', 3) THEN k.ledger || ':' ELSE '' END || e.run_key AS run_key,
+    k.ledger, k.taken_over_on
+  FROM gl_entry AS e
+  LEFT JOIN entity_ledger AS k ON k.legal_entity_id = e.legal_entity_id AND k.source = e.source
+)
 SELECT
   e.source_id AS entry_id, e.run_key, e.line_no, e.legal_entity_id, e.currency, e.account, e.accounting_date,
   e.debit - e.credit AS amount,
   coalesce(e.narrative, '(no description)') AS narrative,
   CASE WHEN e.run_key IS NOT NULL THEN e.run_key || '|' || e.line_no ELSE coalesce(e.narrative, '(no description)') || '|' || e.account END AS break_key,
   coalesce(a.is_controlled, true) AS is_controlled,
-  coalesce(s.state = 'reversed', false) AS is_reversed,
-  coalesce(s.state IN ('submitted', 'unknown', 'confirmed'), false) AS is_under_way,
+  coalesce(y.run_key IS NULL AND s.state = 'reversed', false) AS is_reversed,
+  coalesce(CASE WHEN y.run_key IS NULL THEN s.state IN ('submitted', 'unknown', 'confirmed') ELSE y.state IN ('submitted', 'unknown') END, false)
+    AS is_under_way,
   CASE WHEN e.debit - e.credit < 0 THEN 'credit' ELSE 'debit' END || ' of account ' || e.account || coalesce(' ' || a.name, '')
     || ', entry ' || coalesce(e.move_number, e.move_id) || ' of ' || e.accounting_date || ', "'
     || coalesce(e.narrative, '(no description)') || '"' AS about,
   CASE WHEN e.run_key IS NULL THEN 'ledger entry ' || coalesce(e.move_number, e.move_id) END AS cause
-FROM gl_entry AS e
+FROM entry AS e
 JOIN legal_entity AS g ON g.id = e.legal_entity_id
 LEFT JOIN gl_account AS a ON a.legal_entity_id = e.legal_entity_id AND a.code = e.account
-LEFT JOIN journals AS j ON j.run_key = e.run_key
+  AND a.source = e.source
+LEFT JOIN journals AS j ON j.run_key = e.planned_key
+LEFT JOIN journal_copy AS y ON y.run_key = e.planned_key AND y.ledger = e.ledger
 -- the mirror that reverses a journal has the journal's key with an ending
-LEFT JOIN journal_state AS s ON s.run_key = regexp_replace(e.run_key, '/reversed(/\d+)?$', '')
+LEFT JOIN journal_state AS s ON s.run_key = regexp_replace(e.planned_key, '/reversed(/\d+)?$', '')
 WHERE NOT e.is_deleted AND CASE
-  WHEN e.run_key IS NULL THEN e.accounting_date BETWEEN g.go_live AND $business_date
+  WHEN e.run_key IS NULL THEN e.accounting_date BETWEEN coalesce(e.taken_over_on, g.go_live) AND $business_date
   ELSE coalesce(j.business_date, e.accounting_date) <= $business_date
 END

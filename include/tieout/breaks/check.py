@@ -24,6 +24,7 @@ from tieout.reconcile.sides import SIDES, SideName, check_columns
 from tieout.reconcile.sql import macros, name, text
 from tieout.settings import Settings, line_of
 from tieout.store.batches import JOURNAL_TRANSITIONS
+from tieout.store.copies import TRANSITIONS as COPY_TRANSITIONS
 
 _LINE = re.compile(r"LINE (\d+):")
 _CODE = re.compile(r"ENUM\((.*)\)")
@@ -75,6 +76,14 @@ def _make_tables(session: Engine, queries: dict[str, str]) -> None:
     )
     states = ", ".join(text(state) for state in JOURNAL_TRANSITIONS)
     session.execute(f"CREATE TEMP TABLE journal_state (run_key VARCHAR, state ENUM({states}))")
+    copied = ", ".join(text(state) for state in COPY_TRANSITIONS)
+    session.execute(f"CREATE TEMP TABLE journal_copy (ledger VARCHAR, run_key VARCHAR, state ENUM({copied}))")
+    session.execute(
+        "CREATE TEMP TABLE entity_ledger (legal_entity_id VARCHAR, ledger VARCHAR, source VARCHAR, taken_over_on DATE)"
+    )
+    session.execute(
+        "CREATE TEMP TABLE chart (legal_entity_id VARCHAR, ledger VARCHAR, account VARCHAR, ledger_account VARCHAR)"
+    )
 
 
 def _type(column: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -11,14 +11,17 @@ import pyarrow as pa
 
 from tieout import schema
 from tieout.entities import load_entities
+from tieout.erp.charts import load_charts
 from tieout.errors import DefinitionError
 from tieout.ids import content_hash
 from tieout.lake.engine import Engine
 from tieout.lake.tables import Lake
 from tieout.reconcile import Definition, WorkCalendar, load_definition
 from tieout.settings import Settings
+from tieout.sources.config import load_sources
 from tieout.store import Store
 from tieout.store.batches import select_batches
+from tieout.store.copies import states as copy_states
 
 FOLDER = "reconciliations"
 _WORD = re.compile(r"[a-z_]+")
@@ -85,7 +88,9 @@ def bind_sides(
     """Run both sides' queries into Parquet files of the session.
 
     They see every table of the data model as the snapshot has it, `legal_entity` (id, name, functional_currency, zone,
-    go_live), `journal_state` (run_key, state), and the parameter `$business_date`.
+    go_live), `entity_ledger` (legal_entity_id, ledger, source, taken_over_on), `chart` (legal_entity_id, ledger,
+    account, ledger_account), `journal_state` (run_key, state), `journal_copy` (ledger, run_key, state), and the
+    parameter `$business_date`.
     """
     named = set(_WORD.findall(" ".join(queries.values()).lower()))
     lake.bind(engine, snapshot, sorted(named & set(schema.TABLES)))
@@ -95,6 +100,9 @@ def bind_sides(
         shape = pa.schema([("run_key", pa.string()), ("state", pa.string())])
         rows = [{"run_key": key, "state": state} for key, state in journal_states(store)]
         engine.bind("journal_state", pa.Table.from_pylist(rows, schema=shape))
+    for name, made in _LEDGER_TABLES.items():
+        if name in named:
+            engine.bind(name, made(settings, store))
     files = {}
     for side, query in queries.items():
         parameters = {"business_date": business_date} if "$business_date" in query else None
@@ -111,11 +119,57 @@ def _legal_entities(settings: Settings) -> pa.Table:
     return pa.table({c: [getattr(e, c) for e in entities] for c in columns})
 
 
+def _entity_ledgers(settings: Settings, store: Store) -> pa.Table:
+    entities = load_entities(settings.config_file("entities.yaml")).entities
+    sources = [s for s in load_sources(settings.config_file("sources.yaml")) if s.kind == "erp"]
+    rows = [
+        {
+            "legal_entity_id": entity.id,
+            "ledger": source.ledger,
+            "source": source.name,
+            "taken_over_on": entity.of_ledger(source.ledger).taken_over_on,
+        }
+        for entity in entities
+        for source in sources
+        if source.legal_entity in (None, entity.id) and source.ledger in {one.ledger for one in entity.in_force}
+    ]
+    shape = pa.schema([(name, pa.string()) for name in ("legal_entity_id", "ledger", "source")])
+    return pa.Table.from_pylist(rows, schema=shape.append(pa.field("taken_over_on", pa.date32())))
+
+
+def _chart(settings: Settings, store: Store) -> pa.Table:
+    charts = load_charts(settings)
+    rows = [
+        {"legal_entity_id": entity.id, "ledger": one.ledger, "account": ours, "ledger_account": theirs}
+        for entity in load_entities(settings.config_file("entities.yaml")).entities
+        for one in entity.in_force
+        for ours, theirs in charts.of(entity.id, one.ledger).items()
+    ]
+    names = ("legal_entity_id", "ledger", "account", "ledger_account")
+    return pa.Table.from_pylist(rows, schema=pa.schema([(name, pa.string()) for name in names]))
+
+
+def _journal_copies(settings: Settings, store: Store) -> pa.Table:
+    with store.reading() as session:
+        rows = [{"ledger": ledger, "run_key": key, "state": state} for ledger, key, state in copy_states(session)]
+    return pa.Table.from_pylist(rows, schema=pa.schema([(n, pa.string()) for n in ("ledger", "run_key", "state")]))
+
+
+_LEDGER_TABLES: Mapping[str, Callable[[Settings, Store], pa.Table]] = {
+    "entity_ledger": _entity_ledgers,
+    "chart": _chart,
+    "journal_copy": _journal_copies,
+}
+
+
 def journal_states(store: Store) -> list[tuple[str, str]]:
-    """Run key and state of every journal that a batch holds; `reversed` are all of a batch that was."""
+    """Run key and state of every journal that a batch holds; `reversed` are all of a batch whose content is void.
+
+    One that a reversal of ours took back stands in the ledger like the reversal: together they are nothing.
+    """
     with store.reading() as session:
         return [
-            (journal.run_key, "reversed" if batch.state == "reversed" else journal.state)
+            (journal.run_key, "reversed" if batch.state == "reversed" and not batch.counts else journal.state)
             for batch in select_batches(session)
             for journal in batch.journals
         ]

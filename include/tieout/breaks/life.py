@@ -5,14 +5,14 @@ Set-based: what the store keeps is bound as the table `kept`, what the run found
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from datetime import date
-from decimal import Decimal
+from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
-from sqlalchemy import select
+from pyarrow import csv
+from sqlalchemy import ColumnElement, String, cast, func, literal, select
 
 from tieout.lake.engine import Engine
 from tieout.reconcile import Definition
@@ -23,13 +23,11 @@ from tieout.store.breaks import CLOSED, BreakRow, Sighting, last_recorded
 
 _KEPT = pa.schema(
     [
-        ("legal_entity_id", pa.string()),
-        ("break_key", pa.string()),
-        ("ordinal", pa.int64()),
+        ("break_id", pa.string()),
+        ("content", pa.string()),
+        ("first_seen", pa.date32()),
         ("state", pa.string()),
         ("break_type", pa.string()),
-        ("first_seen", pa.date32()),
-        ("content", pa.string()),
         ("cap", pa.decimal128(38, 6)),
         ("cap_currency", pa.string()),
         ("expires", pa.date32()),
@@ -37,32 +35,36 @@ _KEPT = pa.schema(
     ]
 )
 _ROWS = 50_000
-_SIX_PLACES = Decimal("0.000001")
 _CLOSED = ", ".join(text(state) for state in CLOSED)
 
 
 def kept_lives(store: Store, definition_id: str) -> tuple[pa.Table, date | None]:
-    """Every break of a definition that the store knows, with the newest business date that was recorded."""
-    query = select(*(getattr(BreakRow, name) for name in _KEPT.names)).where(BreakRow.definition_id == definition_id)
-    batches = []
+    """Every break of a definition that the store knows, with the newest business date that was recorded.
+
+    The database makes one text of each break, none of whose parts holds a `|`: a million rows of eleven values each,
+    made one by one, would cost seconds.
+    """
+    line: ColumnElement[str] = literal("")
+    for place, name in enumerate(_KEPT.names):
+        column = getattr(BreakRow, name)
+        told: ColumnElement[str] = column if isinstance(column.type, String) else cast(column, String)
+        line = line + ("|" if place else "") + (func.coalesce(told, "") if column.nullable else told)
+    lines = BytesIO()
     with store.reading() as session:
-        found = session.connection().execute(query)
-        # the driver's own values: a million rows made into Python's dates and decimals one by one cost seconds
+        found = session.connection().execute(select(line).where(BreakRow.definition_id == definition_id))
         while rows := found.cursor.fetchmany(_ROWS):
-            columns = zip(_KEPT, zip(*rows, strict=True), strict=True)
-            batches.append(pa.record_batch([_column(f.type, values) for f, values in columns], schema=_KEPT))
+            lines.write("\n".join([text for (text,) in rows]).encode() + b"\n")
         found.close()
         newest = last_recorded(session, definition_id)
-    return pa.Table.from_batches(batches, schema=_KEPT), newest
-
-
-def _column(kind: pa.DataType, values: Sequence[Any]) -> pa.Array:
-    """A column of what the driver gives: SQLite has dates as texts, both databases have amounts as texts."""
-    if pa.types.is_decimal(kind):
-        return pa.array([None if v is None else Decimal(v).quantize(_SIX_PLACES) for v in values], kind)
-    if pa.types.is_date(kind) and any(isinstance(v, str) for v in values):
-        return pa.array(values, pa.string()).cast(kind)
-    return pa.array(values, kind)
+    if not lines.tell():
+        return _KEPT.empty_table(), newest
+    table = csv.read_csv(
+        BytesIO(lines.getbuffer()),
+        read_options=csv.ReadOptions(column_names=_KEPT.names),
+        parse_options=csv.ParseOptions(delimiter="|", quote_char=False),
+        convert_options=csv.ConvertOptions(column_types=_KEPT, null_values=[""], strings_can_be_null=True),
+    )
+    return table, newest
 
 
 def make_life(
@@ -84,13 +86,11 @@ def make_life(
     session.bind("kept", kept)
     day = {"day": business_date, "definition": definition.id}
     session.execute(_PRIOR, day)
-    if looks_back:
-        session.execute(_EARLIER_DATES, day)
-    else:
-        session.execute(_EARLIER_KEPT)
-    session.execute(f"CREATE OR REPLACE TEMP TABLE cause_of AS {_causes(session, definition, sides)}")
-    session.execute(_CURRENT, {"day": business_date, "measure": definition.measure})
-    session.execute(_GONE, {"complete": complete, "unproven": list(unproven), "definition": definition.id})
+    session.execute(_SEEN_BEFORE if looks_back else _SEEN_AND_KEPT, day if looks_back else None)
+    cause, joins = _causes(session, definition, sides)
+    session.execute(_life(cause, joins), {"day": business_date})
+    session.execute(_current(definition.measure))
+    session.execute(_GONE, {"complete": complete, "unproven": list(unproven), **day})
     session.execute(_forward(definition), day)
 
 
@@ -109,63 +109,72 @@ def _sightings(table: pa.Table) -> Iterator[Sighting]:
         yield from (Sighting(**row) for row in batch.to_pylist())
 
 
-def _causes(session: Engine, definition: Definition, sides: Mapping[str, Path]) -> str:
-    """The query for what each row of a side goes back to, by the row's id; nothing where the side does not say."""
-    parts = ["SELECT NULL::VARCHAR AS side, NULL::VARCHAR AS id, NULL::VARCHAR AS cause WHERE false"]
-    for side_name, side in (("left", definition.left), ("right", definition.right)):
+def _causes(session: Engine, definition: Definition, sides: Mapping[str, Path]) -> tuple[str, str]:
+    """What a found break goes back to, and the joins that say so: the cause of its first row.
+
+    The right side's before the left's: billing and the ledger are nearer to the money than the CRM.
+    """
+    causes, joins = [], ""
+    for side_name, side in (("right", definition.right), ("left", definition.left)):
         if side.cause is not None:
             session.bind(f"{side_name}_causes", [str(sides[side_name])])
             row_id = joined([f"{quoted(column)}::VARCHAR" for column in side.id])
-            parts.append(
-                f"SELECT {text(side_name)}, {row_id}, min({quoted(side.cause)}::VARCHAR) FROM {side_name}_causes "
+            listed = (
+                f"SELECT {row_id} AS id, min({quoted(side.cause)}::VARCHAR) AS cause FROM {side_name}_causes "
                 f"WHERE {quoted(side.cause)} IS NOT NULL GROUP BY ALL"
             )
-    return "\nUNION ALL\n".join(parts)
+            table = f"cause_of_{side_name}"
+            joins += f"\nLEFT JOIN ({listed}) AS {table} ON {table}.id = split_part(b.{side_name}_ids, '; ', 1)"
+            causes.append(f"{table}.cause")
+    return f"coalesce({', '.join(causes)})" if causes else "NULL::VARCHAR", joins
 
 
-# Breaks of the business date before: the newest earlier one that was reconciled.
-_PRIOR = """
-CREATE OR REPLACE TEMP TABLE prior AS
-SELECT * FROM breaks
-WHERE definition_id = $definition
-  AND business_date = (
+# What names a break in every run, as 16 bytes: a million of them are compared, none of the texts it is made of.
+_ID = "left(sha256(concat_ws('|', definition_id, legal_entity_id, ordinal, break_key)), 32)"
+
+_DAY_BEFORE = """
+  definition_id = $definition AND business_date = (
     SELECT max(business_date) FROM totals WHERE definition_id = $definition AND business_date < $day
   )
 """
 
+# Breaks of the business date before: the newest earlier one that was reconciled.
+_PRIOR = f"""
+CREATE OR REPLACE TEMP TABLE prior AS
+SELECT coalesce(break_id, {_ID})::UUID AS id, legal_entity_id, break_type, currency, value, first_seen
+FROM breaks WHERE {_DAY_BEFORE}
+"""
+
 # The store remembers every break that was ever found, so that only one earlier date has to be read.
-_EARLIER_KEPT = """
-CREATE OR REPLACE TEMP TABLE earlier AS
-SELECT
-  legal_entity_id, break_key, ordinal, coalesce(k.first_seen, p.first_seen) AS first_seen,
-  p.break_key IS NOT NULL AS was_open,
-  p.break_type, p.owner, p.currency, p.value, p.sentence, p.left_ids, p.right_ids
-FROM prior AS p
-FULL JOIN kept AS k USING (legal_entity_id, break_key, ordinal)
+_SEEN_AND_KEPT = """
+CREATE OR REPLACE TEMP TABLE seen AS
+SELECT id, coalesce(k.first_seen, p.first_seen) AS first_seen, p.id IS NOT NULL AS was_open
+FROM prior AS p FULL JOIN (SELECT break_id::UUID AS id, first_seen FROM kept) AS k USING (id)
 """
 
 # Looking back, the store knows too much: every earlier date is read, with first sighting and last appearance.
-_EARLIER_DATES = """
-CREATE OR REPLACE TEMP TABLE earlier AS
+_SEEN_BEFORE = f"""
+CREATE OR REPLACE TEMP TABLE seen AS
 WITH past AS (
-  SELECT legal_entity_id, break_key, ordinal, min(first_seen) AS first_seen
+  SELECT coalesce(break_id, {_ID})::UUID AS id, min(first_seen) AS first_seen
   FROM breaks WHERE definition_id = $definition AND business_date < $day GROUP BY ALL
 )
-SELECT
-  legal_entity_id, break_key, ordinal, past.first_seen, p.break_key IS NOT NULL AS was_open,
-  p.break_type, p.owner, p.currency, p.value, p.sentence, p.left_ids, p.right_ids
-FROM past
-LEFT JOIN prior AS p USING (legal_entity_id, break_key, ordinal)
+SELECT id, past.first_seen, p.id IS NOT NULL AS was_open FROM past LEFT JOIN prior AS p USING (id)
 """
 
-# The cause of a break is that of its first row, the right side's before the left's: billing and the ledger are nearer
-# to the money than the CRM. A decision of the same business date stands where the date is run again; later, a break
-# that is found though it was closed is open again, and so is a known difference that outgrew its cap or expired.
-_CURRENT = f"""
-CREATE OR REPLACE TEMP TABLE current_breaks AS
+
+def _life(cause: str, joins: str) -> str:
+    """The statement for `life`: of each found break only what time and people add, and what movements are made of.
+
+    A decision of the same business date stands where the date is run again; later, a break that is found though it was
+    closed is open again, and so is a known difference that outgrew its cap or expired.
+    """
+    return f"""
+CREATE OR REPLACE TEMP TABLE life AS
 WITH moved AS (
   SELECT
-    b.*,
+    b.id, b.legal_entity_id, b.break_type, b.currency, b.value, b.is_material, b.economic_date, b.owner, b.sentence,
+    {cause} AS cause,
     CASE
       WHEN k.state IN ({_CLOSED}) AND k.decided_on IS DISTINCT FROM $day THEN 'found again'
       WHEN k.state = 'known_difference' AND k.expires < $day THEN 'the known difference expired on ' || k.expires
@@ -175,60 +184,64 @@ WITH moved AS (
       WHEN k.state = 'known_difference' AND b.value > k.cap THEN 'the known difference grew beyond its cap'
     END AS note,
     k.state AS was_state, k.break_type AS was_type, k.content AS was_content,
-    e.break_key IS NULL OR e.first_seen >= $day AS is_new, coalesce(e.was_open, false) AS was_open,
+    e.id IS NULL OR e.first_seen >= $day AS is_new, coalesce(e.was_open, false) AS was_open,
     least(e.first_seen, $day) AS first_seen
-  FROM found_breaks AS b
-  LEFT JOIN earlier AS e USING (legal_entity_id, break_key, ordinal)
-  LEFT JOIN kept AS k USING (legal_entity_id, break_key, ordinal)
+  FROM (SELECT *, {_ID}::UUID AS id FROM found_breaks) AS b
+  LEFT JOIN seen AS e USING (id)
+  LEFT JOIN (SELECT * EXCLUDE (break_id), break_id::UUID AS id FROM kept) AS k ON k.id = b.id{joins}
 )
 SELECT
-  b.* EXCLUDE (is_new, was_open),
-  left(sha256(concat_ws('|', b.definition_id, b.legal_entity_id, b.ordinal, b.break_key)), 32) AS break_id,
-  $measure AS measure,
-  coalesce(r.cause, l.cause) AS cause,
-  CASE WHEN b.note IS NOT NULL THEN 'open' ELSE coalesce(b.was_state, 'open') END AS state,
-  CASE WHEN b.is_new AND NOT b.was_open THEN 'new' WHEN b.was_open THEN 'continuing' ELSE 'reopened' END AS change,
-  greatest($day - b.economic_date, 0) AS age_days,
-  $day - b.first_seen AS days_seen,
-  md5(concat_ws('|', b.owner, coalesce(b.currency, '-'), coalesce(b.value::VARCHAR, '-'),
-    coalesce(b.economic_date::VARCHAR, '-'), b.first_seen, b.sentence)) AS content
-FROM moved AS b
-LEFT JOIN cause_of AS r ON r.side = 'right' AND r.id = split_part(b.right_ids, '; ', 1)
-LEFT JOIN cause_of AS l ON l.side = 'left' AND l.id = split_part(b.left_ids, '; ', 1)
+  * EXCLUDE (is_new, was_open, economic_date, owner, sentence),
+  CASE WHEN note IS NOT NULL THEN 'open' ELSE coalesce(was_state, 'open') END AS state,
+  CASE WHEN is_new AND NOT was_open THEN 'new' WHEN was_open THEN 'continuing' ELSE 'reopened' END AS change,
+  greatest($day - economic_date, 0) AS age_days,
+  $day - first_seen AS days_seen,
+  md5(concat_ws('|', owner, coalesce(currency, '-'), coalesce(value::VARCHAR, '-'),
+    coalesce(economic_date::VARCHAR, '-'), first_seen, sentence)) AS content
+FROM moved
 """
 
+
+def _current(measure: str | None) -> str:
+    """The statement for `current_breaks`: found breaks with their life. A view: read once as a whole, and not kept."""
+    told = "note, was_state, was_type, was_content, cause, state, change, first_seen, age_days, days_seen, content"
+    return f"""
+CREATE OR REPLACE TEMP VIEW current_breaks AS
+SELECT b.* EXCLUDE (id), replace(b.id::VARCHAR, '-', '') AS break_id, {text(measure) if measure else "NULL"} AS measure,
+  {", ".join(f"l.{column}" for column in told.split(", "))}
+FROM (SELECT *, {_ID}::UUID AS id FROM found_breaks) AS b JOIN life AS l ON l.id = b.id
+"""
+
+
 # A break is resolved by itself only where all its rows are matched now; one whose ids were cut short cannot prove it.
-_GONE = """
+_GONE = f"""
 CREATE OR REPLACE TEMP TABLE gone_breaks AS
 WITH gone AS (
-  SELECT * FROM earlier AS e
-  WHERE e.was_open
-    AND NOT EXISTS (
-      SELECT 1 FROM found_breaks AS b
-      WHERE b.legal_entity_id = e.legal_entity_id AND b.break_key = e.break_key AND b.ordinal = e.ordinal
-    )
+  SELECT b.*, s.first_seen AS first_seen_ever
+  FROM (SELECT *, coalesce(break_id, {_ID})::UUID AS id FROM breaks WHERE {_DAY_BEFORE}) AS b
+  JOIN (FROM seen AS s ANTI JOIN life USING (id) WHERE s.was_open) AS s ON s.id = b.id
 ), row_of AS (
-  SELECT legal_entity_id, break_key, ordinal, 'left' AS side, unnest(string_split(left_ids, '; ')) AS id FROM gone
+  SELECT id, 'left' AS side, unnest(string_split(left_ids, '; ')) AS row_id FROM gone
   UNION ALL
-  SELECT legal_entity_id, break_key, ordinal, 'right', unnest(string_split(right_ids, '; ')) FROM gone
+  SELECT id, 'right', unnest(string_split(right_ids, '; ')) FROM gone
 ), matched AS (
-  SELECT DISTINCT side, id FROM (
-    SELECT 'left' AS side, unnest(string_split(left_ids, '; ')) AS id FROM found_matches
+  SELECT DISTINCT side, row_id FROM (
+    SELECT 'left' AS side, unnest(string_split(left_ids, '; ')) AS row_id FROM found_matches
     UNION ALL SELECT 'right', unnest(string_split(right_ids, '; ')) FROM found_matches
-  ) SEMI JOIN row_of USING (side, id)
+  ) SEMI JOIN row_of USING (side, row_id)
 ), unmatched AS (
-  SELECT DISTINCT legal_entity_id, break_key, ordinal FROM row_of ANTI JOIN matched USING (side, id) WHERE id <> ''
+  SELECT DISTINCT id FROM row_of ANTI JOIN matched USING (side, row_id) WHERE row_id <> ''
 )
 SELECT
-  $definition AS definition_id, g.legal_entity_id, g.break_key, g.ordinal, g.break_type,
+  $definition AS definition_id, g.id, g.legal_entity_id, g.break_key, g.ordinal, g.break_type,
   CASE
-    WHEN $complete AND u.break_key IS NULL
+    WHEN $complete AND u.id IS NULL
       AND NOT coalesce(list_contains($unproven::VARCHAR[], g.legal_entity_id), false) THEN 'resolved'
     ELSE 'disappeared'
   END AS state,
-  g.owner, g.currency, g.value, g.first_seen, g.sentence
+  g.owner, g.currency, g.value, g.first_seen_ever AS first_seen, g.sentence
 FROM gone AS g
-LEFT JOIN unmatched AS u USING (legal_entity_id, break_key, ordinal)
+LEFT JOIN unmatched AS u ON u.id = g.id
 """
 
 _CHANGED = """
@@ -245,7 +258,7 @@ SELECT
   g.definition_id, g.legal_entity_id, g.break_key, g.ordinal, g.break_type, g.state, g.owner, g.currency, g.value,
   NULL AS economic_date, g.first_seen, g.sentence, k.state AS was_state, k.break_type AS was_type
 FROM gone_breaks AS g
-JOIN kept AS k USING (legal_entity_id, break_key, ordinal)
+JOIN kept AS k ON k.break_id::UUID = g.id
 WHERE k.state NOT IN ({_CLOSED})
 ORDER BY g.legal_entity_id, g.break_key, g.ordinal
 """
@@ -270,17 +283,17 @@ def _forward(definition: Definition) -> str:
         for m in (*moves, *parts)
     ]
     listed = ",\n  ".join(sums)
-    closing = "SELECT {} AS move, legal_entity_id, currency, 1 AS n, value FROM current_breaks WHERE {}"
+    closing = "SELECT {} AS move, legal_entity_id, currency, 1 AS n, value FROM life WHERE {}"
     return f"""
 CREATE OR REPLACE TEMP TABLE forward AS
 WITH continued AS (
   SELECT
     b.legal_entity_id, b.currency, b.value, p.currency AS currency_before, p.value AS value_before,
     (b.currency IS DISTINCT FROM p.currency)::INT AS changed
-  FROM current_breaks AS b JOIN prior AS p USING (legal_entity_id, break_key, ordinal)
+  FROM life AS b JOIN prior AS p USING (id)
 ), moves AS (
   SELECT 'opening' AS move, legal_entity_id, currency, 1 AS n, value FROM prior
-  UNION ALL SELECT change, legal_entity_id, currency, 1, value FROM current_breaks WHERE change <> 'continuing'
+  UNION ALL SELECT change, legal_entity_id, currency, 1, value FROM life WHERE change <> 'continuing'
   UNION ALL SELECT 'revalued', legal_entity_id, currency_before, -changed, -value_before FROM continued
   UNION ALL SELECT 'revalued', legal_entity_id, currency, changed, value FROM continued
   UNION ALL SELECT state, legal_entity_id, currency, -1, -value FROM gone_breaks

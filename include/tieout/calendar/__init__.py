@@ -2,7 +2,7 @@
 
 from tieout.calendar.business_days import add_business_days, business_day_of_month, is_business_day
 from tieout.calendar.dates import Window, accounting_date, complete_at, window
-from tieout.calendar.periods import Period, period_of
+from tieout.calendar.periods import Period, fiscal_year_start, period_named, period_of
 
 __all__ = [
     "Period",
@@ -11,7 +11,9 @@ __all__ = [
     "add_business_days",
     "business_day_of_month",
     "complete_at",
+    "fiscal_year_start",
     "is_business_day",
+    "period_named",
     "period_of",
     "window",
 ]

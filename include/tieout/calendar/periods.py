@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import calendar as _calendar
+import re
 from dataclasses import dataclass
 from datetime import date, timedelta
 
 from tieout.entities import LegalEntity
+from tieout.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,6 +29,27 @@ def period_of(entity: LegalEntity, day: date) -> Period:
         last = _calendar.monthrange(day.year, day.month)[1]
         return Period(f"{day:%Y-%m}", day.replace(day=1), day.replace(day=last))
     return _week_period(entity, day)
+
+
+def period_named(entity: LegalEntity, name: str) -> Period:
+    """The fiscal period of that name. Raises ConfigError where the entity's calendar has none."""
+    if re.fullmatch(r"\d{4}-\d{2}", name):
+        # a week calendar's year may begin up to a year before the calendar year it is named after
+        day = date(int(name[:4]) - 1, 1, 1)
+        while day.year <= int(name[:4]) + 1:
+            period = period_of(entity, day)
+            if period.name == name:
+                return period
+            day = period.end + timedelta(days=1)
+    raise ConfigError("not a period", record=entity.id, got=name, expected="YYYY-MM")
+
+
+def fiscal_year_start(entity: LegalEntity, day: date) -> date:
+    """The first day of the entity's fiscal year that holds a date."""
+    if entity.fiscal_calendar != "months":
+        return _year_start(entity, day)
+    first = date(day.year, entity.fiscal_year_start.month, 1)
+    return first if first <= day else first.replace(year=day.year - 1)
 
 
 def _week_period(entity: LegalEntity, day: date) -> Period:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tieout.cli import breaks, posting, reconcile, sandbox
+from tieout.cli import breaks, ledgers, periods, posting, reconcile, reversals, sandbox
 from tieout.errors import ConfigError
 from tieout.settings import Settings
 
@@ -26,8 +26,12 @@ app.add_typer(store_app, name="store")
 app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
 app.add_typer(breaks.app, name="breaks")
+app.add_typer(ledgers.app, name="ledger")
+app.add_typer(periods.app, name="period")
+app.add_typer(periods.late_app, name="late")
 app.add_typer(posting.app, name="posting")
 app.add_typer(reconcile.app, name="reconcile")
+app.add_typer(reversals.app, name="reversal")
 app.add_typer(sandbox.app, name="sandbox")
 
 
@@ -38,6 +42,17 @@ def store_upgrade() -> None:
 
     Store(Settings.from_env().store).upgrade()
     typer.echo("the store is up to date")
+
+
+@store_app.command("roles")
+def store_roles(
+    application: Annotated[str, typer.Option(help="the role that workers log in with")] = "tieout_app",
+) -> None:
+    """Print the SQL that gives the application its rights on PostgreSQL; the owner runs it after each upgrade."""
+    from tieout.store.roles import statements
+
+    for statement in statements(application):
+        typer.echo(f"{statement};")
 
 
 @config_app.command("check")
@@ -64,7 +79,7 @@ def audit_verify() -> None:
 
     settings = Settings.from_env()
     store, found = Store(settings.store), 0
-    anchors = read_anchors(settings.evidence / "anchors")
+    anchors = read_anchors(settings.anchors)
     chains = sorted({*store.audit_chains(), *(a.chain for a in anchors)})
     for chain in chains:
         problems = store.verify_audit(chain, anchors)

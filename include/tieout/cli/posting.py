@@ -1,4 +1,4 @@
-"""`tieout posting …`: what people decide about journals that stopped, and the state of periods; all of it audited."""
+"""`tieout posting …`: what people decide about journals that stopped; all of it audited."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 
 from tieout.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Journals that stopped, and periods: a person's decision, audited.")
+app = typer.Typer(no_args_is_help=True, help="Journals that stopped: a person's decision, audited.")
 
 Batch = Annotated[str, typer.Argument(help="the batch, as reports name it: TIEOUT/<slot>/v<version>")]
 Reason = Annotated[str, typer.Option(help="why, for the audit log")]
@@ -19,7 +19,7 @@ Second = Annotated[str, typer.Option(help="the second person who decided")]
 
 @app.command()
 def recheck(batch: Batch) -> None:
-    """Read a mismatched batch back again after it was corrected in the ERP."""
+    """Read a mismatched batch again after it was corrected in the ERP, or ask again for an unknown one."""
     from tieout.orchestration import by_hand
     from tieout.orchestration.work import Work
 
@@ -54,21 +54,6 @@ def resolve(
     documents = dict(_pair(text) for text in document) if document else None
     actor = getpass.getuser()
     typer.echo(by_hand.resolve(Work.from_env(), batch, actor=actor, reason=reason, second=second, documents=documents))
-
-
-@app.command()
-def period(
-    entity: Annotated[str, typer.Argument(help="legal entity")],
-    name: Annotated[str, typer.Argument(help="YYYY-MM")],
-    to: Annotated[str, typer.Argument(help="open, soft_closed or closed")],
-    reason: Reason,
-) -> None:
-    """Close a period for ordinary journals, or open it again; what comes late then goes to the next open period."""
-    from tieout.orchestration import by_hand
-    from tieout.orchestration.work import Work
-
-    by_hand.set_period(Work.from_env(), entity, name, to, actor=getpass.getuser(), reason=reason)
-    typer.echo(f"{entity} {name} is {to}")
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -17,7 +18,7 @@ from tieout.entities import LegalEntity
 from tieout.lake.engine import engine
 from tieout.lake.tables import Lake
 from tieout.ledger import TrialBalanceProof
-from tieout.store import Store, batches, runs
+from tieout.store import Store, batches, late_events, periods, runs
 from tieout.store.breaks import CLOSED, BreakRow
 from tieout.store.quarantine import QuarantineRow
 from tieout.store.runs import RunRow
@@ -31,7 +32,7 @@ _JOURNAL_ACTIONS = {
     "awaiting_approval": "approve or reject it",
     "approved": "nothing: it is posted by the next attempt",
     "submitted": "nothing: the next attempt looks it up in the ERP",
-    "unknown": "nothing yet: the next attempt looks it up; resolve it by hand if the ERP stays silent",
+    "unknown": "nothing yet: the next status check looks it up, the last one hands it to a person",
     "confirmed": "nothing: it is read back by the next attempt",
     "partially_posted": "remove the reason for the refused part; the next attempt sends only that",
     "mismatched": "compare the ERP's journal with ours, then correct or reverse it",
@@ -57,18 +58,22 @@ def backlog(
     snapshot: Mapping[str, int],
     proof: TrialBalanceProof | None = None,
     stale: Iterable[StaleSource] = (),
+    erp_periods: Mapping[str, str] = MappingProxyType({}),
     shared: bool = True,
 ) -> pa.Table:
     """The entity's backlog of a period as the result table `close_backlog`, the largest items of a kind first.
 
     `snapshot` says which versions of `journal_held` and `breaks` to read; `proof` adds the accounts that do not tie
-    out, and its absence is an item of its own: an unproven ledger is not a proven one. Only with `shared` it lists what
+    out, and its absence is an item of its own: an unproven ledger is not a proven one. `erp_periods` is the ERP's
+    state of the period by ledger, as last read; one that differs from ours is an item. Only with `shared` it lists what
     belongs to no entity; who asks for several entities sets it for one of them.
     """
     own = (entity.id, "", None) if shared else (entity.id,)
     items = [
         *_journals(entity, period, store),
         *_held(entity, period, lake, snapshot),
+        *_late(entity, period, store),
+        *_periods(entity, period, store, erp_periods),
         *_breaks(own, period, store, _next_actions(lake, snapshot, today)),
         *_quarantine(own, period, store, today),
         *_proof(entity, period, proof),
@@ -138,12 +143,20 @@ def _journals(entity: LegalEntity, period: Period, store: Store) -> list[dict[st
         if batch.state in batches.FINISHED or superseded:
             continue
         for currency, gross in sorted(batch.gross.items()):
-            action = _JOURNAL_ACTIONS[batch.state]
+            action = _journal_action(batch)
             owner = batch.owner or (_CONTROLLER if batch.state == "awaiting_approval" else _LEDGER)
             name = batch.batch_id if len(batch.gross) == 1 else f"{batch.batch_id} {currency}"
             since, reason = batch.accounting_date, batch.reason or None
             items.append(_item("journal", name, batch.state, owner, since, reason, action, gross, currency))
     return items
+
+
+def _journal_action(batch: batches.Batch) -> str:
+    if batch.state == "unknown" and batch.owner is not None:
+        return "look it up in the ERP; `tieout posting recheck` asks again, `tieout posting resolve` ends it"
+    if batch.halts:
+        return _JOURNAL_ACTIONS["mismatched"]
+    return _JOURNAL_ACTIONS[batch.state]
 
 
 def _held(entity: LegalEntity, period: Period, lake: Lake, snapshot: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -153,6 +166,8 @@ def _held(entity: LegalEntity, period: Period, lake: Lake, snapshot: Mapping[str
     for row in lake.read("journal_held", snapshot["journal_held"]).to_pylist():
         if row["legal_entity_id"] != entity.id or row["event_date"] > period.end:
             continue
+        if row["state"] in ("late", "not_to_be_posted"):
+            continue  # a late event is an item of its own, what two people decided is none
         name = row["document_number"] or row["event_id"]
         key = (name, row["event_type"], row["currency"])
         if key in grouped:
@@ -171,6 +186,40 @@ def _held(entity: LegalEntity, period: Period, lake: Lake, snapshot: Mapping[str
             row["currency"],
         )
     return list(grouped.values())
+
+
+def _late(entity: LegalEntity, period: Period, store: Store) -> list[dict[str, Any]]:
+    """Late events that wait for a decision, of this period and of earlier ones."""
+    with store.reading() as session:
+        found = late_events.late_events(session, entity.id)
+    return [
+        _item(
+            "late event",
+            event.unit,
+            event.state,
+            _CONTROLLER,
+            event.event_date,
+            f"{event.document_number or event.event_type.replace('_', ' ')}: {event.reason}",
+            "decide: tieout late release, reopen or drop",
+            event.gross,
+            event.currency,
+        )
+        for event in found
+        if event.event_date <= period.end
+    ]
+
+
+def _periods(
+    entity: LegalEntity, period: Period, store: Store, erp_periods: Mapping[str, str]
+) -> Iterator[dict[str, Any]]:
+    """Ledgers in which our state of the period and the ERP's do not agree."""
+    for ledger, there in sorted(erp_periods.items()):
+        with store.reading() as session:
+            ours = periods.period_state(session, entity.id, ledger, period.name)
+        if (ours == "closed") != (there != "open"):
+            what = f"Tieout says {ours.replace('_', '-')}, the ERP {there}"
+            action = "move the one that is behind, see tieout period status"
+            yield _item("period", f"{ledger} {period.name}", "differs", _LEDGER, period.end, what, action)
 
 
 def _next_actions(lake: Lake, snapshot: Mapping[str, int], today: date) -> dict[tuple[Any, ...], str]:

@@ -23,7 +23,7 @@ from tieout.store import Store
 _FIRST, _LAST = date(1970, 1, 1), date(2199, 12, 31)
 _OVERLAP = timedelta(hours=1)
 """Entries become visible when their transaction ends, with the stamp of its beginning: each window reaches back."""
-_MONTHS_BACK, _MONTHS_AHEAD = 3, 2
+_MONTHS_BACK, _MOST_MONTHS_BACK, _MONTHS_AHEAD = 3, 24, 2
 
 
 def catch_up_ledger(
@@ -73,8 +73,9 @@ def _accounts(pages: Pages, ledger: Ledger, entities: Iterable[LegalEntity], now
 def _periods(
     pages: Pages, ledger: Ledger, entities: Iterable[LegalEntity], around: date, now: Callable[[], datetime]
 ) -> Filled:
-    months = range(-_MONTHS_BACK, _MONTHS_AHEAD + 1)
     for entity in entities:
+        since = (around.year - entity.taken_over_on.year) * 12 + around.month - entity.taken_over_on.month
+        months = range(-min(max(since, _MONTHS_BACK), _MOST_MONTHS_BACK), _MONTHS_AHEAD + 1)
         found = {}
         for day in (_first_of_month(around, n) for n in months):
             status = ledger.period_status(entity.id, day)

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tieout.entities import Entities
+from tieout.entities import Entities, load_entities
+from tieout.erp.charts import load_charts
 from tieout.errors import ConfigError
 from tieout.money import currencies
 from tieout.settings import Settings
+from tieout.sources.config import load_sources
 
 _FOREVER = date(9999, 12, 31)
 
@@ -59,17 +61,30 @@ CONTROLLED_ROLES = frozenset(
 
 
 def account_role_table(settings: Settings) -> pa.Table:
-    """Columns legal_entity_id (`*` = every one), account, role, is_controlled, from `mappings/accounts.csv`."""
-    rows = []
+    """Columns legal_entity_id, source (`*` = every one), account, role, is_controlled, from `mappings/accounts.csv`.
+
+    Accounts that a ledger numbers otherwise (`mappings/charts.csv`) have the role of ours, with the ERP's source.
+    """
+    mapped = []
     with settings.config_file("mappings/accounts.csv").open(encoding="utf-8-sig", newline="") as stream:
         for line in csv.DictReader(stream):
-            role = line["role"].strip()
-            rows.append({"legal_entity_id": line["legal_entity_id"].strip(), "account": line["account"].strip(),
-                         "role": role, "is_controlled": role in CONTROLLED_ROLES})  # fmt: skip
-    shape = pa.schema(
-        [(c, pa.string()) for c in ("legal_entity_id", "account", "role")] + [("is_controlled", pa.bool_())]
-    )
-    return pa.Table.from_pylist(rows, schema=shape)
+            mapped.append((line["legal_entity_id"].strip(), line["account"].strip(), line["role"].strip()))
+    rows = [(entity, "*", account, role) for entity, account, role in mapped]
+    charts = load_charts(settings)
+    if charts.rows:
+        sources = [s for s in load_sources(settings.config_file("sources.yaml")) if s.kind == "erp"]
+        for entity in load_entities(settings.config_file("entities.yaml")).entities:
+            for source in (s for s in sources if s.legal_entity in (None, entity.id)):
+                chart = charts.of(entity.id, source.ledger)
+                rows += [
+                    (entity.id, source.name, chart[account], role)
+                    for owner, account, role in mapped
+                    if owner in ("*", entity.id) and account in chart
+                ]
+    names = ("legal_entity_id", "source", "account", "role")
+    shape = pa.schema([(name, pa.string()) for name in names] + [("is_controlled", pa.bool_())])
+    told = [dict(zip(names, row, strict=True)) | {"is_controlled": row[3] in CONTROLLED_ROLES} for row in rows]
+    return pa.Table.from_pylist(told, schema=shape)
 
 
 def mapped_ids(settings: Settings, name: str) -> tuple[MappedId, ...]:

@@ -1,8 +1,7 @@
-"""Tryton's JSON-RPC: exact values both ways, and every answer or its absence as one typed outcome.
+"""Tryton's JSON-RPC over `tieout.erp.http`: exact values both ways, sessions, and what its errors mean.
 
-Reads are tried again. A write is sent once: without an answer its outcome is unknown, and only what provably did
-not happen (connection refused, session refused, lock not obtained) is reported as not happened. An error in an
-answer is a refusal only if it is one of Tryton's for users; any other is the ERP's own failure.
+A session that was refused is opened again, once a call. An error in an answer is a refusal only if it is one of
+Tryton's for users; any other is the ERP's own failure.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import random
-import time
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta
 from datetime import time as time_of_day
@@ -19,25 +16,17 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
-import requests
-from requests.adapters import HTTPAdapter
-from urllib3.exceptions import MaxRetryError, NewConnectionError
-
-from tieout.errors import ErpError, ErpRateLimited, ErpUnavailable, Rejected, UnknownOutcome
+from tieout.erp.http import LOOK_IT_UP, ErpHttp, HeaderAuth, LockNotObtained, NotLetIn, refusal, unreadable
+from tieout.errors import ErpError, ErpUnavailable, Rejected, UnknownOutcome
 from tieout.observe.steps import redact
 from tieout.settings import Connection
-from tieout.transport import TooLarge, checked_address, new_session, read_body
+from tieout.transport import checked_address
 
 log = logging.getLogger("tieout.erp")
 
-_READ_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _LOCKED = b"could not obtain lock"
 _REFUSALS = frozenset({"UserError", "UserWarning", "AccessError", "ValidationError"})
 """Tryton sends every access and validation error as `UserError`; the last two are for servers that name them."""
-
-
-class LockNotObtained(ErpUnavailable):
-    """Another writer held the sequence's lock: the ERP rolled back, nothing was carried out."""
 
 
 class RpcError(Rejected):
@@ -106,33 +95,34 @@ def refuse_floats(values: Any) -> None:
         refuse_floats(value)
 
 
-class _SessionAuth(requests.auth.AuthBase):
-    """Puts the session into the header; an own class keeps requests from taking one out of `.netrc`."""
-
-    def __init__(self, header: str | None) -> None:
-        self.header = header
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self.header:
-            request.headers["Authorization"] = self.header
-        return request
-
-
 class JsonRpc:
     """A logged-in client of one Tryton database."""
 
-    def __init__(self, connection: Connection, *, timeout: tuple[float, float], tries: int, pause: float) -> None:
-        self.connection, self.timeout, self.tries, self.pause = connection, timeout, tries, pause
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        timeout: tuple[float, float],
+        tries: int,
+        pause: float,
+        calls_per_second: float | None = None,
+        open_calls: int = 1,
+    ) -> None:
+        self.connection = connection
         self.url = f"{checked_address(connection.host, connection.conn_id)}/{connection.schema}/rpc/"
         self._ids = count(1)
-        self._http = new_session(self.url)
-        # a redirect or a retry by the transport would send a write twice
-        self._http.mount("http://", HTTPAdapter(max_retries=0))
-        self._http.mount("https://", HTTPAdapter(max_retries=0))
-        self._auth: _SessionAuth | None = None
+        self._http = ErpHttp(
+            self.url,
+            timeout=timeout,
+            tries=tries,
+            pause=pause,
+            calls_per_second=calls_per_second,
+            open_calls=open_calls,
+        )
+        self._auth: HeaderAuth | None = None
 
     def login(self) -> None:
-        """Open a fresh session, which posting needs. Raises Rejected for wrong credentials, or ErpUnavailable."""
+        """Open a fresh session. Raises Rejected for wrong credentials, or ErpUnavailable."""
         login, password = self.connection.login or "", self.connection.password or ""
         params = [login, {"password": password}, "en"]
         self._auth = None
@@ -148,7 +138,7 @@ class JsonRpc:
             ) from None
         user, token = result[0], result[1]
         header = base64.b64encode(f"{login}:{user}:{token}".encode()).decode()
-        self._auth = _SessionAuth(f"Session {header}")
+        self._auth = HeaderAuth(f"Session {header}")
 
     def read(self, method: str, *params: Any, context: dict[str, Any]) -> Any:
         """Call a method that changes nothing, again if need be."""
@@ -165,7 +155,7 @@ class JsonRpc:
             self.login()
         try:
             return self._send(method, [*params, context], write=True)
-        except _SessionEnded:
+        except NotLetIn:
             # refused before anything was done, so sending it again is no repetition
             self.login()
             return self._send(method, [*params, context], write=True)
@@ -182,95 +172,36 @@ class JsonRpc:
             self._http.close()
 
     def _again(self, method: str, params: list[Any]) -> Any:
-        for attempt in range(1, self.tries + 1):
+        def ask() -> Any:
             try:
                 return self._send(method, params, write=False)
-            except _SessionEnded:
-                if method == "common.db.login" or attempt == self.tries:
+            except NotLetIn:
+                if method == "common.db.login":
                     raise
                 self.login()
-            except ErpUnavailable as error:
-                if attempt == self.tries:
-                    raise
-                wait = random.uniform(0, self.pause * 2**attempt)
-                log.warning("reading the ERP again in %.1f s: %s", wait, error.message)
-                time.sleep(wait)
-        raise AssertionError("unreachable")
+                return self._send(method, params, write=False)
+
+        return self._http.again(ask)
 
     def _send(self, method: str, params: list[Any], *, write: bool) -> Any:
         refuse_floats(params)
         body = json.dumps({"id": next(self._ids), "method": method, "params": params}, default=encode)
-        try:
-            answer = self._http.post(
-                self.url,
-                data=body.encode(),
-                headers={"Content-Type": "application/json"},
-                auth=self._auth or _SessionAuth(None),
-                timeout=self.timeout,
-                allow_redirects=False,
-                stream=True,
-            )
-            content = read_body(answer)
-        except TooLarge as error:
-            raise self._unreadable(method, str(error), write=write) from None
-        except requests.RequestException as error:
-            raise self._no_answer(method, error, write=write) from None
-        return self._result(method, answer.status_code, content, write=write)
-
-    def _no_answer(self, method: str, error: requests.RequestException, *, write: bool) -> ErpError:
-        never_sent = isinstance(error, requests.exceptions.ConnectTimeout) or (
-            error.args
-            and isinstance(error.args[0], MaxRetryError)
-            and isinstance(error.args[0].reason, NewConnectionError)
+        headers = {"Content-Type": "application/json"}
+        answer = self._http.send(
+            "POST", self.url, method, write=write, body=body.encode(), headers=headers, auth=self._auth
         )
-        if write and not never_sent:
-            return UnknownOutcome(
-                "no answer from the ERP after a write",
-                record=method,
-                got=type(error).__name__,
-                remedy="look it up by its run key before anything else",
-            )
-        return ErpUnavailable(
-            "the ERP does not answer", record=method, got=type(error).__name__, remedy="start it, or try later"
-        )
-
-    def _result(self, method: str, status: int, content: bytes, *, write: bool) -> Any:
-        if status == 200:
-            try:
-                value = json.loads(content, object_hook=decode, parse_float=Decimal)
-                if "error" not in value:
-                    return value["result"]
-                error = value["error"]
-            except (ValueError, TypeError, KeyError, RecursionError):
-                raise self._unreadable(method, f"{len(content)} bytes", write=write) from None
-            raise _rpc_error(method, error, write=write)
-        if status == 401:
-            raise _SessionEnded(
-                "the ERP refuses our session", record=self.connection.conn_id, remedy="check login and password"
-            )
-        if status in (400, 403, 404, 413):
-            raise Rejected("the ERP refuses the request", record=method, got=f"HTTP {status}")
-        if status == 429:
-            raise ErpRateLimited("the ERP asks us to slow down", record=method, got="HTTP 429")
-        if status == 503 and _LOCKED in content:
+        if answer.status == 503 and _LOCKED in answer.body:
             raise LockNotObtained("another writer holds the ERP's lock", record=method, got="HTTP 503")
-        if write:
-            raise UnknownOutcome(
-                "the ERP failed while it carried out a write",
-                record=method,
-                got=f"HTTP {status}",
-                remedy="look it up by its run key before anything else",
-            )
-        kind = ErpUnavailable if status in _READ_AGAIN else Rejected
-        raise kind("the ERP cannot answer", record=method, got=f"HTTP {status}")
-
-    def _unreadable(self, method: str, got: str, *, write: bool) -> ErpError:
-        kind = UnknownOutcome if write else ErpUnavailable
-        return kind("the ERP's answer cannot be read", record=method, got=got)
-
-
-class _SessionEnded(Rejected):
-    """HTTP 401: nothing was carried out."""
+        if answer.status != 200:
+            raise refusal(method, answer, self.connection.conn_id, write=write)
+        try:
+            value = json.loads(answer.body, object_hook=decode, parse_float=Decimal)
+            if "error" not in value:
+                return value["result"]
+            error = value["error"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise unreadable(method, f"{len(answer.body)} bytes", write=write) from None
+        raise _rpc_error(method, error, write=write)
 
 
 def _rpc_error(method: str, error: Any, *, write: bool) -> ErpError:
@@ -296,7 +227,7 @@ def _rpc_error(method: str, error: Any, *, write: bool) -> ErpError:
             "the ERP failed while it carried out a write",
             record=method,
             got=text,
-            remedy="look it up by its run key before anything else",
+            remedy=LOOK_IT_UP,
         )
     return _Failed(text, method)
 

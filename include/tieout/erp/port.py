@@ -8,16 +8,18 @@ Every adapter raises only the errors of `tieout.errors`:
 
 Amounts are `Decimal` in the entity's functional currency; accounts are the ERP's account codes. A line that came of
 another currency carries its amount there beside; an adapter that cannot keep it raises `Rejected` before anything is
-sent, and says so in `tieout.erp.FOREIGN_CURRENCY`.
+sent.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal, Protocol, runtime_checkable
+
+from tieout.errors import Rejected
 
 ZERO = Decimal(0)
 
@@ -227,3 +229,26 @@ class Ledger(Protocol):
     def close(self) -> None:
         """Release the connection."""
         ...
+
+
+@runtime_checkable
+class ReadsMany(Protocol):
+    """A ledger that reads many journals back in a few calls."""
+
+    def read_back_many(self, refs: Sequence[JournalRef]) -> list[ErpJournal | Rejected]:
+        """`read_back` of each, in the order of `refs`; for one that is gone, the refusal instead of the journal."""
+        ...
+
+
+def read_back_many(ledger: Ledger, refs: Sequence[JournalRef]) -> list[ErpJournal | Rejected]:
+    """Each journal as the ERP holds it, or why it cannot be shown; in bulk where the adapter can."""
+    if isinstance(ledger, ReadsMany):
+        return ledger.read_back_many(refs)
+
+    def one(ref: JournalRef) -> ErpJournal | Rejected:
+        try:
+            return ledger.read_back(ref)
+        except Rejected as refusal:
+            return refusal
+
+    return [one(ref) for ref in refs]

@@ -1,8 +1,8 @@
 """Tryton 8.2 as a ledger: moves of one journal, found again by the run key in their description.
 
-Tryton has no idempotency of its own. A journal is therefore looked up first, created as a draft, looked up again
-(the oldest draft wins, our others go), posted, and read back. Posted moves are never touched. Once something was
-written, a question the ERP does not answer leaves the outcome unknown.
+Tryton has no idempotency of its own. A journal is therefore looked up first, created as a draft (or the oldest whole
+draft of an earlier attempt is taken, and our others go), posted, and looked up again. Posted moves are never touched.
+Once something was written, a question the ERP does not answer leaves the outcome unknown.
 
 The user needs: read, write, create and delete on `account.move` (with its lines) and, where dimensions are used,
 on `analytic_account.line`; read and create on `account.journal.period`; read on the chart, periods, journals and
@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import logging
 import re
-import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from tieout.entities import EntityId
-from tieout.erp.jsonrpc import JsonRpc, LockNotObtained, RpcError
+from tieout.erp.config import Adapter, ErpConfig
+from tieout.erp.drafts import again_if_locked, closed, is_under, keys_in, mirror, post_once, reference, refuse_unfit
+from tieout.erp.jsonrpc import JsonRpc, RpcError
 from tieout.erp.port import (
     ZERO,
     Balance,
@@ -37,47 +36,27 @@ from tieout.erp.port import (
     PeriodStatus,
     unfenced,
 )
-from tieout.errors import ConfigError, ErpError, ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
+from tieout.errors import ConfigError, ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
 from tieout.settings import Connection
 
 log = logging.getLogger("tieout.erp")
 
+_READ_AT_ONCE = 100  # moves; at the most lines a move may have, an answer of some tens of megabytes
 _BEGINNING = date(1900, 1, 1)
-_OURS = re.compile(r"(TIEOUT/\S+) (T[0-9A-F]{15})\Z")
 _PERIOD_CLOSED = re.compile(r"closed (journal-)?period|no open period|for field \"Period\"", re.IGNORECASE)
 _MOVE_FIELDS = ["company", "number", "date", "post_date", "description", "state", "journal"]
 
 
-class TrytonConfig(BaseModel):
-    """`erp/tryton.yaml`: which company is which legal entity, where journals go, and what may be asked at once."""
+class TrytonConfig(ErpConfig):
+    """`erp/tryton.yaml`. A company is given by the code of its party, else its name.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A dimension is an analytic root of the given code, a value the account `<dimension>:<value>` below it.
+    """
 
-    companies: dict[EntityId, str]
-    """Legal entity → code of the company's party, else its name."""
     journal: str = "TIE"
     """Code of the journal that takes our moves; nobody else should use it."""
-    dimensions: tuple[str, ...] = ()
-    """Dimensions kept in the ERP: each is an analytic root of that code, a value the account `<dimension>:<value>`."""
-    max_lines: int = Field(default=500, ge=2)
-    """Lines per journal; a longer batch is split before it gets here."""
     page: int = Field(default=500, ge=1)
     """Moves read at once."""
-    connect_timeout: int = 10
-    read_timeout: int = 120
-    tries: int = Field(default=5, ge=1)
-    pause_ms: int = 500
-    """Before reading again; grows with each try."""
-    settle_seconds: int = Field(default=60, ge=1)
-    """How long a write whose sender died may still be under way in the ERP; see `tieout.ledger.post.Protocol`."""
-
-    @classmethod
-    def load(cls, value: Mapping[str, Any]) -> TrytonConfig:
-        """Check the content of the file. Raises ConfigError."""
-        try:
-            return cls.model_validate(value)
-        except ValidationError as error:
-            raise ConfigError(f"erp/tryton.yaml is not usable: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +86,14 @@ class TrytonLedger:
             timeout=(config.connect_timeout, config.read_timeout),
             tries=config.tries,
             pause=config.pause_ms / 1000,
+            calls_per_second=config.calls_per_second,
+            open_calls=config.open_calls,
         )
         self._companies: dict[str, _Company] = {}
         self._journal_id: int | None = None
         self._currency_ids: dict[str, int] | None = None
+        self._periods: dict[tuple[str, date], int] = {}
+        """Ids of periods seen open, by entity and date: asked for once, the ERP refuses what was closed since."""
 
     def close(self) -> None:
         """End the session."""
@@ -133,9 +116,9 @@ class TrytonLedger:
                 company,
             )
             for row in rows:
-                ours = _OURS.match(row["description"] or "")
-                if ours and (ours[1] == key or ours[1].startswith(f"{key}/")):
-                    found.append(_ref(company.entity, row, ours[1]))
+                ours = keys_in(row["description"])
+                if ours and is_under(ours[0], key):
+                    found.append(_ref(company.entity, row, ours[0]))
         return found
 
     def period_status(self, entity: str, on: date) -> PeriodStatus:
@@ -147,7 +130,7 @@ class TrytonLedger:
         status = PeriodStatus(entity, on, row["state"], row["name"], row["start_date"], row["end_date"], _reason(row))
         if row["state"] != "open":
             return status
-        closed = self._search_read(
+        shut = self._search_read(
             "account.journal.period",
             [
                 ("period", "=", row["id"]),
@@ -157,33 +140,37 @@ class TrytonLedger:
             ["state"],
             company,
         )
-        if closed:
+        if shut:
             reason = f"journal {self.config.journal} is closed in period {row['name']}"
             return PeriodStatus(entity, on, "closed", row["name"], row["start_date"], row["end_date"], reason)
+        self._periods[entity, on] = row["id"]
         return status
+
+    def _status_to_post(self, entity: str, on: date) -> PeriodStatus:
+        if (entity, on) in self._periods:
+            return PeriodStatus(entity, on, "open")
+        return self.period_status(entity, on)
 
     def read_back(self, ref: JournalRef) -> ErpJournal:
         """The journal as Tryton holds it. Raises Rejected if there is no such move."""
-        company = self._company(ref.entity)
-        rows = self._search_read("account.move", [("id", "=", int(ref.erp_id))], _MOVE_FIELDS, company)
-        if not rows:
-            raise Rejected("the ERP has no such journal", record=f"move {ref.erp_id}", expected=ref.run_key)
-        row = rows[0]
-        if row["company"] != company.id:
-            raise Rejected("the journal belongs to another company", record=f"move {ref.erp_id}")
-        lines = self._lines([row["id"]], company)[row["id"]]
-        ours = _OURS.match(row["description"] or "")
-        return ErpJournal(
-            entity=ref.entity,
-            run_key=ours[1] if ours else "",
-            short_key=ours[2] if ours else "",
-            date=row["date"],
-            currency=company.currency,
-            narrative="" if ours else row["description"] or "",
-            lines=tuple(line for _, line in lines),
-            state=row["state"],
-            number=row["number"],
-        )
+        (shown,) = self.read_back_many([ref])
+        if isinstance(shown, Rejected):
+            raise shown
+        return shown
+
+    def read_back_many(self, refs: Sequence[JournalRef]) -> list[ErpJournal | Rejected]:
+        """Journals as Tryton holds them, in the order of `refs`: three calls for a hundred of them."""
+        shown: dict[JournalRef, ErpJournal | Rejected] = {}
+        for entity in dict.fromkeys(ref.entity for ref in refs):
+            wanted, company = [ref for ref in refs if ref.entity == entity], self._company(entity)
+            for start in range(0, len(wanted), _READ_AT_ONCE):
+                numbers = {ref: int(ref.erp_id) for ref in wanted[start : start + _READ_AT_ONCE]}
+                where = [("id", "in", list(numbers.values()))]
+                moves = {row["id"]: row for row in self._search_read("account.move", where, _MOVE_FIELDS, company)}
+                lines = self._lines(list(moves), company) if moves else {}
+                for ref, number in numbers.items():
+                    shown[ref] = _shown(ref, moves.get(number), lines.get(number, []), company)
+        return [shown[ref] for ref in refs]
 
     def trial_balance(self, entity: str, on: date, since: date | None = None) -> list[Balance]:
         """Opening, movement and closing per account, posted moves only."""
@@ -230,121 +217,68 @@ class TrytonLedger:
     # --- posting ----------------------------------------------------------------------------------------------
 
     def post(self, journal: ErpJournal, *, fence: Fence = unfenced) -> JournalRef:
-        """Post once, by the run key.
-
-        Raises Rejected (nothing stays behind), PeriodClosed, ErpUnavailable (not carried out), UnknownOutcome (a
-        draft or the posted move may be there: the next call finds it).
-        """
-        company = self._company(journal.entity)
-        self._check(journal, company)
-        self._rpc.login()
-        present = self.find_by_run_key(journal.run_key, entity=journal.entity)
-        posted = self._posted(present, journal)
-        if posted:
-            drafts = [ref for ref in present if ref.state == "draft" and ref.run_key == journal.run_key]
-            self._delete(drafts, company, fence)
-            return posted
-        if not any(self._is_whole(draft, journal) for draft in present):
-            status = self.period_status(journal.entity, journal.date)
-            if not status.is_open:
-                raise _closed(journal, status)
-            self._create_draft(journal, company, fence)
-        with _written(journal):
-            present = self.find_by_run_key(journal.run_key, entity=journal.entity)
-            whole = [draft for draft in present if draft.state == "draft" and self._is_whole(draft, journal)]
-        posted = self._posted(present, journal)
-        if not posted and not whole:
-            raise UnknownOutcome(
-                "the draft just created is not to be found", record=journal.run_key, remedy="look it up again"
-            )
-        keep = posted or whole[0]
-        others = [d for d in present if d.run_key == journal.run_key and d.state == "draft" and d.erp_id != keep.erp_id]
-        left = self._delete(others, company, fence)
-        if not posted:
-            if left:
-                # it may be there because it was posted meanwhile; ours would be the second
-                raise UnknownOutcome(
-                    "another draft of the journal cannot be deleted",
-                    record=journal.run_key,
-                    got=[f"move {draft.erp_id}" for draft in left],
-                    remedy="the next try looks it up again; if it stays, delete it by hand in the ERP",
-                )
-            self._post_draft(keep, journal, company, fence)
-        with _written(journal):
-            return self._read_ref(keep, company)
+        """Post once, by the run key; see `tieout.erp.drafts.post_once`."""
+        self._check(journal, self._company(journal.entity))
+        return post_once(self, journal, fence, period=self._status_to_post)
 
     def reverse(
         self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a posted journal, dated `on` (Tryton's cancel would date itself)."""
-        original = self.read_back(ref)
-        if original.state != "posted":
-            raise Rejected("only a posted journal can be reversed", record=ref.run_key, got=original.state)
-        return self.post(original.mirrored(on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
 
     def _check(self, journal: ErpJournal, company: _Company) -> None:
         """Refuse what the ERP would misread. Balance, digits and dates are the ERP's own to refuse."""
-        if journal.currency != company.currency:
-            raise Rejected(
-                "a journal is in the entity's functional currency",
-                record=journal.run_key,
-                expected=company.currency,
-                got=journal.currency,
-            )
-        if len(journal.lines) > self.config.max_lines:
-            raise Rejected(
-                "too many lines for one journal",
-                record=journal.run_key,
-                expected=f"at most {self.config.max_lines}",
-                got=len(journal.lines),
-                remedy="split the batch",
-            )
-        description = f"{journal.run_key} {journal.short_key}"
-        if not _OURS.match(description):
-            raise Rejected("not a run key", record=description, expected="TIEOUT/<slot>/v<n> T<15 hex digits>")
-        for number, line in enumerate(journal.lines, 1):
-            where = f"{journal.run_key} line {number}"
-            if line.account not in company.accounts:
-                raise Rejected(
-                    "the ERP has no such account",
-                    record=where,
-                    got=line.account,
-                    remedy=f"create it in company {journal.entity}, or map the role to another account",
-                )
-            if line.foreign_currency is not None and line.foreign_currency not in self._currencies():
-                raise Rejected(
-                    "the ERP has no such currency", record=where, got=line.foreign_currency, remedy="create it there"
-                )
-            for dimension, value in line.dimensions.items():
-                if not value:
-                    continue
-                if dimension not in self.config.dimensions:
-                    raise Rejected(
-                        "the ERP keeps no such dimension",
-                        record=where,
-                        got=dimension,
-                        expected=self.config.dimensions,
-                        remedy="add it to `dimensions` in erp/tryton.yaml and to the ERP, or leave it out",
-                    )
-                if f"{dimension}:{value}" not in company.analytic:
-                    raise Rejected("the ERP has no such dimension value", record=where, got=f"{dimension}:{value}")
+        refuse_unfit(
+            journal,
+            self.config,
+            currency=company.currency,
+            accounts=company.accounts,
+            has_value=lambda dimension, value: f"{dimension}:{value}" in company.analytic,
+            currencies=self._currencies,
+        )
+        reference(journal)
 
-    def _create_draft(self, journal: ErpJournal, company: _Company, fence: Fence) -> None:
-        period = self._period(company, journal.date)
-        if period is None:
-            raise Rejected("the period just seen is gone from the ERP", record=journal.run_key, got=journal.date)
+    def create_draft(self, journal: ErpJournal, fence: Fence) -> JournalRef:
+        """Bring the journal into the ERP as a draft."""
+        company = self._company(journal.entity)
+        status = self._status_to_post(journal.entity, journal.date)
+        if not status.is_open:
+            raise closed(journal, status)
         values = {
             "company": company.id,
             "journal": self._journal(company),
-            "period": period["id"],
+            "period": self._periods[journal.entity, journal.date],
             "date": journal.date,
-            "description": f"{journal.run_key} {journal.short_key}",
+            "description": reference(journal),
             "lines": [["create", [self._line_values(line, journal, company) for line in journal.lines]]],
         }
         try:
-            self._write("model.account.move.create", [values], company, fence)
+            (made,) = self._write("model.account.move.create", [values], company, fence)
+        except RpcError as error:
+            self._periods.clear()
+            raise _refused(journal, error) from None
+
+        return JournalRef(journal.entity, str(made), journal.run_key, journal.date, "draft")
+
+    def post_draft(self, draft: JournalRef, journal: ErpJournal, fence: Fence) -> None:
+        """Post a draft."""
+        try:
+            self._write("model.account.move.post", [int(draft.erp_id)], self._company(draft.entity), fence)
         except RpcError as error:
             raise _refused(journal, error) from None
+
+    def delete_draft(self, draft: JournalRef, fence: Fence) -> None:
+        """Delete a draft."""
+        self._write("model.account.move.delete", [int(draft.erp_id)], self._company(draft.entity), fence)
+
+    def read_ref(self, ref: JournalRef) -> JournalRef:
+        """State and number a move has now."""
+        company = self._company(ref.entity)
+        rows = self._search_read("account.move", [("id", "=", int(ref.erp_id))], _MOVE_FIELDS, company)
+        if not rows:
+            raise UnknownOutcome("the journal vanished from the ERP", record=ref.run_key)
+        return _ref(ref.entity, rows[0], ref.run_key)
 
     def _line_values(self, line: ErpLine, journal: ErpJournal, company: _Company) -> dict[str, Any]:
         values: dict[str, Any] = {
@@ -370,59 +304,13 @@ class TrytonLedger:
             values["analytic_lines"] = [["create", analytic]]
         return values
 
-    def _post_draft(self, draft: JournalRef, journal: ErpJournal, company: _Company, fence: Fence) -> None:
-        try:
-            self._write("model.account.move.post", [int(draft.erp_id)], company, fence)
-        except Rejected as error:
-            with _written(journal):
-                state = self._read_ref(draft, company).state
-            if state == "posted":
-                return  # somebody finished what an earlier attempt of ours began
-            self._delete([draft], company, fence)
-            raise (_refused(journal, error) if isinstance(error, RpcError) else error) from None
-
-    def _write(self, method: str, records: list[Any], company: _Company, fence: Fence) -> None:
-        """Write; where another writer held a lock everything was rolled back, so the same call is made again."""
-        for attempt in range(1, self.config.tries + 1):
-            fence()
-            try:
-                self._rpc.write(method, records, context=company.context)
-                return
-            except LockNotObtained:
-                if attempt == self.config.tries:
-                    raise
-                time.sleep(self.config.pause_ms / 1000 * attempt)
-
-    def _delete(self, drafts: Iterable[JournalRef], company: _Company, fence: Fence) -> list[JournalRef]:
-        """Delete drafts of ours; gives those of which it is not certain that they are gone."""
-        left = []
-        for draft in drafts:
-            try:
-                self._write("model.account.move.delete", [int(draft.erp_id)], company, fence)
-            except ErpError as error:
-                log.warning("draft %s of %s was not deleted: %s", draft.erp_id, draft.run_key, error.message)
-                left.append(draft)
-        return left
-
-    def _is_whole(self, draft: JournalRef, journal: ErpJournal) -> bool:
-        return draft.state == "draft" and same_content(self.read_back(draft), journal)
-
-    def _posted(self, present: Iterable[JournalRef], journal: ErpJournal) -> JournalRef | None:
-        posted = [ref for ref in present if ref.state == "posted" and ref.run_key == journal.run_key]
-        if len(posted) > 1:
-            raise Rejected(
-                "the ERP holds this journal more than once",
-                record=journal.run_key,
-                got=[ref.number for ref in posted],
-                remedy="reverse all but one by hand in the ERP, then resume",
-            )
-        return posted[0] if posted else None
-
-    def _read_ref(self, ref: JournalRef, company: _Company) -> JournalRef:
-        rows = self._search_read("account.move", [("id", "=", int(ref.erp_id))], _MOVE_FIELDS, company)
-        if not rows:
-            raise UnknownOutcome("the journal vanished from the ERP", record=ref.run_key)
-        return _ref(ref.entity, rows[0], ref.run_key)
+    def _write(self, method: str, records: list[Any], company: _Company, fence: Fence) -> Any:
+        return again_if_locked(
+            lambda: self._rpc.write(method, records, context=company.context),
+            fence,
+            tries=self.config.tries,
+            pause=self.config.pause_ms / 1000,
+        )
 
     # --- reading ----------------------------------------------------------------------------------------------
 
@@ -580,44 +468,8 @@ class TrytonLedger:
         )
 
 
-@contextmanager
-def _written(journal: ErpJournal) -> Iterator[None]:
-    """Reads after something was written: their errors are no answer about the journal, so its outcome is unknown."""
-    try:
-        yield
-    except UnknownOutcome:
-        raise
-    except ErpError as error:
-        raise UnknownOutcome(
-            "the ERP does not say what became of the journal",
-            record=journal.run_key,
-            got=str(error),
-            remedy="look it up by its run key before anything else",
-        ) from error
-
-
-def same_content(left: ErpJournal, right: ErpJournal) -> bool:
-    """Whether two journals say the same to the ledger: entity, key, currency, date; accounts, amounts, dimensions."""
-
-    def content(journal: ErpJournal) -> tuple[Any, ...]:
-        lines = sorted(
-            (
-                line.account,
-                line.debit,
-                line.credit,
-                sorted((k, v) for k, v in line.dimensions.items() if v),
-                line.foreign_currency or "",
-                line.foreign_amount or ZERO,
-            )
-            for line in journal.lines
-        )
-        return journal.entity, journal.run_key, journal.currency, journal.date, lines
-
-    return content(left) == content(right)
-
-
 def _gl_entries(company: _Company, move: dict[str, Any], lines: list[tuple[int, ErpLine]]) -> Iterator[GlEntry]:
-    ours = _OURS.match(move["description"] or "")
+    ours = keys_in(move["description"])
     changed = (move["write_date"] or move["create_date"]).replace(tzinfo=UTC)
     for position, (line_id, line) in enumerate(lines, 1):
         yield GlEntry(
@@ -634,13 +486,35 @@ def _gl_entries(company: _Company, move: dict[str, Any], lines: list[tuple[int, 
             currency=company.currency,
             narrative=move["description"] or "",
             description=line.description,
-            run_key=ours[1] if ours else None,
+            run_key=ours[0] if ours else None,
             line_no=position if ours else None,
             changed_at=changed,
             dimensions=line.dimensions,
             foreign_currency=line.foreign_currency,
             foreign_amount=line.foreign_amount,
         )
+
+
+def _shown(
+    ref: JournalRef, row: Mapping[str, Any] | None, lines: list[tuple[int, ErpLine]], company: _Company
+) -> ErpJournal | Rejected:
+    """A move as the port's journal, or why it is none of ours to show."""
+    if row is None:
+        return Rejected("the ERP has no such journal", record=f"move {ref.erp_id}", expected=ref.run_key)
+    if row["company"] != company.id:
+        return Rejected("the journal belongs to another company", record=f"move {ref.erp_id}")
+    ours = keys_in(row["description"])
+    return ErpJournal(
+        entity=ref.entity,
+        run_key=ours[0] if ours else "",
+        short_key=ours[1] if ours else "",
+        date=row["date"],
+        currency=company.currency,
+        narrative="" if ours else row["description"] or "",
+        lines=tuple(line for _, line in lines),
+        state=row["state"],
+        number=row["number"],
+    )
 
 
 def _ref(entity: str, row: Mapping[str, Any], run_key: str) -> JournalRef:
@@ -670,14 +544,9 @@ def _reason(period: Mapping[str, Any]) -> str | None:
     return None if period["state"] == "open" else f"period {period['name']} is {period['state']} in the ERP"
 
 
-def _closed(journal: ErpJournal, status: PeriodStatus) -> Rejected:
-    kind = Rejected if status.state == "absent" else PeriodClosed
-    remedy = (
-        "create the fiscal year in the ERP" if status.state == "absent" else "reopen it, or post to the next period"
-    )
-    return kind("the date cannot be posted to", record=journal.run_key, got=status.reason, remedy=remedy)
-
-
 def _refused(journal: ErpJournal, error: RpcError) -> Rejected:
     kind = PeriodClosed if _PERIOD_CLOSED.search(error.text) else Rejected
     return kind("the ERP refused the journal", record=journal.run_key, got=error.text)
+
+
+ADAPTER = Adapter(TrytonConfig, TrytonLedger, receivable_modes=("gl_control",))

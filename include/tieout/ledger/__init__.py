@@ -4,10 +4,12 @@
 into the ERP, `golive.load` takes an entity over, `prove` shows that the ledger is what it should be.
 """
 
+from tieout.ledger.cutover import Comparison, Replay, compare_ledgers, replay
 from tieout.ledger.events import DAILY, EVENTS, MONTH_END, events
+from tieout.ledger.placement import Placement
 from tieout.ledger.plan import Plan, plan_batches, preview
 from tieout.ledger.post import (
-    Protocol,
+    ask_again,
     check_approval,
     due_batches,
     next_attempt,
@@ -19,33 +21,43 @@ from tieout.ledger.post import (
     submit,
 )
 from tieout.ledger.proof import ProofLine, TrialBalanceProof, prove
+from tieout.ledger.protocol import Protocol, Step
+from tieout.ledger.reversal import Part, plan_reversal
 from tieout.ledger.rules import Rules, load_accounts, load_rules
-from tieout.ledger.summarise import CARRIED, Journals, Placement, summarise
+from tieout.ledger.summarise import CARRIED, Journals, summarise
 
 __all__ = [
     "CARRIED",
     "DAILY",
     "EVENTS",
     "MONTH_END",
+    "Comparison",
     "Journals",
+    "Part",
     "Placement",
     "Plan",
     "ProofLine",
     "Protocol",
+    "Replay",
     "Rules",
+    "Step",
     "TrialBalanceProof",
+    "ask_again",
     "check_approval",
+    "compare_ledgers",
     "due_batches",
     "events",
     "load_accounts",
     "load_rules",
     "next_attempt",
     "plan_batches",
+    "plan_reversal",
     "post_batch",
     "preview",
     "prove",
     "read_back",
     "recheck_mismatched",
+    "replay",
     "resolve",
     "reverse",
     "submit",

@@ -27,6 +27,11 @@ class Opening:
     ties: tuple[OpeningTie, ...]
     loaded: bool
 
+    @property
+    def is_there(self) -> bool:
+        """Whether the ledger was taken over; an ERP that held nothing then has no balances, but its documents' ties."""
+        return bool(self.balances or self.ties)
+
 
 def load(
     entity: LegalEntity,
@@ -37,19 +42,24 @@ def load(
     rules: Rules,
     snapshot: Mapping[str, int],
     settings: Settings | None = None,
+    chart: Mapping[str, str] | None = None,
     actor: str = "tieout",
 ) -> Opening:
-    """Store the ERP's trial balance of the day before go-live, once, with what our documents explain of it.
+    """Store the ERP's trial balance of the day before the take-over, once, with what our documents explain of it.
+
+    That is the day before go-live; for a later ledger (`entity.of_ledger`) the one before its cut-over, or before its
+    replayed history begins. `chart` leads from the mapping's accounts to the ledger's.
 
     Open invoices, customer credit, deferred schedules, unbilled usage, open disputes, processor clearing and cash in
     transit are recomputed from canonical tables as of that day, other currencies at the rates of their documents; each
     is tied to its account and the difference stated. Raises LedgerError if the ERP's own trial balance does not
-    balance or a document has no rate, ErpError if it cannot be read. A second call reads nothing and changes nothing.
+    balance or a document has no rate, ErpError if it cannot be read. A second call reads nothing and
+    changes nothing.
     """
     stored = opening(store, entity)
-    if stored.balances:
+    if stored.is_there:
         return stored
-    as_of = entity.go_live - timedelta(days=1)
+    as_of = entity.taken_over_on - timedelta(days=1)
     rows = ledger.trial_balance(entity.id, as_of)
     balances = tuple(OpeningBalance(r.account, r.currency, r.closing) for r in rows)
     if sum((b.balance for b in balances), Decimal(0)):
@@ -58,7 +68,8 @@ def load(
     ties = []
     for role, documents in _documents(entity, lake, snapshot, settings).items():
         currency = entity.functional_currency
-        account = rules.account(entity.id, role, currency, as_of)
+        ours = rules.account(entity.id, role, currency, as_of)
+        account = (chart or {}).get(ours, ours)
         ties.append(OpeningTie(role, account, currency, documents, held.get((account, currency), Decimal(0))))
     with store.transaction() as session:
         loaded = golive.load_opening(
@@ -80,10 +91,12 @@ def opening(store: Store, entity: LegalEntity) -> Opening:
 def _documents(
     entity: LegalEntity, lake: Lake, snapshot: Mapping[str, int], settings: Settings | None
 ) -> dict[str, Decimal]:
-    """What each role's documents add up to the day before go-live in functional currency, debit positive."""
+    """What each role's documents add up to the day before the take-over, debit positive."""
     with engine(settings) as session:
         bind(session, lake, snapshot)
-        prepare(session, entity, entity.go_live, entity.go_live)
+        first = entity.taken_over_on
+        taken_over = entity.model_copy(update={"go_live": first})  # as far as these documents go, it is the go-live
+        prepare(session, taken_over, first, first)
         session.execute(statement("opening"))
         rows = session.rows(
             "SELECT role, currency, open_amount, carried_at FROM opening_position ORDER BY role, currency"

@@ -2,7 +2,8 @@
 
 A plan compares what the accounting events of a span should have posted with what the batches of that span carry.
 A new slot gets version 1, a slot that late or restated data changed its next version with the difference, and a run
-that finds nothing new plans nothing. Events of a closed period go to the first open day, stream `prior_period`.
+that finds nothing new plans nothing. Events of a closed period go to the first open day, stream `prior_period`, or are
+held for a decision where they matter.
 """
 
 from __future__ import annotations
@@ -19,20 +20,23 @@ import pyarrow as pa
 
 from tieout.calendar import period_of
 from tieout.entities import LegalEntity
+from tieout.erp.charts import Charts
 from tieout.errors import LeaseHeld, LedgerError
 from tieout.ids import Slot, short_key
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.ledger.events import DAILY, MONTH_END, POSITION, bind, events
+from tieout.ledger.late import PRIOR_PERIOD, link_origins, test_of, waiting
+from tieout.ledger.placement import PeriodOpen, placement
+from tieout.ledger.restate import reverse_and_repost
 from tieout.ledger.rules import Rules
-from tieout.ledger.summarise import CARRIED, PRIOR_PERIOD, Journals, Placement, summarise
+from tieout.ledger.summarise import CARRIED, Journals, summarise
 from tieout.money import minor_digits
 from tieout.settings import Settings
-from tieout.store import Lease, Store, batches, golive, runs
+from tieout.store import Lease, Store, batches, late_events, runs
 from tieout.store.leases import guard
 
 JOURNAL_TABLES = ("journals", "journal_lines", "journal_drilldown")
-_LATE_DAYS_AHEAD = 400
 _PLAN_TTL = timedelta(minutes=30)
 
 
@@ -55,9 +59,6 @@ class Plan:
     journals: Journals
 
 
-PeriodOpen = Callable[[date], bool]
-
-
 def preview(
     entity: LegalEntity,
     streams: Iterable[str],
@@ -69,30 +70,45 @@ def preview(
     rules: Rules,
     snapshot: Mapping[str, int],
     settings: Settings | None = None,
-    period_open: PeriodOpen | None = None,
+    period_open: PeriodOpen | Mapping[str, PeriodOpen] | None = None,
     line_limit: int = 500,
 ) -> Journals:
     """The journals a plan of the span would make, without making them: the dry run of a backfill.
 
-    `period_open` says whether the ERP takes postings on a date; the store's own period states are asked as well.
+    `period_open` says whether the ERP takes postings on a date, by ledger where the entity has several; the store's
+    own period states are asked as well.
     """
     wanted = tuple(s for s in streams if entity.posting_spans(s))  # type: ignore[arg-type]
     since = max(since, entity.go_live)
-    place = _placement(entity, store, period_open)
+    place = placement(entity, store, period_open)
     with engine(settings) as session:
         bind(session, lake, snapshot)
         position = _position(session, lake, store, entity, until) if "revaluation" in wanted else None
-        found = events(session, entity, wanted, since, until, position)
+        found = _ours(events(session, entity, wanted, since, until, position), entity, wanted, rules, session)
         carried = _carried(session, lake, store, entity, wanted, rules, since, until)
-        return summarise(
-            _ours(found, entity, wanted, rules, session),
-            rules,
-            carried=_ours(carried, entity, wanted, rules, session),
-            placement=place,
-            version=lambda slot: _next_version(store, slot),
-            line_limit=line_limit,
-            session=session,
-        )
+        carried = _ours(carried, entity, wanted, rules, session)
+
+        test = test_of(entity, session, lake, store)
+
+        def make(events: pa.Table, carried: pa.Table, version: Callable[[str], int]) -> Journals:
+            return summarise(
+                events,
+                rules,
+                carried=carried,
+                placement=place,
+                late=test,
+                version=version,
+                line_limit=line_limit,
+                session=session,
+            )
+
+        def version(slot: str) -> int:
+            return _next_version(store, slot)
+
+        journals = make(found, carried, version)
+        if entity.restatement == "reverse_and_repost" and not set(wanted) & set(MONTH_END):
+            journals = reverse_and_repost(journals, found, carried, make, version, rules.streams())
+        return journals
 
 
 def plan_batches(
@@ -107,15 +123,17 @@ def plan_batches(
     streams: Iterable[str] = DAILY,
     since: date | None = None,
     settings: Settings | None = None,
-    period_open: PeriodOpen | None = None,
+    period_open: PeriodOpen | Mapping[str, PeriodOpen] | None = None,
     line_limit: int = 500,
-    dimensions: Iterable[str] = (),
+    dimensions: Iterable[str] | Mapping[str, Iterable[str]] = (),
+    charts: Charts | None = None,
     actor: str = "tieout",
 ) -> Plan:
     """Plan every journal of the entity due by `business_date` and store it, validated or awaiting approval.
 
     The span begins at `since` (go-live, if not given), so late events of any earlier date are found each time.
     Streams that the entity only verifies are left out. One process plans for an entity at a time; the others wait.
+    `dimensions` are those the ERP keeps, by ledger where there are several; `charts` rename accounts by ledger.
     Month-end streams and daily streams are planned by separate calls. The tables journals, journal_lines,
     journal_drilldown and journal_held are written and published in the transaction that stores the batches.
     """
@@ -143,7 +161,9 @@ def plan_batches(
         )
         store.renew(lease, _PLAN_TTL)  # a planner that was stopped for long and taken over writes nothing
         versions = _write(lake, entity, wanted, first, until, journals, rules)
-        ids = _store(store, lease, entity, journals, rules, run_id, versions, tuple(dimensions), actor)
+        scope = [name for name, stream in rules.streams().items() if stream in wanted], first, _last(wanted, until)
+        shapes = _shapes(entity, dimensions, charts or Charts())
+        ids = _store(store, lease, entity, journals, rules, run_id, versions, shapes, actor, scope)
     return Plan(tuple(ids), _held(journals.held), versions, journals)
 
 
@@ -181,29 +201,6 @@ def _planning(store: Store, entity: LegalEntity, patience: float = 300.0) -> Ite
         store.release(lease)
 
 
-def _placement(entity: LegalEntity, store: Store, erp_open: PeriodOpen | None) -> Callable[[date], Placement]:
-    """An event's own date while its period is open here and in the ERP, else the first open day after it."""
-    known: dict[str, bool] = {}
-
-    def is_open(day: date) -> bool:
-        period = period_of(entity, day)
-        if period.name not in known:
-            with store.reading() as session:
-                state = golive.period_state(session, entity.id, entity.ledger, period.name)
-            known[period.name] = state == "open" and (erp_open is None or erp_open(day))
-        return known[period.name]
-
-    def place(day: date) -> Placement:
-        on = day
-        while not is_open(on):
-            on = period_of(entity, on).end + timedelta(days=1)
-            if (on - day).days > _LATE_DAYS_AHEAD:
-                raise LedgerError("no open period to post a late event in", record=f"{entity.id} {day}")
-        return Placement(entity.ledger, period_of(entity, on).name, on)
-
-    return place
-
-
 def _next_version(store: Store, slot: str) -> int:
     with store.reading() as session:
         return batches.next_version(session, Slot.parse(slot))
@@ -224,7 +221,7 @@ def _carried(
         counting = [
             j.run_key
             for b in batches.select_batches(view, entity=entity.id)
-            if b.counts and b.slot.stream in (*streams, PRIOR_PERIOD)
+            if b.counts and (b.slot.stream in (*streams, PRIOR_PERIOD) or b.kind == batches.REVERSAL)
             for j in b.journals
         ]
     if not counting:
@@ -361,8 +358,9 @@ def _store(
     rules: Rules,
     run_id: str,
     versions: Mapping[str, int],
-    dimensions: tuple[str, ...],
+    shapes: Mapping[str, _Shape],
     actor: str,
+    scope: tuple[list[str], date, date],
 ) -> list[str]:
     lines: dict[str, list[dict[str, Any]]] = {}
     for line in journals.lines.to_pylist():
@@ -380,7 +378,7 @@ def _store(
                 session,
                 slot,
                 version,
-                [_planned(h, lines[h["run_key"]], dimensions) for h in headers],
+                [_planned(h, lines[h["run_key"]], shapes[slot.ledger]) for h in headers],
                 digest=hashes[text, version],
                 accounting_date=headers[0]["accounting_date"],
                 kind=headers[0]["kind"],
@@ -392,19 +390,46 @@ def _store(
                 facts={"rules": rules.digest},
             )
             if batch.state == "planned":
+                if slot.stream == PRIOR_PERIOD:
+                    link_origins(session, batch.batch_id, journals.drilldown, [h["run_key"] for h in headers])
                 batches.transition(session, batch.batch_id, "validated", actor=actor, now=store.now())
                 if batch.needs_approval:
                     batches.transition(session, batch.batch_id, "awaiting_approval", actor=actor, now=store.now())
             ids.append(batch.batch_id)
+        late_events.hold(session, entity.id, waiting(journals.late), *scope, actor=actor, now=store.now())
         if versions:
             runs.publish(session, run_id, versions, _published_as(entity), store.now())
     return ids
 
 
-def _planned(
-    header: Mapping[str, Any], lines: list[dict[str, Any]], dimensions: tuple[str, ...]
-) -> batches.PlannedJournal:
-    """The journal as it will be sent: amounts as text at the currency's minor unit, dimensions the ERP keeps."""
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """How a ledger takes lines: the dimensions it keeps, the accounts it numbers otherwise."""
+
+    dimensions: tuple[str, ...]
+    chart: Mapping[str, str]
+
+    def account(self, ours: str) -> dict[str, str]:
+        """A line's account in this ledger; what stands for it in the mapping, where that is another code."""
+        theirs = self.chart.get(ours, ours)
+        return {"account": theirs} if theirs == ours else {"account": theirs, "mapped_from": ours}
+
+
+def _shapes(
+    entity: LegalEntity, dimensions: Iterable[str] | Mapping[str, Iterable[str]], charts: Charts
+) -> dict[str, _Shape]:
+    every = None if isinstance(dimensions, Mapping) else tuple(dimensions)
+    return {
+        one.ledger: _Shape(
+            tuple(dimensions.get(one.ledger, ())) if isinstance(dimensions, Mapping) else every or (),
+            charts.of(entity.id, one.ledger),
+        )
+        for one in entity.in_force
+    }
+
+
+def _planned(header: Mapping[str, Any], lines: list[dict[str, Any]], shape: _Shape) -> batches.PlannedJournal:
+    """The journal as it will be sent: the ledger's accounts, amounts as text at the currency's minor unit."""
     currency = header["currency"]
     content = {
         "entity": header["legal_entity_id"],
@@ -413,11 +438,11 @@ def _planned(
         "narrative": f"{header['stream'].replace('_', ' ')} {header['business_date']} v{header['version']}",
         "lines": [
             {
-                "account": line["account"],
+                **shape.account(line["account"]),
                 "side": line["side"],
                 "amount": _minor_text(line["amount"], currency),
                 "description": line["description"],
-                "dimensions": {d: line[d] for d in dimensions if line[d]},
+                "dimensions": {d: line[d] for d in shape.dimensions if line[d]},
                 **_foreign(line),
             }
             for line in lines
@@ -437,7 +462,7 @@ def _planned(
 def _foreign(line: Mapping[str, Any]) -> dict[str, str]:
     """A line's amount in its own currency, debit positive; nothing where that is the functional one."""
     currency, amount = line["transaction_currency"], line["transaction_amount"]
-    if currency == line["currency"] or not amount:
+    if currency is None or currency == line["currency"] or not amount:
         return {}
     signed = amount if line["side"] == "debit" else -amount
     return {"foreign_currency": currency, "foreign_amount": _minor_text(signed, currency)}

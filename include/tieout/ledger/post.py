@@ -1,72 +1,70 @@
 """The posting protocol: exactly one journal in a foreign ledger, whatever dies when.
 
-    look up by run key -> write ahead -> send -> look up again -> read back, line by line -> posted
+    look up by slot -> write ahead -> send -> look up again -> read back, line by line -> posted
 
 Each step is callable on its own and safe to repeat. Before anything is sent the ERP is asked whether the journal is
 there, and the attempt is written down; after a lost answer nothing is sent until the ERP has been asked again, and
 an absence counts only once a request still under way would have ended. The writer's lease is renewed right before
-every write to the ERP, which is refused to a process that lost it. HTTP success is not posted.
+every write to the ERP, which is refused to a process that lost it. HTTP success is not posted. The ERP is asked for all
+journals of a batch at once. What stays unknown is asked for again on a schedule that ends with a person.
 
 By hand: a mismatch that was corrected is read again, or reversed; a refused or lost batch is resolved.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from datetime import date, timedelta
+from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from typing import Any
 
-from tieout.erp.port import ErpJournal, ErpLine, Fence, JournalRef, Ledger
-from tieout.errors import ErpError, ErpUnavailable, LedgerError, Rejected, UnknownOutcome
-from tieout.ids import Slot, mirror_key, run_key, short_key
-from tieout.store import Lease, Store, batches
+from sqlalchemy.orm import Session
+
+from tieout.erp.port import ErpJournal, ErpLine, Fence, JournalRef, Ledger, read_back_many
+from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, Rejected, UnknownOutcome
+from tieout.ids import Slot, mirror_key, short_key
+from tieout.ledger.halts import OWNER, Difference, close_breaks, open_breaks
+from tieout.ledger.protocol import Protocol, Step
+from tieout.store import Lease, Store, batches, links, periods, status_checks
 from tieout.store.batches import Batch, BatchJournal
+from tieout.store.copies import Copy
 from tieout.store.leases import guard, renew
 
+log = logging.getLogger("tieout.ledger")
 
-@dataclass(frozen=True, slots=True)
-class Protocol:
-    """How patient posting is.
+ABSENT = "the ERP holds no journal of this run key"
 
-    `settle`: after a lost answer, how long a request may still be under way in the ERP; only then is a journal that
-    cannot be found really absent. `checks`: pauses in seconds between look-ups after a lost answer. `lags`: pauses
-    before a read-back that does not find the journal looks again, because some ERPs show it later than they say so.
-    `ttl`: how long the writer's lease holds without renewal; longer than the ERP's slowest answer.
-    """
-
-    settle: timedelta = timedelta(seconds=60)
-    checks: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0)
-    lags: tuple[float, ...] = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0)
-    ttl: timedelta = timedelta(minutes=10)
-    sleep: Callable[[float], None] = time.sleep
+Found = Mapping[str, list[JournalRef]]
+"""What the ERP holds of a batch's slot, by run key."""
 
 
-def due_batches(store: Store, *, entity: str | None = None) -> list[str]:
+def due_batches(store: Store, *, protocol: Protocol | None = None, entity: str | None = None) -> list[str]:
     """Batches that the protocol can go on with now, in posting order.
 
     Not among them: a batch behind an unfinished earlier version of its slot, one of a stream that a mismatch halted,
-    one whose ledger another process is writing to.
+    one whose ledger another process is writing to, an unknown one whose next status check is not due or that a person
+    has to look at.
     """
+    rules = protocol or Protocol()
     with store.reading() as session:
-        found = batches.select_batches(session, entity=entity)
-    halted = {(b.chain, b.slot.stream) for b in found if b.state == "mismatched"}
+        found = batches.select_batches(session, entity=entity, states=batches.UNFINISHED)
+        resting = {b.batch_id for b in found if b.state == "unknown" and not _check_is_due(session, b, store, rules)}
+    halted = {(b.chain, b.slot.stream) for b in found if b.halts}
     waiting: set[Slot] = set()
     due = []
     for batch in found:
-        finished = batch.state in batches.FINISHED or batch.state == "rejected"
         if (
             batch.state in batches.RESUMABLE
+            and batch.batch_id not in resting
             and batch.slot not in waiting
             and (batch.chain, batch.slot.stream) not in halted
             and store.lease_is_free(batch.chain)
         ):
             due.append(batch.batch_id)
-        if not finished:
-            waiting.add(batch.slot)
+        waiting.add(batch.slot)
     return due
 
 
@@ -108,50 +106,59 @@ def submit(
 ) -> str:
     """Bring every journal of a batch into the ERP, at most once; gives the batch's state.
 
-    `confirmed`: the ERP says it has them all. `unknown`: an answer was lost and nothing can be said yet; try again
-    later. `rejected`, `partially_posted`: the ERP refused. Raises ErpUnavailable while the ERP is down (the batch
-    waits), LeaseHeld while another process writes to the same ledger, LedgerError if the batch may not be posted.
+    `confirmed`: the ERP says it has them all. `unknown`: an answer was lost and nothing can be said yet; the next
+    status check of the schedule asks again, before it is due nothing happens. `rejected`, `partially_posted`: the ERP
+    refused. Raises ErpUnavailable while the ERP is down (the batch waits), LeaseHeld while another process writes to
+    the same ledger, LedgerError if the batch may not be posted or its outcome stayed unknown and a person has to look.
     """
     rules = protocol or Protocol()
     state = check_approval(batch_id, store)
     if state not in batches.RESUMABLE or state == "confirmed":
         return state
-    chain = _load(store, batch_id).chain
-    with store.lease(chain, ttl=rules.ttl) as lease:
-        batch = _load(store, batch_id)
+    with _owned(store, batch_id, rules) as (batch, lease):
         if batch.state not in batches.RESUMABLE or batch.state == "confirmed":
             return batch.state
         check_approval(batch_id, store)
         _refuse_out_of_turn(store, batch)
-        for journal in batch.journals:
-            missing = journal.state in ("pending", "submitted", "unknown")
-            if missing or (journal.state == "rejected" and batch.state == "partially_posted"):
-                lease = store.renew(lease, rules.ttl)
-                _submit_journal(journal, batch, ledger, store, lease, rules, actor)
-        return _settle_batch(store, batch_id, actor)
+        if batch.state == "unknown" and not _take_status_check(batch, store, lease, rules, actor):
+            return batch.state
+        try:
+            _submit_missing(batch, ledger, store, lease, rules, actor)
+        except ErpError:
+            _note_lost(batch_id, store, lease, rules, actor)
+            _hand_over_if_spent(batch_id, store, lease, rules, actor)
+            raise
+        state = _conclude(store, batch_id, rules, actor)
+        _hand_over_if_spent(batch_id, store, lease, rules, actor)
+        return state
 
 
 def read_back(
     batch_id: str, ledger: Ledger, store: Store, *, protocol: Protocol | None = None, actor: str = "tieout"
 ) -> str:
-    """Read each confirmed journal back and compare entity, currency, date and every line; gives the batch's state.
+    """Read the confirmed journals back and compare entity, currency, date and every line; gives the batch's state.
 
     `posted` if all are equal. `mismatched` if one differs, is there twice, or is still not there after the pauses
-    `lags` of the protocol: its stream halts.
+    `lags` of the protocol; `partially_posted` if some are equal and the others are not there at all. Each journal that
+    differs is a break, and its stream halts.
     """
     rules = protocol or Protocol()
-    batch = _load(store, batch_id)
-    if batch.state not in ("confirmed", "partially_posted"):
-        return batch.state
-    with store.lease(batch.chain, ttl=rules.ttl) as lease:
-        batch = _load(store, batch_id)
+    with store.reading() as session:
+        state = batches.state_of(session, batch_id)
+    if state not in ("confirmed", "partially_posted"):
+        return state
+    with _owned(store, batch_id, rules) as (batch, lease):
         if batch.state not in ("confirmed", "partially_posted"):
             return batch.state
-        for journal in batch.journals:
-            if journal.state == "confirmed":
-                lease = store.renew(lease, rules.ttl)
-                _verify_journal(journal, batch, ledger, store, lease, rules, actor)
-        return _settle_batch(store, batch_id, actor)
+        confirmed = [j for j in batch.journals if j.state == "confirmed"]
+        if confirmed:
+            with rules.at(Step.FIND):
+                found = _find_posted(confirmed, batch, ledger, store, lease, rules)
+            with rules.at(Step.READ_BACK):
+                differing = _compare(confirmed, found, ledger)
+            with rules.at(Step.NOTE_READ):
+                _note_read(batch, confirmed, found, differing, store, lease, actor)
+        return _conclude(store, batch_id, rules, actor)
 
 
 def recheck_mismatched(
@@ -159,17 +166,45 @@ def recheck_mismatched(
 ) -> str:
     """Read a mismatched batch back once more after somebody corrected it in the ERP; gives its state.
 
-    `posted` if every journal is equal now; `partially_posted` if others of its journals were refused and are to be
-    sent again; `mismatched` as long as one differs.
+    `posted` if every journal is equal now; `partially_posted` if others of its journals were refused, or are still not
+    there, and are to be sent again; `mismatched` as long as one differs.
     """
     rules = protocol or Protocol()
     with _owned(store, batch_id, rules) as (batch, lease):
-        if batch.state != "mismatched":
+        wrong = [j for j in batch.journals if j.state == "mismatched"]
+        if not wrong:
             return batch.state
-        for journal in batch.journals:
-            if journal.state == "mismatched" and not _differences(journal, _all(ledger, journal, batch), ledger):
-                _mark(store, lease, journal, "posted", actor)
-        return _settle_batch(store, batch_id, actor)
+        found = _look_up(batch, ledger)
+        differing = _compare(wrong, found, ledger)
+        if batch.state == "partially_posted":
+            absent = {key: found for key, found in differing.items() if _is_absent(found)}
+            note = f"{actor} looked: it is not in the ERP, so it is sent again"
+            with store.transaction() as session:
+                guard(session, lease)
+                for key in absent:
+                    batches.mark_journal(session, key, "rejected", actor=actor, now=store.now(), note=note)
+                close_breaks(session, batch, absent, note, _run_of(batch), store.now())
+            wrong = [j for j in wrong if j.run_key not in absent]
+        _note_read(
+            batch,
+            wrong,
+            found,
+            {k: v for k, v in differing.items() if k in {j.run_key for j in wrong}},
+            store,
+            lease,
+            actor,
+        )
+        return _conclude(store, batch_id, rules, actor)
+
+
+def ask_again(batch_id: str, ledger: Ledger, store: Store, *, protocol: Protocol | None = None, actor: str) -> str:
+    """Start the status checks of an unknown batch again, the first of them now; gives the state it reached."""
+    with store.transaction() as session:
+        batch = batches.get(session, batch_id)
+        if batch.state != "unknown":
+            raise LedgerError("only an unknown batch is asked for again", record=batch_id, got=batch.state)
+        status_checks.restart(session, batch, actor=actor, now=store.now())
+    return post_batch(batch_id, ledger, store, protocol=protocol, actor=actor)
 
 
 def reverse(
@@ -198,18 +233,21 @@ def reverse(
             raise LedgerError("there is nothing to reverse", record=batch_id, got=batch.state)
         fence = _fence(store, lease, rules)
         mirrors = []
+        in_erp = _look_up(batch, ledger)
         for journal in batch.journals:
-            held = [ref for ref in _all(ledger, journal, batch) if ref.state == "posted"]
+            held = [ref for ref in in_erp.get(journal.run_key, ()) if ref.state == "posted"]
             for number, ref in enumerate(held, 1):
                 key = mirror_key(journal.run_key, number)
                 meant = replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
                 mirror = ledger.reverse(ref, on, key, short_key(key), fence=fence)
                 found = differences(meant, ledger.read_back(mirror))
                 if found:
-                    raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(found))
+                    raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(map(str, found)))
                 mirrors.append({"run_key": key, "erp_id": mirror.erp_id, "erp_number": mirror.number})
             if journal.state in ("posted", "mismatched"):
                 _mark(store, lease, journal, "reversed", actor)
+        with store.transaction() as session:
+            close_breaks(session, batch, [j.run_key for j in batch.journals], reason, _run_of(batch), store.now())
         return _decide(
             store, lease, batch_id, "reversed", actor, reason, {"second": second, "on": on, "mirrors": mirrors}
         )
@@ -242,7 +280,7 @@ def resolve(
             if journal.state in ("confirmed", "posted"):
                 continue
             if documents is None:
-                held = _held(_all(ledger, journal, batch))
+                held = _held(_look_up(batch, ledger).get(journal.run_key, []))
                 if held is not None and held.state == "posted":
                     raise LedgerError(
                         "the journal stands in the ERP", record=journal.run_key, got=held.number,
@@ -254,12 +292,13 @@ def resolve(
             guard(session, lease)
             for key, erp_id in (documents or {}).items():
                 batches.note_document(session, key, erp_id)
+            close_breaks(session, batch, [j.run_key for j in batch.journals], reason, _run_of(batch), store.now())
         facts = {"second": second, "documents": dict(documents or {})}
         return _decide(store, lease, batch_id, "manually_resolved", actor, reason, facts)
 
 
-def as_erp_journal(journal: BatchJournal) -> ErpJournal:
-    """The stored content of a journal in the ERP port's form."""
+def as_erp_journal(journal: BatchJournal | Copy) -> ErpJournal:
+    """The stored content of a journal, or of its copy in another ledger, in the ERP port's form."""
     content = journal.content
     lines = []
     for line in content["lines"]:
@@ -286,20 +325,34 @@ def as_erp_journal(journal: BatchJournal) -> ErpJournal:
     )
 
 
-def differences(meant: ErpJournal, held: ErpJournal) -> list[str]:
-    """What the ERP holds otherwise than meant, in words; empty if equal. The narrative takes no part."""
+def differences(meant: ErpJournal, held: ErpJournal) -> list[Difference]:
+    """What the ERP holds otherwise than meant; empty if equal. The narrative takes no part."""
+    month = (meant.date.year, meant.date.month), (held.date.year, held.date.month)
+    kinds: Mapping[str, Any] = {
+        "entity": "attribute",
+        "currency": "currency",
+        "date": "attribute" if month[0] == month[1] else "cut_off",
+        "run_key": "attribute",
+    }
     found = [
-        f"{name}: {getattr(held, name)} instead of {getattr(meant, name)}"
-        for name in ("entity", "currency", "date", "run_key")
+        Difference(kind, f"{name}: {getattr(held, name)} instead of {getattr(meant, name)}")
+        for name, kind in kinds.items()
         if getattr(held, name) != getattr(meant, name)
     ]
     if held.state != "posted":
-        found.append(f"state: {held.state} instead of posted")
+        found.append(Difference("status", f"state: {held.state} instead of posted"))
+    if held.debit - held.credit != meant.debit - meant.credit:
+        off = abs(held.debit - held.credit)
+        found.append(Difference("amount", f"it is unbalanced: debit {held.debit}, credit {held.credit}", off))
     if len(held.lines) != len(meant.lines):
-        found.append(f"{len(held.lines)} lines instead of {len(meant.lines)}")
+        text = f"{len(held.lines)} lines instead of {len(meant.lines)}"
+        found.append(Difference("amount", text, abs(meant.debit - held.debit)))
     for number, (ours, theirs) in enumerate(zip(_ordered(meant.lines), _ordered(held.lines), strict=False), 1):
         if _comparable(ours) != _comparable(theirs):
-            found.append(f"line {number}: {_text(theirs)} instead of {_text(ours)}")
+            text = f"line {number}: {_text(theirs)} instead of {_text(ours)}"
+            off = abs((ours.debit - ours.credit) - (theirs.debit - theirs.credit))
+            kind: Any = "amount" if off else "mapping" if ours.account != theirs.account else "attribute"
+            found.append(Difference(kind, text, off or None))
     return found
 
 
@@ -322,15 +375,20 @@ def _text(line: ErpLine) -> str:
 @contextmanager
 def _owned(store: Store, batch_id: str, rules: Protocol) -> Iterator[tuple[Batch, Lease]]:
     """A batch while this process is its ledger's only writer."""
-    with store.lease(_load(store, batch_id).chain, ttl=rules.ttl) as lease:
+    chain = batches.chain_of_batch(batch_id)
+    with rules.at(Step.LEASE):
+        lease = store.acquire(chain, ttl=rules.ttl)
+    try:
         yield _load(store, batch_id), lease
+    finally:
+        store.release(lease)
 
 
 def _fence(store: Store, lease: Lease, rules: Protocol) -> Fence:
-    """Called by the adapter before each write: the lease is whole again, or the write does not happen."""
+    """Called by the adapter before each write: the lease holds long enough for it, or the write does not happen."""
 
     def whole() -> None:
-        store.renew(lease, rules.ttl)
+        store.hold(lease, rules.ttl)
 
     return whole
 
@@ -365,7 +423,8 @@ def _refuse_unequal(journal: BatchJournal, erp_id: str | None, ledger: Ledger) -
     held = ledger.read_back(JournalRef(meant.entity, erp_id, journal.run_key, meant.date, "posted"))
     found = differences(meant, replace(held, run_key=meant.run_key))  # a document of somebody's own has no key of ours
     if found:
-        raise LedgerError("the document is not equal", record=f"{journal.run_key}, {erp_id}", got="; ".join(found))
+        text = "; ".join(map(str, found))
+        raise LedgerError("the document is not equal", record=f"{journal.run_key}, {erp_id}", got=text)
 
 
 def _decide(
@@ -373,6 +432,8 @@ def _decide(
 ) -> str:
     with store.transaction() as session:
         guard(session, lease)
+        for mirror in facts.get("mirrors", ()):
+            links.link(session, mirror["run_key"], links.REVERSES, [batch_id])
         return batches.transition(session, batch_id, to, actor=actor, now=store.now(), facts=facts, reason=reason).state
 
 
@@ -383,8 +444,10 @@ def _load(store: Store, batch_id: str) -> Batch:
 
 def _refuse_out_of_turn(store: Store, batch: Batch) -> None:
     with store.reading() as session:
-        others = batches.select_batches(session, entity=batch.slot.legal_entity_id, stream=batch.slot.stream)
-    halting = [b.batch_id for b in others if b.chain == batch.chain and b.state == "mismatched"]
+        others = batches.select_batches(
+            session, entity=batch.slot.legal_entity_id, stream=batch.slot.stream, states=batches.UNFINISHED
+        )
+    halting = [b.batch_id for b in others if b.chain == batch.chain and b.halts]
     if halting:
         raise LedgerError(
             "the stream is halted: what the ERP holds differs from what was sent",
@@ -393,90 +456,196 @@ def _refuse_out_of_turn(store: Store, batch: Batch) -> None:
             remedy="correct or reverse that journal first",
         )
     for other in others:
-        unfinished = other.state not in (*batches.FINISHED, "rejected")
-        if other.slot == batch.slot and other.version < batch.version and unfinished:
+        if other.slot == batch.slot and other.version < batch.version:
             raise LedgerError(
                 "an earlier version of the slot is not finished", record=batch.batch_id, got=other.batch_id
             )
 
 
-def _submit_journal(
-    journal: BatchJournal, batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol, actor: str
-) -> None:
-    """One journal: look up, write ahead, send. Every exit leaves a state from which this can be called again."""
-    ref = _find(ledger, journal, batch)
-    if (ref is None or ref.state == "draft") and journal.state in ("submitted", "unknown"):
-        ref = _wait_until_settled(journal, batch, ledger, store, lease, rules)
-    if ref is not None and ref.state == "posted":
-        _mark(store, lease, journal, "confirmed", actor, ref=ref)
-        return
-    if journal.state == "submitted":
-        # an attempt whose process died: it is over (see above), the next one gets its own record
-        _mark(store, lease, journal, "unknown", actor, note="no answer was recorded")
-    with store.transaction() as session:
-        renew(session, lease, rules.ttl, store.now())
-        if batches.get(session, batch.batch_id).state not in ("submitted", "partially_posted"):
-            batches.transition(session, batch.batch_id, "submitted", actor=actor, now=store.now())
-        batches.mark_journal(session, journal.run_key, "submitted", actor=actor, now=store.now(), fence=lease.token)
-    try:
-        ref = ledger.post(as_erp_journal(journal), fence=_fence(store, lease, rules))
-    except UnknownOutcome as error:
-        ref = _recheck(ledger, journal, batch, rules)
-        if ref is None:
-            _mark(store, lease, journal, "unknown", actor, note=error.message)
+def _refuse_closed(store: Store, batch: Batch) -> None:
+    """Our own state of the period, right before sending; the ERP's is its adapter's to ask. Raises PeriodClosed."""
+    slot = batch.slot
+    with store.reading() as session:
+        if periods.accepts(session, slot.legal_entity_id, slot.ledger, slot.period, store.now()):
             return
+        state = periods.period_state(session, slot.legal_entity_id, slot.ledger, slot.period)
+    raise PeriodClosed(
+        f"the period is {state.replace('_', '-')} in Tieout",
+        record=batch.batch_id,
+        remedy="nothing: the next plan posts its content late or holds it, unless the period takes it again by then",
+    )
+
+
+def _check_is_due(session: Session, batch: Batch, store: Store, rules: Protocol) -> bool:
+    """Whether an unknown batch may be asked for now; one whose checks are used up is, until it was handed over."""
+    if batch.owner is not None:
+        return False
+    due = status_checks.status_checks(session, batch).next_at(rules.status_checks)
+    return due is None or due <= store.now()
+
+
+def _take_status_check(batch: Batch, store: Store, lease: Lease, rules: Protocol, actor: str) -> bool:
+    """Use up one of an unknown batch's checks; whether one was due. Raises LedgerError once a person has to look."""
+    if batch.owner is not None:
+        raise _stayed_unknown(batch.batch_id, batch.owner, batch.reason)
+    with store.reading() as session:
+        if not _check_is_due(session, batch, store, rules):
+            return False
+    _hand_over_if_spent(batch.batch_id, store, lease, rules, actor)  # a process died between its last check and this
+    with rules.at(Step.COUNT_CHECK), store.transaction() as session:
+        guard(session, lease)
+        status_checks.count(session, batch, actor=actor, now=store.now())
+    return True
+
+
+def _hand_over_if_spent(batch_id: str, store: Store, lease: Lease, rules: Protocol, actor: str) -> None:
+    """Give a batch whose status checks are used up to a person: owner, reason, alarm. Raises LedgerError then."""
+    with store.transaction() as session:
+        guard(session, lease)
+        if batches.state_of(session, batch_id) != "unknown":
+            return
+        batch = batches.get(session, batch_id)
+        checks = status_checks.status_checks(session, batch)
+        if checks.used < len(rules.status_checks):
+            return
+        reason = f"no answer from the ERP after {checks.used} status checks; {batch.reason or 'the outcome is unknown'}"
+        status_checks.hand_over(session, batch, OWNER, reason, actor=actor, now=store.now())
+    error = _stayed_unknown(batch_id, OWNER, reason)
+    log.error("%s", error)
+    raise error
+
+
+def _stayed_unknown(batch_id: str, owner: str, reason: str | None) -> LedgerError:
+    return LedgerError(
+        "the outcome stayed unknown: nothing is asked or sent by itself any more",
+        record=batch_id,
+        got=reason,
+        remedy=f"{owner}: look it up in the ERP; `tieout posting recheck` asks again, `tieout posting resolve` ends it",
+    )
+
+
+def _note_lost(batch_id: str, store: Store, lease: Lease, rules: Protocol, actor: str) -> None:
+    """What a dead process sent and nobody can be asked about is unknown: from here on the status checks count."""
+    lost = [j for j in _load(store, batch_id).journals if j.state == "submitted"]
+    for journal in lost:
+        _mark(store, lease, journal, "unknown", actor, note="no answer was recorded, and the ERP does not say")
+    if lost:
+        _conclude(store, batch_id, rules, actor)
+
+
+def _submit_missing(batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol, actor: str) -> None:
+    """Send what the ERP does not hold. Every exit leaves a state from which this can be called again."""
+    missing = [
+        j
+        for j in batch.journals
+        if j.state in ("pending", "submitted", "unknown")
+        or (j.state == "rejected" and batch.state == "partially_posted")
+    ]
+    if not missing:
+        return
+    with rules.at(Step.LOOK_UP):
+        found = _look_up(batch, ledger)
+    lost = [j for j in missing if j.state in ("submitted", "unknown") and not _is_posted(found, j)]
+    if lost:
+        with rules.at(Step.WAIT_UNTIL_SETTLED):
+            found = _wait_until_settled(lost, batch, ledger, store, lease, rules)
+    for journal in missing:
+        if not _submit_journal(
+            journal, batch, _held(found.get(journal.run_key, [])), ledger, store, lease, rules, actor
+        ):
+            return  # the ERP does not answer: what is left waits for the next attempt
+
+
+def _submit_journal(
+    journal: BatchJournal, batch: Batch, ref: JournalRef | None, ledger: Ledger, store: Store, lease: Lease,
+    rules: Protocol, actor: str,
+) -> bool:  # fmt: skip
+    """One journal, looked up as `ref`: write ahead, send, note the answer. False if the answer is lost."""
+    if ref is not None and ref.state == "posted":
+        _note_answer(store, lease, journal, "confirmed", rules, actor, ref=ref)
+        return True
+    with rules.at(Step.WRITE_AHEAD):
+        if journal.state == "submitted":
+            # an attempt whose process died: it is over (it was waited for), the next one gets its own record
+            _mark(store, lease, journal, "unknown", actor, note="no answer was recorded")
+        with store.transaction() as session:
+            renew(session, lease, rules.ttl, store.now())
+            if batches.state_of(session, batch.batch_id) not in ("submitted", "partially_posted"):
+                batches.transition(session, batch.batch_id, "submitted", actor=actor, now=store.now())
+            batches.mark_journal(session, journal.run_key, "submitted", actor=actor, now=store.now(), fence=lease.token)
+    try:
+        _refuse_closed(store, batch)
+        with rules.at(Step.SEND):
+            ref = ledger.post(as_erp_journal(journal), fence=_fence(store, lease, rules))
+    except UnknownOutcome as error:
+        with rules.at(Step.LOOK_UP_AGAIN):
+            ref = _recheck(ledger, journal, batch, rules)
+        if ref is None:
+            _note_answer(store, lease, journal, "unknown", rules, actor, note=error.message)
+            return False
     except Rejected as error:
         # rejected content is posted again under the next version: only what is not there may be called so
         try:
-            ref = _find(ledger, journal, batch)
+            with rules.at(Step.LOOK_UP_AGAIN):
+                ref = _held(_look_up(batch, ledger).get(journal.run_key, []))
         except ErpError as silent:
             note = f"{error}; it could not be looked up afterwards: {silent.message}"
-            _mark(store, lease, journal, "unknown", actor, note=note)
-            return
+            _note_answer(store, lease, journal, "unknown", rules, actor, note=note)
+            return False
         if ref is None or ref.state != "posted":
-            _mark(store, lease, journal, "rejected", actor, note=str(error))
-            return
+            _note_answer(store, lease, journal, "rejected", rules, actor, note=str(error))
+            return True
     except ErpUnavailable:
-        _mark(store, lease, journal, "pending", actor, note="the ERP could not be reached")
+        _note_answer(store, lease, journal, "pending", rules, actor, note="the ERP could not be reached")
         raise
-    _mark(store, lease, journal, "confirmed", actor, ref=ref)
+    _note_answer(store, lease, journal, "confirmed", rules, actor, ref=ref)
+    return True
 
 
-def _find(ledger: Ledger, journal: BatchJournal, batch: Batch) -> JournalRef | None:
-    """The journal in the ERP, a posted one before a draft, the oldest first. Raises ErpError if it cannot be asked."""
-    return _held(_all(ledger, journal, batch))
+def _note_answer(
+    store: Store, lease: Lease, journal: BatchJournal, to: str, rules: Protocol, actor: str,
+    *, ref: JournalRef | None = None, note: str | None = None,
+) -> None:  # fmt: skip
+    with rules.at(Step.NOTE_ANSWER):
+        _mark(store, lease, journal, to, actor, ref=ref, note=note)
 
 
-def _held(refs: list[JournalRef]) -> JournalRef | None:
+def _look_up(batch: Batch, ledger: Ledger) -> Found:
+    """What the ERP holds of the batch's slot, drafts included, in one call. Raises ErpError if it cannot be asked."""
+    # by slot: an ERP answers by prefix, and v1 is a prefix of v10
+    found: dict[str, list[JournalRef]] = {}
+    for ref in ledger.find_by_run_key(f"TIEOUT/{batch.slot}", entity=batch.slot.legal_entity_id):
+        found.setdefault(ref.run_key, []).append(ref)
+    return found
+
+
+def _held(refs: Sequence[JournalRef]) -> JournalRef | None:
     """The one that counts: a posted one before a draft, the oldest first."""
     return next((r for r in refs if r.state == "posted"), refs[0] if refs else None)
 
 
-def _all(ledger: Ledger, journal: BatchJournal, batch: Batch) -> list[JournalRef]:
-    # asked by slot: an ERP answers by prefix, and v1 is a prefix of v10
-    prefix = run_key(batch.slot, batch.version).rsplit("/", 1)[0]
-    found = ledger.find_by_run_key(prefix, entity=batch.slot.legal_entity_id)
-    return [r for r in found if r.run_key == journal.run_key]
+def _is_posted(found: Found, journal: BatchJournal) -> bool:
+    return any(ref.state == "posted" for ref in found.get(journal.run_key, ()))
 
 
 def _wait_until_settled(
-    journal: BatchJournal, batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol
-) -> JournalRef | None:
-    """Look again until a request that was sent last time would certainly have ended.
+    lost: Sequence[BatchJournal], batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol
+) -> Found:
+    """Look again until requests that were sent last time would certainly have ended.
 
     That takes its time from when the outcome became unknown; where a process died over it, from now.
     """
     now = store.now()
-    since = batch.changed_at if batch.state == journal.state == "unknown" else now
-    left = min(rules.settle, since + rules.settle - now).total_seconds()
+    known = batch.state == "unknown" and all(journal.state == "unknown" for journal in lost)
+    left = min(rules.settle, (batch.changed_at if known else now) + rules.settle - now).total_seconds()
     while left > 0:
         rules.sleep(min(left, 2.0))
         left -= 2.0
-        lease = store.renew(lease, rules.ttl)
-        ref = _find(ledger, journal, batch)
-        if ref is not None and ref.state == "posted":
-            return ref
-    return _find(ledger, journal, batch)
+        store.renew(lease, rules.ttl)
+        found = _look_up(batch, ledger)
+        if all(_is_posted(found, journal) for journal in lost):
+            return found
+    return _look_up(batch, ledger)
 
 
 def _recheck(ledger: Ledger, journal: BatchJournal, batch: Batch, rules: Protocol) -> JournalRef | None:
@@ -484,7 +653,7 @@ def _recheck(ledger: Ledger, journal: BatchJournal, batch: Batch, rules: Protoco
     for pause in rules.checks:
         rules.sleep(pause)
         try:
-            ref = _find(ledger, journal, batch)
+            ref = _held(_look_up(batch, ledger).get(journal.run_key, []))
         except ErpError:
             continue
         if ref is not None and ref.state == "posted":
@@ -492,36 +661,83 @@ def _recheck(ledger: Ledger, journal: BatchJournal, batch: Batch, rules: Protoco
     return None
 
 
-def _verify_journal(
-    journal: BatchJournal, batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol, actor: str
-) -> None:
-    refs = _all(ledger, journal, batch)
+def _find_posted(
+    journals: Sequence[BatchJournal], batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol
+) -> Found:
+    """Where the journals stand, looked for again while one of them is not shown yet."""
+    found = _look_up(batch, ledger)
     for pause in rules.lags:
-        if any(ref.state == "posted" for ref in refs):
+        if all(_is_posted(found, journal) for journal in journals):
             break
         rules.sleep(pause)
-        lease = store.renew(lease, rules.ttl)
-        refs = _all(ledger, journal, batch)
-    found, ref = _differences(journal, refs, ledger), _held(refs)
-    if found:
-        _mark(store, lease, journal, "mismatched", actor, ref=ref, note="; ".join(found)[:2000])
-    else:
-        _mark(store, lease, journal, "posted", actor, ref=ref)
+        store.renew(lease, rules.ttl)
+        found = _look_up(batch, ledger)
+    return found
 
 
-def _differences(journal: BatchJournal, refs: list[JournalRef], ledger: Ledger) -> list[str]:
-    """What is wrong with how the ERP holds a journal, found there as `refs`; a draft beside a posted one is nothing."""
-    ref = _held(refs)
-    if ref is None:
-        return ["the ERP holds no journal of this run key"]
-    posted = [r for r in refs if r.state == "posted"]
-    if len(posted) > 1:
-        return [f"the ERP holds it {len(posted)} times: {', '.join(r.number or r.erp_id for r in posted)}"]
-    try:
-        held = ledger.read_back(ref)
-    except Rejected as error:
-        return [f"the ERP cannot show it: {error.message}"]
-    return differences(as_erp_journal(journal), held)
+def _compare(journals: Sequence[BatchJournal], found: Found, ledger: Ledger) -> dict[str, list[Difference]]:
+    """What is wrong with how the ERP holds journals, by run key; a draft beside a posted one is nothing."""
+    differing: dict[str, list[Difference]] = {}
+    once: dict[str, JournalRef] = {}
+    for journal in journals:
+        refs = found.get(journal.run_key, [])
+        ref, posted = _held(refs), [r for r in refs if r.state == "posted"]
+        if ref is None:
+            differing[journal.run_key] = [Difference("missing_right", ABSENT)]
+        elif len(posted) > 1:
+            text = f"the ERP holds it {len(posted)} times: {', '.join(r.number or r.erp_id for r in posted)}"
+            differing[journal.run_key] = [Difference("duplicate", text, journal.debit * (len(posted) - 1))]
+        else:
+            once[journal.run_key] = ref
+    held = dict(zip(once, read_back_many(ledger, list(once.values())), strict=True))
+    for journal in journals:
+        if journal.run_key not in held:
+            continue
+        shown = held[journal.run_key]
+        if isinstance(shown, Rejected):
+            wrong = [Difference("missing_right", f"the ERP cannot show it: {shown.message}")]
+        else:
+            wrong = differences(as_erp_journal(journal), shown)
+        if wrong:
+            differing[journal.run_key] = wrong
+    return differing
+
+
+def _is_absent(found: Sequence[Difference]) -> bool:
+    return [difference.text for difference in found] == [ABSENT]
+
+
+def _note_read(
+    batch: Batch, journals: Sequence[BatchJournal], found: Found, differing: Mapping[str, Sequence[Difference]],
+    store: Store, lease: Lease, actor: str,
+) -> None:  # fmt: skip
+    """Mark what was read, all of it in one transaction: equal is `posted`, anything else `mismatched`, and a break."""
+    with store.transaction() as session:
+        guard(session, lease)
+        now = store.now()
+        for journal in journals:
+            wrong = differing.get(journal.run_key)
+            if wrong and journal.state == "mismatched":
+                continue
+            ref = _held(found.get(journal.run_key, []))
+            batches.mark_journal(
+                session,
+                journal.run_key,
+                "mismatched" if wrong else "posted",
+                actor=actor,
+                now=now,
+                fence=lease.token,
+                erp_id=ref.erp_id if ref else None,
+                erp_number=ref.number if ref else None,
+                note="; ".join(map(str, wrong))[:2000] if wrong else None,
+            )
+        open_breaks(session, batch, differing, _run_of(batch), now)
+        equal = [j.run_key for j in journals if j.run_key not in differing and j.state == "mismatched"]
+        close_breaks(session, batch, equal, f"{actor} had it read back again: it is equal", _run_of(batch), now)
+
+
+def _run_of(batch: Batch) -> str:
+    return f"post_journal.{batch.batch_id}"
 
 
 def _mark(
@@ -536,10 +752,9 @@ def _mark(
 ) -> None:
     with store.transaction() as session:
         guard(session, lease)
-        batch = batches.get(session, journal.batch_id)
-        if to == "confirmed" and batch.state in ("validated", "approved"):
+        if to == "confirmed" and batches.state_of(session, journal.batch_id) in ("validated", "approved"):
             # found in the ERP before this store knew of an attempt (a restored backup): it was submitted all the same
-            batches.transition(session, batch.batch_id, "submitted", actor=actor, now=store.now())
+            batches.transition(session, journal.batch_id, "submitted", actor=actor, now=store.now())
         batches.mark_journal(
             session,
             journal.run_key,
@@ -553,7 +768,7 @@ def _mark(
         )
 
 
-def _settle_batch(store: Store, batch_id: str, actor: str) -> str:
+def _conclude(store: Store, batch_id: str, rules: Protocol, actor: str) -> str:
     """The batch's state from its journals' states."""
     batch = _load(store, batch_id)
     states = {j.state for j in batch.journals}
@@ -561,7 +776,8 @@ def _settle_batch(store: Store, batch_id: str, actor: str) -> str:
     if states == {"posted"}:
         to = "posted"
     elif "mismatched" in states:
-        to = "mismatched"
+        absent = all(j.note == ABSENT for j in batch.journals if j.state == "mismatched")
+        to = "partially_posted" if absent and "posted" in states else "mismatched"
     elif states <= {"confirmed", "posted"}:
         to = "confirmed"
     elif "unknown" in states:
@@ -572,10 +788,9 @@ def _settle_batch(store: Store, batch_id: str, actor: str) -> str:
         to = "partially_posted"
     else:
         to = "rejected"
-    return batch.state if batch.state == to else _move(store, batch_id, to, actor, notes or None)
-
-
-def _move(store: Store, batch_id: str, to: str, actor: str, reason: str | None = None) -> str:
-    with store.transaction() as session:
-        owner = "general ledger" if to in ("rejected", "mismatched", "partially_posted") else None
-        return batches.transition(session, batch_id, to, actor=actor, now=store.now(), reason=reason, owner=owner).state
+    if batch.state == to:
+        return to
+    owner = OWNER if to in ("rejected", "mismatched", "partially_posted") else None
+    with rules.at(Step.CONCLUDE), store.transaction() as session:
+        batches.transition(session, batch_id, to, actor=actor, now=store.now(), reason=notes or None, owner=owner)
+    return to

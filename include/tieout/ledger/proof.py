@@ -14,7 +14,8 @@ from tieout.errors import LedgerError
 from tieout.ids import mirror_of
 from tieout.store import Store, batches
 from tieout.store.batches import BatchJournal
-from tieout.store.golive import OpeningBalance, opening
+from tieout.store.copies import Copy, copies_of
+from tieout.store.golive import OpeningBalance, is_taken_over, opening
 
 ZERO = Decimal(0)
 
@@ -59,29 +60,36 @@ class TrialBalanceProof:
 
 
 def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialBalanceProof:
-    """Prove an entity's ledger at the end of `on`. Raises LedgerError before the opening balances are loaded."""
+    """Prove an entity's ledger at the end of `on`, by itself where the entity has several (`entity.of_ledger`).
+
+    Journals copied into it count as ours. Raises LedgerError before the opening balances are loaded.
+    """
     with store.reading() as session:
         opened = opening(session, entity.id, entity.ledger)
-        planned = batches.select_batches(session, entity=entity.id)
-    if not opened:
+        taken_over = is_taken_over(session, entity.id, entity.ledger)
+        every = batches.select_batches(session, entity=entity.id)
+        copied = [c for c in copies_of(session, entity.id, entity.ledger) if c.accounting_date <= on]
+    if not taken_over:
         raise LedgerError("no opening balances", record=entity.id, remedy="load the go-live position first")
-    journals = [j for b in planned for j in b.journals if j.accounting_date <= on and b.slot.ledger == entity.ledger]
-    posted = [j for j in journals if j.state == "posted"]
-    entries = [e for page in ledger.gl_entries(entity.id, entity.go_live, on) for e in page]
+    planned = [b for b in every if b.slot.ledger == entity.ledger]
+    posted = [j for b in planned for j in b.journals if j.accounting_date <= on and j.state == "posted"]
+    ours: list[BatchJournal | Copy] = [*posted, *(copy for copy in copied if copy.state == "posted")]
+    entries = [e for page in ledger.gl_entries(entity.id, entity.taken_over_on, on) for e in page]
     undone = {j.run_key for b in planned if b.state == "reversed" for j in b.journals}
-    lines, foreign = compare(opened, posted, entries, ledger.trial_balance(entity.id, on), undone)
+    lines, foreign = compare(opened, ours, entries, ledger.trial_balance(entity.id, on), undone)
     waiting = [
         j
         for b in planned
         for j in b.journals
         if j.accounting_date <= on and j.state != "posted" and b.state not in batches.FINISHED and b.counts
     ]
-    return TrialBalanceProof(entity.id, on, lines, foreign, len(posted), len(waiting))
+    missing = sum(copy.state != "posted" for copy in copied)
+    return TrialBalanceProof(entity.id, on, lines, foreign, len(ours), len(waiting) + missing)
 
 
 def compare(
     opened: Iterable[OpeningBalance],
-    posted: Iterable[BatchJournal],
+    posted: Iterable[BatchJournal | Copy],
     entries: Iterable[GlEntry],
     balances: Iterable[Balance],
     undone: Collection[str] = (),

@@ -8,7 +8,7 @@ that add up to it; debits equal credits in every journal; what cannot be mapped 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -21,9 +21,9 @@ from tieout.errors import LedgerError
 from tieout.ids import content_hash, sha256_hex
 from tieout.lake.engine import Engine, engine
 from tieout.ledger.events import EVENTS, minor_units, statement
+from tieout.ledger.late import UNITS, LateTest, hold
+from tieout.ledger.placement import Placement
 from tieout.ledger.rules import Rules, rules_table
-
-PRIOR_PERIOD = "prior_period"
 
 CARRIED = pa.schema(
     [
@@ -54,22 +54,17 @@ transaction currency both are the same."""
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
-    """Where an event's legs are posted: the period and date of its slot, in one ledger."""
-
-    ledger: str
-    period: str
-    on: date
-
-
-@dataclass(frozen=True, slots=True)
 class Journals:
-    """Result tables of `tieout.schema`: journals, journal_lines, journal_drilldown; and the events that wait."""
+    """Result tables of `tieout.schema`: journals, journal_lines, journal_drilldown; and the events that wait.
+
+    `late` (`tieout.ledger.late.UNITS`) are those among them that somebody must decide about, or has.
+    """
 
     headers: pa.Table
     lines: pa.Table
     drilldown: pa.Table
     held: pa.Table
+    late: pa.Table = field(default_factory=UNITS.empty_table)
 
     def batch_hashes(self) -> dict[tuple[str, int], str]:
         """The content hash of each (slot, version): SHA-256 over the hashes of its journals in order."""
@@ -82,7 +77,7 @@ class Journals:
 
 def by_month(day: date) -> Placement:
     """The placement of a ledger `main` in calendar months whose periods are all open."""
-    return Placement("main", f"{day:%Y-%m}", day)
+    return Placement("main", f"{day:%Y-%m}", day, "main", f"{day:%Y-%m}")
 
 
 def summarise(
@@ -92,6 +87,7 @@ def summarise(
     as_of: date | None = None,
     carried: pa.Table | None = None,
     placement: Callable[[date], Placement] = by_month,
+    late: LateTest | None = None,
     version: Callable[[str], int] = lambda slot: 1,
     line_limit: int = 500,
     drilldown: bool | Path = True,
@@ -103,6 +99,8 @@ def summarise(
     * `carried`: legs (`CARRIED`) that earlier batches hold; the journals then are the difference to them.
     * `placement`: event date → slot's ledger, period and date; a date other than the event's own puts the legs into
       the stream `prior_period`.
+    * `late`: what such late entries are tested against; those that fail wait, and so does what was decided not to be
+      posted. Without it none is held.
     * `version`: slot → the version its journals get.
     * `drilldown`: the source rows as a table, written to that Parquet file instead (many millions), or left out.
     * `line_limit`: lines an ERP journal may have; a longer slot is split between events, each part balanced.
@@ -117,6 +115,7 @@ def summarise(
                 as_of=as_of,
                 carried=carried,
                 placement=placement,
+                late=late,
                 version=version,
                 line_limit=line_limit,
                 drilldown=drilldown,
@@ -125,10 +124,11 @@ def summarise(
     _bind(session, events, rules, as_of, carried)
     session.execute(statement("macros"))
     session.execute(statement("event"))
-    _choose(session, rules, one_by_one=carried is not None and carried.num_rows > 0)
+    _choose(session, rules, one_by_one=late is not None or (carried is not None and carried.num_rows > 0))
     session.execute(statement("difference"))
     session.bind("place", _places(session, placement))
     session.execute(statement("placed"))
+    units = hold(session, late) if late else UNITS.empty_table()
     session.bind("slot_version", _versions(session, version))
     session.bind("slot_chunk", _chunks(session, line_limit))
     session.execute(statement("lines"))
@@ -140,7 +140,7 @@ def summarise(
     if drilldown is not False:
         session.execute(statement("drilldown"))
         parts = _drilldown(session, drilldown if isinstance(drilldown, Path) else None)
-    return Journals(_headers(session, lines), lines, parts, _held(session))
+    return Journals(_headers(session, lines), lines, parts, _held(session), units)
 
 
 def _choose(session: Engine, rules: Rules, *, one_by_one: bool) -> None:
@@ -295,6 +295,9 @@ def _places(session: Engine, placement: Callable[[date], Placement]) -> pa.Table
             "ledger": pa.array([p.ledger for _, _, p in placed], pa.string()),
             "target_period": pa.array([p.period for _, _, p in placed], pa.string()),
             "target_date": pa.array([p.on for _, _, p in placed], pa.date32()),
+            "origin_ledger": pa.array([p.origin_ledger for _, _, p in placed], pa.string()),
+            "origin_period": pa.array([p.origin_period for _, _, p in placed], pa.string()),
+            "is_prior_year": pa.array([p.is_prior_year for _, _, p in placed], pa.bool_()),
         }
     )
 
@@ -426,7 +429,7 @@ def _headers(session: Engine, lines: pa.Table) -> pa.Table:
 def _held(session: Engine) -> pa.Table:
     shape = schema.table("journal_held").arrow
     columns = ", ".join(f"coalesce({n}, 0) AS {n}" if n == "amount" else n for n in shape.names)
-    return session.sql(f"SELECT {columns} FROM held ORDER BY event_id, event_date").cast(shape)
+    return session.sql(f"SELECT {columns} FROM held ORDER BY event_id, event_date, state").cast(shape)
 
 
 def _check_balance(session: Engine) -> None:

@@ -5,15 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import date
 
-from tieout.errors import ConfigError
+from tieout.ids import Slot
 from tieout.orchestration.work import Work
 
 
 def recheck(work: Work, batch_id: str, actor: str) -> str:
-    """Read a mismatched batch again after it was corrected in the ERP; its state."""
-    from tieout.ledger import recheck_mismatched
+    """Read a mismatched batch again after it was corrected in the ERP, or ask again for an unknown one; its state."""
+    from tieout.ledger import ask_again, recheck_mismatched
+    from tieout.orchestration.posting import protocol
+    from tieout.store import batches
 
-    with work.ledger() as ledger:
+    with work.store.reading() as session:
+        unknown = batches.state_of(session, batch_id) == "unknown"
+    with work.ledger(Slot.of(batch_id).ledger) as ledger:
+        if unknown:
+            return ask_again(batch_id, ledger, work.store, protocol=protocol(work, batch_id), actor=actor)
         return recheck_mismatched(batch_id, ledger, work.store, actor=actor)
 
 
@@ -21,7 +27,7 @@ def reverse(work: Work, batch_id: str, *, on: date, actor: str, second: str, rea
     """Take a posted or mismatched batch out of the ledger by mirrors dated `on`; its state."""
     from tieout.ledger import reverse
 
-    with work.ledger() as ledger:
+    with work.ledger(Slot.of(batch_id).ledger) as ledger:
         return reverse(batch_id, ledger, work.store, on=on, actor=actor, second=second, reason=reason)
 
 
@@ -31,36 +37,5 @@ def resolve(
     """End a refused or lost batch: by an equal document in the ERP, or by two people as not to be posted; its state."""
     from tieout.ledger import resolve
 
-    with work.ledger() as ledger:
+    with work.ledger(Slot.of(batch_id).ledger) as ledger:
         return resolve(batch_id, ledger, work.store, actor=actor, reason=reason, second=second, documents=documents)
-
-
-def set_period(work: Work, entity_id: str, period: str, to: str, *, actor: str, reason: str) -> None:
-    """Move a period of an entity's ledger. Raises ConfigError where the ERP's own state contradicts it.
-
-    `open` and `soft_closed` need the ERP's period open, `closed` needs it closed there; audited with the reason.
-    """
-    from tieout.store import golive
-
-    entity, first = work.entities[entity_id], _first_day(period)
-    with work.ledger() as ledger:
-        status = ledger.period_status(entity.id, first)
-    if status.is_open == (to == "closed"):
-        raise ConfigError(
-            "the ERP's period does not agree",
-            record=f"{entity.id} {period}",
-            expected="closed" if to == "closed" else "open",
-            got=status.state,
-            remedy="change it in the ERP first",
-        )
-    with work.store.transaction() as session:
-        golive.set_period_state(
-            session, entity.id, entity.ledger, period, to, actor=actor, reason=reason, now=work.store.now()
-        )
-
-
-def _first_day(period: str) -> date:
-    try:
-        return date.fromisoformat(f"{period}-01")
-    except ValueError:
-        raise ConfigError("not a period", got=period, expected="YYYY-MM") from None

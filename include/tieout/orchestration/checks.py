@@ -8,6 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tieout.errors import ConfigError
+from tieout.orchestration.catalog import LEDGER_KIND
 from tieout.orchestration.work import Work
 from tieout.settings import Connection, Settings
 from tieout.transport import checked_address
@@ -58,11 +59,13 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     yield lambda: load_crosswalk_rules(work.settings)
     yield from (partial(_mapping_names_our_sources, work, name) for name in ("products", "customers"))
     yield lambda: _every_role_has_an_account(work)
-    yield from (partial(_connection_can_be_used, source) for source in _sources_of(work))
+    yield from (partial(_connection_can_be_used, work, source) for source in _sources_of(work))
     yield lambda: load_suites(work.settings)
-    yield lambda: _erp_fits(work)
     yield lambda: _one_author_each(work)
     yield lambda: _one_account_each(work)
+    yield lambda: _every_entity_has_a_ledger(work)
+    yield lambda: _charts_name_our_ledgers(work)
+    yield from (partial(_erp_fits, work, source) for source in _sources_of(work) if source.kind == LEDGER_KIND)
 
 
 def _folder_is_there(work: Work) -> None:
@@ -151,11 +154,11 @@ def _sources_of(work: Work) -> list[SourceConfig]:
         return []
 
 
-def _connection_can_be_used(source: SourceConfig) -> None:
+def _connection_can_be_used(work: Work, source: SourceConfig) -> None:
     """Where the environment defines the connection: whether its address is one that credentials may go to."""
     if f"AIRFLOW_CONN_{source.connection.upper()}" in os.environ:
         connection = Connection.from_env(source.connection)
-        if source.kind != "files":
+        if not (source.kind == "files" or (source.kind == LEDGER_KIND and work.erp_behind(source).by_files)):
             checked_address(connection.host, source.connection)
         elif "://" not in connection.host and not connection.host.startswith("/"):
             raise ConfigError(
@@ -163,10 +166,34 @@ def _connection_can_be_used(source: SourceConfig) -> None:
             )
 
 
-def _erp_fits(work: Work) -> None:
-    from tieout.erp import check
+def _erp_fits(work: Work, source: SourceConfig) -> None:
+    erp = work.erp_behind(source)
+    if problems := erp.problems(work.served_by(source)):
+        raise ConfigError(
+            "the ERP's configuration does not fit the entities", record=f"erp/{erp.name}.yaml", got=problems
+        )
 
-    kind, config = work.erp_config
-    problems = check(kind, config, work.entities.entities)
-    if problems:
-        raise ConfigError("the ERP's configuration does not fit the entities", record=f"erp/{kind}.yaml", got=problems)
+
+def _every_entity_has_a_ledger(work: Work) -> None:
+    for entity in work.entities.entities:
+        for one in entity.in_force:
+            work.ledger_source(entity.id, one.ledger)
+
+
+def _charts_name_our_ledgers(work: Work) -> None:
+    from tieout.erp.charts import load_charts
+
+    known = {one.ledger for entity in work.entities.entities for one in entity.in_force}
+    entities = {"*", *(entity.id for entity in work.entities.entities)}
+    unknown = sorted(
+        f"{row.legal_entity_id}/{row.ledger}"
+        for row in load_charts(work.settings).rows
+        if row.ledger not in known or row.legal_entity_id not in entities
+    )
+    if unknown:
+        raise ConfigError(
+            "a chart mapping names entities or ledgers that are not configured",
+            record=str(work.settings.config_file("mappings/charts.csv")),
+            expected=sorted(known),
+            got=unknown,
+        )

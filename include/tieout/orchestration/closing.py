@@ -8,6 +8,7 @@ from typing import Any
 
 from tieout.orchestration.completeness import stale_sources
 from tieout.orchestration.facts import Facts, kept_proof
+from tieout.orchestration.planning import erp_periods
 from tieout.orchestration.work import Work
 
 
@@ -35,7 +36,7 @@ def _anchor(work: Work, business_date: str) -> None:
     from tieout.store.audit import write_anchors
 
     anchors = [work.store.anchor(chain) for chain in work.store.audit_chains()]
-    write_anchors(work.settings.evidence / "anchors", business_date, anchors)
+    write_anchors(work.settings.anchors, business_date, anchors)
 
 
 def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
@@ -60,6 +61,7 @@ def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
                 stale=[
                     s for source, s in stale if source.legal_entity == entity.id or (shared and not source.legal_entity)
                 ],
+                erp_periods=erp_periods(work, entity, period.end),
                 shared=shared,
             )
             write(table, entity, period, lake=work.lake, store=work.store, run_id=run_id)

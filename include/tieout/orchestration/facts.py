@@ -40,11 +40,11 @@ def conform_facts(result: ConformResult) -> Facts:
     }
 
 
-def proof_row(entity_id: str, line: ProofLine, name: str) -> Facts:
-    """A line of the proof as reports show it."""
+def proof_row(entity_id: str, line: ProofLine, name: str, account: str) -> Facts:
+    """A line of the proof as reports show it; where the entity has several ledgers, `account` tells which."""
     return {
         "legal_entity_id": entity_id,
-        "account": line.account,
+        "account": account,
         "name": name,
         "currency": line.currency,
         "opening": line.opening,

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import TYPE_CHECKING
 
+from tieout.entities import Entities
+from tieout.errors import TieoutError
 from tieout.orchestration.calendars import business_date_complete_at
 from tieout.orchestration.facts import Facts, conform_facts, extract_facts
+from tieout.orchestration.ledgers import copy_parallel
 from tieout.orchestration.work import Work
+
+if TYPE_CHECKING:
+    from tieout.erp import Ledger
+    from tieout.sources.config import SourceConfig
 
 
 def extract(work: Work, run_id: str, source: str, business_date: str) -> Facts:
@@ -53,26 +61,28 @@ def freshness(work: Work, run_id: str) -> Facts:
 
 
 def read_ledger(work: Work, run_id: str, business_date: str) -> Facts:
-    """Read what the ERP's ledger holds now into the lake, with its trial balance at the end of a business date."""
-    from tieout.conform.erp import catch_up_ledger
-    from tieout.conform.mapping import load_mappings
+    """Read what the ERPs' ledgers hold now into the lake, with their trial balances at the end of a business date.
+
+    Before that, a ledger that gets what another one holds gets it.
+
+    An ERP that cannot be read does not keep the others from being read; its error is raised after that.
+    """
     from tieout.conform.steps import conform
 
-    source = work.ledger_source
-    with work.kept(run_id, f"extract/{source.name}") as facts, work.ledger() as ledger:
-        landed = catch_up_ledger(
-            source,
-            ledger,
-            work.entities,
-            landing=work.landing,
-            store=work.store,
-            business_date=date.fromisoformat(business_date),
-        )
-        facts |= extract_facts(landed, load_mappings(work.settings, source.kind))
+    copy_parallel(work, run_id, business_date)
+    failed: list[TieoutError] = []
+    for source in work.ledger_sources:
+        try:
+            with work.ledger(source.ledger) as ledger:
+                _extract_ledger(work, run_id, source, ledger, date.fromisoformat(business_date))
+        except TieoutError as error:
+            failed.append(error)
+    if len(failed) == len(work.ledger_sources):
+        raise failed[0]
     with work.kept(run_id, "conform_ledger") as facts:
         facts |= conform_facts(
             conform(
-                source,
+                work.ledger_sources,
                 landing=work.landing,
                 lake=work.lake,
                 store=work.store,
@@ -81,7 +91,21 @@ def read_ledger(work: Work, run_id: str, business_date: str) -> Facts:
                 every_source={name: one.kind for name, one in work.sources.items()},
             )
         )
+    if failed:
+        raise failed[0]
     return facts
+
+
+def _extract_ledger(work: Work, run_id: str, source: SourceConfig, ledger: Ledger, business_date: date) -> None:
+    from tieout.conform.erp import catch_up_ledger
+    from tieout.conform.mapping import load_mappings
+
+    served = Entities(entities=tuple(work.served_by(source)))
+    with work.kept(run_id, f"extract/{source.name}") as facts:
+        landed = catch_up_ledger(
+            source, ledger, served, landing=work.landing, store=work.store, business_date=business_date
+        )
+        facts |= extract_facts(landed, load_mappings(work.settings, source.kind))
 
 
 def replay(work: Work, source: str, object: str | None = None) -> Facts:

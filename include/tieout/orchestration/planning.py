@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from typing import TYPE_CHECKING
 
 from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
+
+if TYPE_CHECKING:
+    from tieout.entities import LegalEntity
 
 
 def plan_journals(work: Work, run_id: str, business_date: str) -> Facts:
@@ -26,15 +30,17 @@ def plan_month_end(work: Work, run_id: str, business_date: str) -> Facts:
 def plan(
     work: Work, run_id: str, day: date, streams: Sequence[str], entities: Sequence[str] = (), since: date | None = None
 ) -> Facts:
+    from tieout.erp.charts import load_charts
     from tieout.ledger.plan import plan_batches
     from tieout.ledger.rules import load_rules
 
-    rules, config = load_rules(work.settings), work.erp_config[1]
+    rules, charts = load_rules(work.settings), load_charts(work.settings)
     with work.kept(run_id, "plan") as facts:
         facts |= {"batches": 0, "journals": 0, "held": 0}
         for entity in work.chosen(entities):
             if day < entity.go_live:
                 continue
+            erps = {one.ledger: work.erp(entity.id, one.ledger).config for one in entity.in_force}
             plan = plan_batches(
                 entity,
                 day,
@@ -46,8 +52,9 @@ def plan(
                 since=since,
                 settings=work.settings,
                 period_open=period_open(work, entity.id),
-                line_limit=int(config.get("max_lines", 500)),
-                dimensions=tuple(config.get("dimensions", ())),
+                line_limit=min(erp.max_lines for erp in erps.values()),  # a journal may be copied into any of them
+                dimensions={ledger: tuple(erp.dimensions) for ledger, erp in erps.items()},
+                charts=charts,
             )
             facts["batches"] += len(plan.batches)
             facts["journals"] += plan.journals.headers.num_rows
@@ -55,14 +62,41 @@ def plan(
     return facts
 
 
-def period_open(work: Work, entity_id: str) -> Callable[[date], bool]:
-    """Whether the ERP's period around a date was open when it was last read; planning never waits for the ERP."""
+def period_open(work: Work, entity_id: str) -> Mapping[str, Callable[[date], bool]]:
+    """By ledger: whether its ERP's period around a date was open when last read; planning never waits for an ERP."""
+    closed = {
+        ledger: [(start, end) for start, end, state in read if state != "open"]
+        for ledger, read in _periods_read(work, work.entities[entity_id]).items()
+    }
+
+    def open_in(spans: Sequence[tuple[date, date]]) -> Callable[[date], bool]:
+        return lambda day: not any(start <= day <= end for start, end in spans)
+
+    return {ledger: open_in(spans) for ledger, spans in closed.items()}
+
+
+def erp_periods(work: Work, entity: LegalEntity, day: date) -> dict[str, str]:
+    """By ledger: the state of its ERP's period around a day, as last read; nothing for one that was not read."""
+    return {
+        ledger: state
+        for ledger, read in _periods_read(work, entity).items()
+        for start, end, state in read
+        if start <= day <= end
+    }
+
+
+def _periods_read(work: Work, entity: LegalEntity) -> dict[str, list[tuple[date, date, str]]]:
+    """By ledger of an entity: first day, last day and state of its ERP's periods."""
     from tieout.lake.engine import engine
 
     with engine(work.settings) as session:
         work.lake.bind(session, work.store.published(), ["period"])
-        closed = session.rows(
-            "SELECT start_date, end_date FROM period WHERE legal_entity_id = $entity AND state <> 'open'",
-            {"entity": entity_id},
+        rows = session.rows(
+            "SELECT source, start_date, end_date, state FROM period WHERE legal_entity_id = $entity AND NOT is_deleted",
+            {"entity": entity.id},
         )
-    return lambda day: not any(start <= day <= end for start, end in closed)
+    found = {}
+    for one in entity.in_force:
+        source = work.ledger_source(entity.id, one.ledger).name
+        found[one.ledger] = [(start, end, state) for name, start, end, state in rows if name == source]
+    return found

@@ -8,11 +8,13 @@ from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 from tieout.errors import ErpUnavailable, Rejected, UnknownOutcome
+from tieout.ids import Slot
 from tieout.orchestration.facts import Facts, foreign_row, proof_row
 from tieout.orchestration.work import Work
 
 if TYPE_CHECKING:
-    from tieout.ledger.post import Protocol
+    from tieout.entities import LegalEntity
+    from tieout.ledger.protocol import Protocol
     from tieout.store.batches import Batch
 
 
@@ -20,25 +22,40 @@ UNREACHED = "The ERP could not be reached"
 
 
 def take_over(work: Work, run_id: str) -> None:
-    """Load each entity's position the day before go-live, once. Raises ErpError if the ERP cannot be read."""
+    """Load each ledger's position the day before it was taken over, once. Raises ErpError if an ERP cannot be read."""
+    from tieout.erp.charts import load_charts
     from tieout.ledger import golive
     from tieout.ledger.rules import load_rules
 
-    waiting = [e for e in work.entities.entities if not golive.opening(work.store, e).balances]
+    run = work.store.run(run_id)
+    today = run.business_date if run and run.business_date else work.store.now().date()
+    waiting = [view for view in _views(work, today) if not golive.opening(work.store, view).is_there]
     if not waiting:
         return
-    rules, snapshot = load_rules(work.settings), work.store.published(run_id)
-    with work.kept(run_id, "take_over"), work.ledger() as ledger:
-        for entity in waiting:
-            golive.load(
-                entity,
-                ledger,
-                lake=work.lake,
-                store=work.store,
-                rules=rules,
-                snapshot=snapshot,
-                settings=work.settings,
-            )
+    rules, charts, snapshot = load_rules(work.settings), load_charts(work.settings), work.store.published(run_id)
+    with work.kept(run_id, "take_over"):
+        for view in waiting:
+            with work.ledger(view.ledger) as ledger:
+                golive.load(
+                    view,
+                    ledger,
+                    lake=work.lake,
+                    store=work.store,
+                    rules=rules,
+                    snapshot=snapshot,
+                    settings=work.settings,
+                    chart=charts.of(view.id, view.ledger),
+                )
+
+
+def _views(work: Work, day: date) -> list[LegalEntity]:
+    """Each entity as each of its ledgers; a later ledger only once its first day has come."""
+    return [
+        view
+        for entity in work.entities.entities
+        for view in (entity.of_ledger(one.ledger) for one in entity.in_force)
+        if view.ledger == entity.ledger or view.taken_over_on <= day
+    ]
 
 
 def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
@@ -48,6 +65,7 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
     reached for that, nothing is due.
     """
     from tieout.ledger.post import due_batches, next_attempt
+    from tieout.ledger.protocol import Protocol
 
     try:
         take_over(work, run_id)
@@ -56,7 +74,7 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
         return []
     work.made_good(run_id, UNREACHED)
     due = []
-    for batch_id in due_batches(work.store):
+    for batch_id in due_batches(work.store, protocol=Protocol(status_checks=_status_checks(work))):
         name = batch_id.removeprefix("TIEOUT/").replace("/v", "__v").replace("/", ".")
         run = f"post__{name}__a{next_attempt(work.store, batch_id)}"
         due.append({"trigger_run_id": run, "conf": {"batch_id": batch_id}})
@@ -75,29 +93,35 @@ def submit(work: Work, batch_id: str) -> str:
     """Bring a batch into the ERP; its state. Raises where a person must act, or where the next try may succeed."""
     from tieout.ledger import post
 
-    with _kept_of(work, batch_id, "submit"), work.ledger() as ledger:
-        state = post.submit(batch_id, ledger, work.store, protocol=protocol(work))
+    with _kept_of(work, batch_id, "submit"), work.ledger(Slot.of(batch_id).ledger) as ledger:
+        state = post.submit(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
         if state == "partially_posted":  # the refusal ends this run: what the ERP took is read back before it does
-            state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work))
+            state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
     if state == "unknown":
-        raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next try looks it up first")
+        raise UnknownOutcome("the ERP's answer was lost", record=batch_id, remedy="the next status check looks it up")
     return _not_refused(work, batch_id, state)
 
 
-def protocol(work: Work) -> Protocol:
-    """How patient posting is with the configured ERP."""
-    from tieout.ledger.post import Protocol
+def protocol(work: Work, batch_id: str) -> Protocol:
+    """How patient posting is with the ERP of a batch's entity."""
+    from tieout.ledger.protocol import Protocol
 
-    seconds = work.erp_config[1].get("settle_seconds")
-    return Protocol() if seconds is None else Protocol(settle=timedelta(seconds=seconds))
+    slot = Slot.of(batch_id)
+    return Protocol(
+        settle=work.erp(slot.legal_entity_id, slot.ledger).config.settle, status_checks=_status_checks(work)
+    )
+
+
+def _status_checks(work: Work) -> tuple[timedelta, ...]:
+    return tuple(timedelta(minutes=minutes) for minutes in work.entities.status_checks)
 
 
 def read_back(work: Work, batch_id: str) -> str:
     """Read a batch back and compare every line; its state."""
     from tieout.ledger import post
 
-    with _kept_of(work, batch_id, "read_back"), work.ledger() as ledger:
-        state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work))
+    with _kept_of(work, batch_id, "read_back"), work.ledger(Slot.of(batch_id).ledger) as ledger:
+        state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
     work.store.finish_run(_run_of(batch_id), state)
     return _not_refused(work, batch_id, state)
 
@@ -158,26 +182,32 @@ def posting_result(work: Work, run_id: str, batch_ids: Sequence[str]) -> Facts:
 
 
 def prove(work: Work, run_id: str, business_date: str) -> Facts:
-    """Opening balance + our journals + foreign entries = trial balance, per entity and account."""
+    """Opening balance + our journals + foreign entries = trial balance, per entity, ledger and account."""
     from tieout.ledger.proof import prove
 
     day, rows, foreign, ties = date.fromisoformat(business_date), [], [], True
     names = _account_names(work)
-    with work.kept(run_id, "proof") as facts, work.ledger() as ledger:
-        for entity in work.entities.entities:
-            proof = prove(entity, day, ledger, work.store)
+    with work.kept(run_id, "proof") as facts:
+        for view in _views(work, day):
+            with work.ledger(view.ledger) as ledger:
+                proof = prove(view, day, ledger, work.store)
             ties = ties and proof.ties
-            rows += [proof_row(entity.id, line, names.get((entity.id, line.account), "")) for line in proof.lines]
+            several = len(view.in_force) > 1
+            for line in proof.lines:
+                account = f"{view.ledger} {line.account}" if several else line.account
+                rows.append(proof_row(view.id, line, names.get((view.id, view.ledger, line.account), ""), account))
             foreign += [foreign_row(entry) for entry in proof.foreign]
         facts |= {"ties": ties, "accounts": len(rows), "foreign_entries": len(foreign)}
     work.store.add_facts(run_id, {"proof_rows": rows, "foreign_rows": foreign})
     return facts
 
 
-def _account_names(work: Work) -> dict[tuple[str, str], str]:
-    """Names of the ERP's accounts by entity and code, as last read."""
+def _account_names(work: Work) -> dict[tuple[str, str, str], str]:
+    """Names of the ERPs' accounts by entity, ledger and code, as last read."""
     from tieout.lake.engine import engine
 
+    ledgers = {source.name: source.ledger for source in work.ledger_sources}
     with engine(work.settings) as session:
         work.lake.bind(session, work.store.published(), ["gl_account"])
-        return {(e, a): n for e, a, n in session.rows("SELECT legal_entity_id, code, name FROM gl_account")}
+        rows = session.rows("SELECT legal_entity_id, source, code, name FROM gl_account")
+    return {(entity, ledgers[source], code): name for entity, source, code, name in rows if source in ledgers}

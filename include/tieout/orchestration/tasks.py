@@ -188,7 +188,7 @@ def await_posting(run: dict[str, str], due: list[dict[str, Any]]) -> PokeReturnV
 
 @task(pool=ERP_POOL, outlets=[assets.LEDGER])
 def read_ledger(run: dict[str, str]) -> dict[str, Any]:
-    """Read the ERP's general ledger back into the lake."""
+    """Copy what a second ledger gets too, then read every ERP's general ledger back into the lake."""
     from tieout.orchestration import intake
 
     _unless_report(run)

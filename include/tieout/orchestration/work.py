@@ -8,7 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tieout.entities import Entities, load_entities
 from tieout.errors import ConfigError
@@ -20,7 +20,7 @@ from tieout.store import Store
 
 if TYPE_CHECKING:
     from tieout.entities import LegalEntity
-    from tieout.erp.port import Ledger
+    from tieout.erp import Erp, Ledger
     from tieout.lake.landing import Landing
     from tieout.lake.tables import Lake
     from tieout.sources.config import SourceConfig
@@ -86,26 +86,59 @@ class Work:
         return definition_ids(self.settings)
 
     @cached_property
-    def erp_config(self) -> tuple[str, Mapping[str, Any]]:
-        """The configured ERP: kind and the content of `erp/<kind>.yaml`."""
-        files = self.settings.config_files("erp", ".yaml")
-        if len(files) != 1:
-            raise ConfigError("one ERP must be configured", got=[f.name for f in files], expected="one erp/<kind>.yaml")
-        return files[0].stem, self.settings.load_yaml(f"erp/{files[0].name}")
+    def ledger_sources(self) -> Sequence[SourceConfig]:
+        """The sources that read an ERP's ledger back; a source's connection is the one that posts."""
+        return [source for source in self.sources.values() if source.kind == LEDGER_KIND]
+
+    def ledger_source(self, entity_id: str, ledger: str | None = None) -> SourceConfig:
+        """The ERP that keeps an entity's ledger, the first if none is named. Raises ConfigError unless just one."""
+        ledger = ledger or self.entities[entity_id].ledger
+        found = [s for s in self.ledger_sources if s.ledger == ledger and s.legal_entity in (None, entity_id)]
+        if len(found) != 1:
+            raise ConfigError(
+                "an entity's ledger needs exactly one source of kind erp",
+                record=f"{entity_id}, ledger {ledger}",
+                got=[source.name for source in found],
+                expected=f"one source with `kind: erp` and `ledger: {ledger}` in sources.yaml",
+            )
+        return found[0]
+
+    def served_by(self, source: SourceConfig) -> list[LegalEntity]:
+        """The entities whose ledger an ERP keeps, each seen as that ledger."""
+        return [
+            entity.of_ledger(source.ledger)
+            for entity in self.entities.entities
+            if source.legal_entity in (None, entity.id) and source.ledger in {one.ledger for one in entity.in_force}
+        ]
+
+    def erp(self, entity_id: str, ledger: str | None = None) -> Erp:
+        """The configuration of the ERP that keeps an entity's ledger, its first one if none is named."""
+        return self.erp_behind(self.ledger_source(entity_id, ledger))
+
+    def erp_behind(self, source: SourceConfig) -> Erp:
+        """The configuration of the ERP that a source reads."""
+        from tieout.erp import load_erp
+
+        return load_erp(self.settings, source.erp)
 
     @contextmanager
-    def ledger(self) -> Iterator[Ledger]:
-        """The ERP's general ledger, for as long as the block lasts."""
-        from tieout.erp import connect
+    def ledger(self, name: str | None = None) -> Iterator[Ledger]:
+        """The general ledgers of all entities, each in its own ERP, for as long as the block lasts.
 
-        kind, config = self.erp_config
-        with closing(connect(kind, self.connect(self.ledger_source.connection), config)) as ledger:
-            yield ledger
+        Those of that name; if none is named, each entity's first one.
+        """
+        from tieout.erp import LedgersByEntity
 
-    @cached_property
-    def ledger_source(self) -> SourceConfig:
-        """The source that reads the ERP's ledger back; its connection is the one that posts."""
-        return next(source for source in self.sources.values() if source.kind == LEDGER_KIND)
+        opened: dict[str, Ledger] = {}
+
+        def open_of(entity_id: str) -> Ledger:
+            source = self.ledger_source(entity_id, name)
+            if source.name not in opened:
+                opened[source.name] = self.erp_behind(source).ledger(self.connect(source.connection))
+            return opened[source.name]
+
+        with closing(LedgersByEntity(open_of, [e.id for e in self.entities.entities])) as ledgers:
+            yield ledgers
 
     @contextmanager
     def kept(self, run_id: str, name: str) -> Iterator[Facts]:

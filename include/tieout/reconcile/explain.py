@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import get_args
 
-from tieout.reconcile.definition import BREAK_TYPES, Definition
+from tieout.reconcile.definition import BreakType, Definition
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES
 from tieout.reconcile.sql import AMOUNT, digits_of, minor_unit, text
@@ -52,26 +55,61 @@ ACTIONS: dict[str, str] = {
 }
 PARTS = ("fx", "tax", "fee", "withholding", "rounding", "partial_payment", "timing", "unexplained")
 _TOKEN = re.compile(r"\[([^\[\]]*)\]|\{([a-z_]+)\}|([^\[\]{}]+)")
+_LITERAL = re.compile(r"'(?:[^']|'')*'")
+_TYPES: tuple[BreakType, ...] = get_args(BreakType)
 _IDS_SHOWN = 50
+_AS_THEY_ARE = (
+    "break_type", "pass_name", "field", "currency", "left_rows", "right_rows", "left_amount", "right_amount",
+    "difference", "value", "left_value", "right_value", "left_date", "right_date", "left_period", "right_period",
+    "economic_date", "label", "reason", "rivals", "probability", "left_ids", "right_ids",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What groups of one type need besides themselves."""
+
+    members: bool
+    """The ids of their rows, which the pass did not give."""
+    repeated: bool
+    """Their place among those of one key."""
+    currencies: frozenset[str]
+
+    @property
+    def ordinal(self) -> str:
+        return "coalesce(k.ordinal, 1)" if self.repeated else "1::BIGINT"
+
+    @property
+    def source(self) -> str:
+        keys = " LEFT JOIN repeated_keys k ON k.group_id = g.group_id" if self.repeated else ""
+        return f"groups g{keys}{_ids(self.members)[2]}"
+
+
+_NOTHING = _Found(False, False, frozenset())
 
 
 def explain(session: Session, definition: Definition, *, identical: bool, aside: str | None = None) -> None:
-    """Make `breaks` and `matches` from the groups, with everything people and data teams read.
+    """Make the views `breaks` and `matches` of the groups, with everything people and data teams read.
 
     Matches whose compared fields are all equal are listed only if `identical`; `aside` is a query for more of them,
-    which are in no group. They are read when `matches` is, not kept.
+    which are in no group. Views, because a million worded breaks are read once and need not be kept.
     """
-    listed = "true" if identical else "g.break_type IS NOT NULL OR g.tolerated IS NOT NULL"
-    for side in SIDES:
-        session.make(f"{side}_members", _members(side, listed))
-    session.make("priced", _priced(definition))
-    session.make("worded", _worded(definition))
-    session.make("breaks", _breaks(definition))
-    if aside is None:
-        session.make("matches", _matches(definition))
-    else:
-        session.make("grouped_matches", _matches(definition))
-        session.run("matches", f"CREATE TEMP VIEW matches AS\nFROM grouped_matches UNION ALL BY NAME\n{aside}")
+    listed = "true" if identical else "(g.break_type IS NOT NULL OR g.tolerated IS NOT NULL)"
+    lacking = "bool_or(left_rows > 0 AND left_ids IS NULL OR right_rows > 0 AND right_ids IS NULL)"
+    kinds = dict(session.rows(f"SELECT break_type, {lacking} FROM groups g WHERE {listed} GROUP BY 1"))
+    if any(kinds.values()):
+        for side in SIDES:
+            session.make(f"{side}_members", _members(side, listed))
+    session.make("repeated_keys", _repeated_keys(definition, listed, members=any(kinds.values())))
+    repeated = bool(session.rows("SELECT 1 FROM repeated_keys LIMIT 1"))
+    found = {kind: _Found(members, repeated, session.currencies) for kind, members in kinds.items()}
+    # each type by itself: of fifty words and parts it needs a handful, and the engine plans and computes what is there
+    worded = [_breaks(definition, t, found[t]) for t in _TYPES if t in kinds]
+    nothing = f"FROM ({_breaks(definition, _TYPES[0], _NOTHING)}) WHERE false"
+    breaks = "\nUNION ALL\n".join(worded or [nothing])
+    session.run("breaks", f"CREATE TEMP VIEW breaks AS\n{breaks}")
+    matches = [_matches(definition, listed, found.get(None, _NOTHING)), *([aside] if aside else [])]
+    session.run("matches", "CREATE TEMP VIEW matches AS\n" + "\nUNION ALL BY NAME\n".join(matches))
 
 
 def _members(side: str, listed: str) -> str:
@@ -80,105 +118,135 @@ def _members(side: str, listed: str) -> str:
     Most groups have one row, which needs no list: lists of millions of groups would not fit into memory.
     """
     members = f"{side}_links JOIN {side}_rows USING (row_no) JOIN groups g USING (group_id)"
+    lacking = f"g.{side}_ids IS NULL AND {listed}"
     return (
-        f"SELECT group_id, id AS ids FROM {members} WHERE g.{side}_rows = 1 AND ({listed})\n"
+        f"SELECT group_id, id AS ids FROM {members} WHERE g.{side}_rows = 1 AND {lacking}\n"
         f"UNION ALL\nSELECT group_id, array_to_string(min(id, {_IDS_SHOWN}), '; ') || CASE WHEN count(*) > {_IDS_SHOWN}"
         f" THEN '; and ' || (count(*) - {_IDS_SHOWN}) || ' more' ELSE '' END\n"
-        f"FROM {members} WHERE g.{side}_rows > 1 AND ({listed}) GROUP BY group_id"
+        f"FROM {members} WHERE g.{side}_rows > 1 AND {lacking} GROUP BY group_id"
     )
 
 
-def _priced(definition: Definition) -> str:
-    """Groups of breaks with the parts of their difference and what is at stake."""
+def _ids(members: bool) -> tuple[str, str, str]:
+    """The ids of a group's rows on either side, and the joins they need."""
+    if not members:
+        return "g.left_ids", "g.right_ids", ""
+    joins = "".join(f" LEFT JOIN {side}_members {side[0]} ON {side[0]}.group_id = g.group_id" for side in SIDES)
+    return "coalesce(g.left_ids, l.ids)", "coalesce(g.right_ids, r.ids)", joins
+
+
+def _repeated_keys(definition: Definition, listed: str, *, members: bool) -> str:
+    """The place of each group among those of its entity and key, where there are several: breaks, and a pass's matches.
+
+    Few are, so they are looked for by the key's hash: numbering a million groups costs more than wording them.
+    """
+    left, right, joins = _ids(members)
+    group = "hash(g.break_type IS NULL, g.entity, g.group_key)"
+    passes = ", ".join(text(p.name) for p in definition.passes)
+    order = (
+        f"left_rows = 0, break_type, left_currency, right_currency, list_position([{passes}], pass_name),\n"
+        "  CASE named WHEN 'left' THEN left_ids ELSE right_ids END, left_ids, right_ids, group_id"
+    )
+    return (
+        "SELECT group_id, row_number() OVER (PARTITION BY break_type IS NULL, of_pass, entity, group_key\n"
+        f"  ORDER BY {order}) AS ordinal\nFROM (\n"
+        "  SELECT g.* EXCLUDE (left_ids, right_ids), CASE WHEN g.break_type IS NULL THEN g.pass_name END AS of_pass,\n"
+        f"    {left} AS left_ids, {right} AS right_ids\n"
+        f"  FROM groups g SEMI JOIN (SELECT {group} AS h FROM groups g WHERE {listed} GROUP BY 1 HAVING count(*) > 1) s"
+        f"\n    ON s.h = {group}{joins}\n  WHERE {listed}\n)"
+    )
+
+
+def _priced(definition: Definition, kind: str, found: _Found) -> str:
+    """The groups of one type of break with the parts of their difference and what is at stake."""
+    left, right, _ = _ids(found.members)
     currency = "coalesce(left_currency, right_currency)"
-    limit = f"{definition.rounding_minor_units} * greatest(left_rows, right_rows) * ({minor_unit(currency)})"
-    is_timing = "break_type IN ('timing', 'cut_off')"
-    # tax rounded by line here and on the total there is no other tax, only another rounding
-    amounts = {p: p for p in ("fx", "fee", "withholding")} | {"tax": "coalesce(tax, 0) - coalesce(tax_rounding, 0)"}
-    amounts["tax_rounding"] = "tax_rounding"
-    known = [
-        f"CASE WHEN break_type = 'amount' THEN coalesce({amount}, 0) ELSE 0 END::{AMOUNT} AS known_{part}"
-        for part, amount in amounts.items()
-    ]
-    explained = " - ".join(f"known_{part}" for part in amounts)
-    rest = f"CASE WHEN {is_timing} THEN 0 ELSE difference - {explained} END::{AMOUNT} AS rest"
-    # what is not paid yet, unless deductions already explain more than the whole difference
-    partial = "break_type = 'amount' AND coalesce(is_partial, false) AND sign(rest) = sign(difference)"
-    larger = "greatest(abs(left_amount), abs(right_amount)), abs(left_amount), abs(right_amount)"
+    zero = f"CASE WHEN difference IS NOT NULL THEN 0::{AMOUNT} END"
+    parts = dict.fromkeys(PARTS, zero) | {"timing" if kind in ("timing", "cut_off") else "unexplained": "difference"}
+    source = (
+        f"SELECT g.* EXCLUDE (left_ids, right_ids), coalesce({left}, '') AS left_ids,"
+        f" coalesce({right}, '') AS right_ids,\n    {found.ordinal} AS ordinal\n"
+        f"  FROM {found.source}\n  WHERE break_type = {text(kind)}"
+    )
+    if kind == "amount":
+        parts, source = _parts_of_amounts(definition, currency, source)
     # rivals are listed, not at stake: only one of them will be the counterpart
-    claim = (
-        "CASE WHEN break_type = 'ambiguous' THEN abs(CASE named WHEN 'left' THEN left_amount ELSE right_amount END) END"
-    )
+    claim = "abs(CASE named WHEN 'left' THEN left_amount ELSE right_amount END), " if kind == "ambiguous" else ""
+    larger = "greatest(abs(left_amount), abs(right_amount)), abs(left_amount), abs(right_amount)"
     # no single amount is at stake where the sides are in two currencies: the sentence shows both
-    value = (
-        f"CASE WHEN left_currency <> right_currency THEN NULL ELSE coalesce({claim}, nullif(abs(difference), 0), "
-        f"{larger}) END"
+    value = f"coalesce({claim}nullif(abs(difference), 0), {larger})"
+    columns = [f"{expression} AS part_{part}" for part, expression in parts.items()]
+    columns += [
+        f"CASE WHEN left_currency <> right_currency THEN NULL ELSE {value} END AS value",
+        f"CASE WHEN left_currency <> right_currency THEN NULL ELSE {currency} END AS currency",
+        "least(left_date, right_date) AS economic_date",
+    ]
+    columns += [f"{digits_of(f'{side}_currency', found.currencies)} AS {side}_digits" for side in SIDES]
+    # the amount of the side that names the break, or of the other where that has none
+    has = {s: f"{s}_amount IS NOT NULL AND {s}_currency IS NOT NULL" for s in SIDES}
+    of_left = f"CASE named WHEN 'left' THEN {has['left']} ELSE NOT ({has['right']}) END"
+    columns += [f"CASE WHEN {of_left} THEN left_{c} ELSE right_{c} END AS shown_{c}" for c in ("amount", "currency")]
+    columns.append(f"{digits_of('shown_currency', found.currencies)} AS shown_digits")
+    return f"SELECT *,\n    {', '.join(columns)}\n  FROM (\n  {source}\n  )"
+
+
+def _parts_of_amounts(definition: Definition, currency: str, source: str) -> tuple[dict[str, str], str]:
+    """What a difference of amounts is made of, and the source with what that is worked out from.
+
+    One level of columns on the other: a column is named where its expression would be copied.
+    """
+    limit = f"{definition.rounding_minor_units} * greatest(left_rows, right_rows) * ({minor_unit(currency)})"
+    # tax rounded by line here and on the total there is no other tax, only another rounding
+    amounts = {p: f"coalesce({p}, 0)" for p in ("fx", "fee", "withholding", "tax_rounding")}
+    amounts["tax"] = "coalesce(tax, 0) - coalesce(tax_rounding, 0)"
+    levels = (
+        ", ".join(f"({amount})::{AMOUNT} AS known_{part}" for part, amount in amounts.items()),
+        f"(difference - {' - '.join(f'known_{part}' for part in amounts)})::{AMOUNT} AS rest",
+        # what is not paid yet, unless deductions already explain more than the whole difference
+        "coalesce(is_partial AND sign(rest) = sign(difference), false) AS falls_short,"
+        f" coalesce(abs(rest) <= {limit}, false) AS is_small",
+        "is_small AND NOT falls_short AS is_rounding",
     )
-    parts = {part: f"known_{part}" for part in ("fx", "tax", "fee", "withholding")} | {
-        "timing": f"CASE WHEN {is_timing} THEN difference ELSE 0 END",
+    for level in levels:
+        source = f"SELECT *, {level} FROM ({source})"
+    parts = dict.fromkeys(PARTS, "0") | {part: f"known_{part}" for part in ("fx", "tax", "fee", "withholding")}
+    parts |= {
         "partial_payment": "CASE WHEN falls_short THEN rest ELSE 0 END",
         "rounding": "known_tax_rounding + CASE WHEN is_rounding THEN rest ELSE 0 END",
         "unexplained": "CASE WHEN falls_short OR is_rounding THEN 0 ELSE rest END",
     }
-    columns = [f"CASE WHEN difference IS NOT NULL THEN {parts[part]} END::{AMOUNT} AS part_{part}" for part in PARTS]
-    columns += [
-        f"{value} AS value",
-        f"CASE WHEN left_currency <> right_currency THEN NULL ELSE {currency} END AS currency",
-    ]
-    columns.append("least(left_date, right_date) AS economic_date")
-    columns += [f"{digits_of(f'{side}_currency')} AS {side}_digits" for side in SIDES]
-    listed = ",\n  ".join(columns)
-    of_known = ",\n    ".join(known)
-    # one level of columns on the other: a column is named where its expression would be copied
-    small = f"break_type = 'amount' AND abs(rest) <= {limit}"
-    judged = f"coalesce({partial}, false) AS falls_short, coalesce({small}, false) AS is_small"
-    return (
-        f"SELECT * EXCLUDE (rest, falls_short, is_small, is_rounding, {', '.join(f'known_{p}' for p in amounts)}),\n"
-        f"  {listed}\nFROM (SELECT *, is_small AND NOT falls_short AS is_rounding FROM (\n"
-        f"  SELECT *, {judged}\n  FROM (SELECT *, {rest} FROM (\n"
-        f"    SELECT *,\n    {of_known}\n    FROM groups WHERE break_type IS NOT NULL))))"
-    )
+    return {p: f"CASE WHEN difference IS NOT NULL THEN {parts[p]} END::{AMOUNT}" for p in PARTS}, source
 
 
-def _worded(definition: Definition) -> str:
-    """Priced breaks with the words that sentences and actions are made of."""
+def _words(definition: Definition) -> dict[str, str]:
+    """What placeholders of sentences and actions stand for, over priced breaks."""
+    digits = "CASE WHEN left_currency IS NULL THEN right_digits ELSE left_digits END"
     named_parts = {p: p.replace("_", " ").replace("fx", "exchange rate") for p in PARTS}
+    listed_parts = ", ".join(f"{{'name': {text(n)}, 'amount': part_{p}}}" for p, n in named_parts.items())
+    # signed as the difference is shown, so that the parts add up to it, and without its amount where one part is all of
+    # it; one formatting expression for all parts: each copy of it costs the engine planning time
+    signed = "CASE WHEN difference < 0 THEN -p.amount ELSE p.amount END"
+    shown_parts = (
+        f"array_to_string(list_transform(list_filter([{listed_parts}], lambda p: p.amount <> 0), "
+        f"lambda p: p.name || CASE WHEN p.amount = difference THEN '' "
+        f"ELSE ' ' || money({signed}, currency, {digits}) END), ', ')"
+    )
     named = "CASE WHEN named = 'left' THEN {} ELSE {} END"
     left, right = definition.left, definition.right
-    digits = "CASE WHEN left_currency IS NULL THEN right_digits ELSE left_digits END"
-    sides = {f"{side}_amount": (f"{side}_amount", f"{side}_currency", f"{side}_digits") for side in SIDES}
-    # signed as the difference is shown, so that the parts add up to it, and without its amount where one part is all of
-    # it
-    signed = (
-        "CASE WHEN part_{0} NOT IN (0, difference) THEN CASE WHEN difference < 0 THEN -part_{0} ELSE part_{0} END END"
-    )
-    amounts = sides | {
-        "value": ("value", "currency", digits),
-        "difference": ("CASE WHEN difference <> 0 THEN abs(difference) END", "currency", digits),
-        **{f"part_{p}": (signed.format(p), "currency", digits) for p in PARTS},
-    }
-    places = {word: f"amounts[{place}]" for place, word in enumerate(amounts, 1)}
-    shown_parts = ", ".join(
-        f"CASE WHEN part_{p} <> 0 THEN {text(n)} || coalesce(' ' || {places[f'part_{p}']}, '') END"
-        for p, n in named_parts.items()
-    )
     words = {
         "key": "group_key",
         "entity": "entity",
         "label": "label",
         "record": named.format(text(left.record), text(right.record)),
-        "amount": named.format(
-            f"coalesce({places['left_amount']}, {places['right_amount']})",
-            f"coalesce({places['right_amount']}, {places['left_amount']})",
-        ),
-        "value": places["value"],
-        "difference": places["difference"],
-        "parts": f"nullif(concat_ws(', ', {shown_parts}), '')",
+        "amount": "money(shown_amount, shown_currency, shown_digits)",
+        "value": f"money(value, currency, {digits})",
+        "difference": f"CASE WHEN difference <> 0 THEN money(abs(difference), currency, {digits}) END",
+        "parts": f"nullif({shown_parts}, '')",
         "field": "replace(field, '_', ' ')",
         "reason": "coalesce(reason, 'no reference')",
         "rivals": "rivals",
         "probability": "round(probability * 100, 1)::DECIMAL(4,1) || ' %'",
-        "counterpart": "CASE WHEN named = 'left' THEN r.ids ELSE l.ids END",
+        "counterpart": "CASE WHEN named = 'left' THEN nullif(right_ids, '') ELSE nullif(left_ids, '') END",
         "present_name": f"CASE WHEN right_rows = 0 THEN {text(left.name)} WHEN left_rows = 0 THEN "
         f"{text(right.name)} END",
         "absent_name": f"CASE WHEN right_rows = 0 THEN {text(right.name)} WHEN left_rows = 0 THEN "
@@ -189,93 +257,66 @@ def _worded(definition: Definition) -> str:
             f"{side}_name": text(getattr(definition, side).name),
             f"{side}_record": text(getattr(definition, side).record),
             f"{side}_rows": f"format('{{:,}}', {side}_rows)",
-            f"{side}_amount": places[f"{side}_amount"],
+            f"{side}_amount": f"money({side}_amount, {side}_currency, {side}_digits)",
             f"{side}_value": f"coalesce({side}_value, CASE WHEN field IS NOT NULL THEN 'empty' END)",
             f"{side}_date": f"{side}_date::VARCHAR",
             f"{side}_period": f"{side}_period",
         }
-    listed = ",\n  ".join(f"{expression} AS w_{word}" for word, expression in words.items())
-    # one formatting expression for all amounts: each copy of it costs the engine planning time
-    fields = ", ".join(f"{{'a': {a}::{AMOUNT}, 'c': {c}, 'd': {d}}}" for a, c, d in amounts.values())
-    shown = f"list_transform([{fields}], lambda m: CASE WHEN m.a IS NOT NULL THEN money(m.a, m.c, m.d) END)"
-    return (
-        "SELECT p.* EXCLUDE (amounts), coalesce(l.ids, '') AS left_ids, coalesce(r.ids, '') AS right_ids,\n"
-        f"  {listed}\n"
-        f"FROM (SELECT *, {shown} AS amounts FROM priced) p\n"
-        "LEFT JOIN left_members l USING (group_id) LEFT JOIN right_members r USING (group_id)"
-    )
+    return words
 
 
-def _template(template: str) -> str:
-    """SQL that fills a sentence's placeholders; text in brackets vanishes where a placeholder in it has no value."""
+def _template(template: str, words: Mapping[str, str]) -> str:
+    """SQL that fills a sentence's placeholders and begins it with a capital.
+
+    Text in brackets vanishes where a placeholder in it has no value.
+    """
     pieces = []
     for bracket, word, plain in _TOKEN.findall(template):
         if bracket:
-            pieces.append(f"coalesce({_concatenated(bracket)}, '')")
+            inner = (text(p) if p else _word(w, words) for _, w, p in _TOKEN.findall(bracket))
+            pieces.append(f"({' || '.join(inner)})")
+        elif plain:
+            pieces.append(text(plain[:1].upper() + plain[1:] if not pieces else plain))
         else:
-            pieces.append(text(plain) if plain else f"coalesce(w_{word}, '–')")
-    return " || ".join(pieces)
+            found = f"coalesce({_word(word, words)}, '–')"
+            pieces += [found] if pieces else [f"upper(left({found}, 1))", f"substr({found}, 2)"]
+    sentence = f"concat({', '.join(pieces)})"  # which leaves out what has no value
+    return f"concat(upper(left({sentence}, 1)), substr({sentence}, 2))" if template.startswith("[") else sentence
 
 
-def _concatenated(template: str) -> str:
-    return " || ".join(text(plain) if plain else f"w_{word}" for _, word, plain in _TOKEN.findall(template))
+def _word(word: str, words: Mapping[str, str]) -> str:
+    return words[word] if _LITERAL.fullmatch(words[word]) else f"w_{word}"
 
 
-def _by_type(texts: dict[str, str]) -> str:
-    return f"CASE break_type {' '.join(f'WHEN {text(t)} THEN {expression}' for t, expression in texts.items())} END"
-
-
-def _breaks(definition: Definition) -> str:
-    sentences = {t: _template(definition.sentences.get(t, SENTENCES[t])) for t in BREAK_TYPES}  # type: ignore[call-overload]
-    actions = {t: _template(definition.actions.get(t, ACTIONS[t])) for t in BREAK_TYPES}  # type: ignore[call-overload]
-    owners = {t: text(definition.owner(t)) for t in BREAK_TYPES}
+def _breaks(definition: Definition, kind: BreakType, found: _Found) -> str:
+    """The breaks of one type as people read them."""
+    sentence = definition.sentences.get(kind, SENTENCES[kind])
+    action = definition.actions.get(kind, ACTIONS[kind])
+    words = _words(definition)
+    used = [w for w in words if f"{{{w}}}" in sentence + action and not _LITERAL.fullmatch(words[w])]
+    listed = ", ".join(["*", *(f"{words[w]} AS w_{w}" for w in used)])
     limits = " ".join(f"WHEN {text(c)} THEN {v:f}" for c, v in sorted(definition.materiality.items()) if c != "default")
     default = f"{definition.materiality.get('default', 0):f}"
     limit = f"CASE currency {limits} ELSE {default} END" if limits else default
-    plain = [
-        "break_type",
-        "pass_name",
-        "field",
-        "currency",
-        "left_rows",
-        "right_rows",
-        "left_amount",
-        "right_amount",
-        "difference",
-        "value",
-        "left_value",
-        "right_value",
-        "left_date",
-        "right_date",
-        "left_period",
-        "right_period",
-        "economic_date",
-        "label",
-        "reason",
-        "rivals",
-        "probability",
-        "left_ids",
-        "right_ids",
-    ]
     columns = [f"{text(definition.id)} AS definition_id", "entity AS legal_entity_id", "group_key AS break_key"]
-    order = "left_rows = 0, break_type, left_currency, right_currency, group_id"
-    columns.append(f"row_number() OVER (PARTITION BY entity, group_key ORDER BY {order}) AS ordinal")
-    columns += plain + [f"part_{p}" for p in PARTS]
-    columns.append(f"coalesce(value >= {limit}, true) AS is_material")
-    said = {"sentence": sentences, "next_action": actions}
-    columns += [f"{_by_type(owners)} AS owner", *(f"{_by_type(texts)} AS {column}" for column, texts in said.items())]
-    capital = ", ".join(f"upper({column}[1]) || {column}[2:] AS {column}" for column in said)
-    listed = ",\n  ".join(columns)
-    return f"SELECT * REPLACE ({capital})\nFROM (SELECT {listed}\nFROM worded)"
+    columns += ["ordinal", *_AS_THEY_ARE, *(f"part_{p}" for p in PARTS)]
+    columns += [
+        f"coalesce(value >= {limit}, true) AS is_material",
+        f"{text(definition.owner(kind))} AS owner",
+        f"{_template(sentence, words)} AS sentence",
+        f"{_template(action, words)} AS next_action",
+    ]
+    priced = _priced(definition, kind, found)
+    return f"SELECT {', '.join(columns)}\nFROM (\n  SELECT {listed}\n  FROM (\n  {priced}\n  )\n)"
 
 
-def _matches(definition: Definition) -> str:
+def _matches(definition: Definition, listed: str, found: _Found) -> str:
+    left, right, _ = _ids(found.members)
     return (
-        f"SELECT {text(definition.id)} AS definition_id, entity AS legal_entity_id, pass_name, group_key AS "
-        "match_key,\n"
-        "  row_number() OVER (PARTITION BY pass_name, entity, group_key ORDER BY group_id) AS ordinal,\n"
-        "  left_currency AS currency, left_rows, right_rows, left_amount, right_amount, difference, tolerated,\n"
-        "  probability, l.ids AS left_ids, r.ids AS right_ids\n"
-        "FROM groups JOIN left_members l USING (group_id) JOIN right_members r USING (group_id)\nWHERE "
-        "break_type IS NULL"
+        f"SELECT {text(definition.id)} AS definition_id, g.entity AS legal_entity_id, g.pass_name,"
+        f" g.group_key AS match_key,\n  {found.ordinal} AS ordinal, g.left_currency AS currency,"
+        " g.left_rows, g.right_rows, g.left_amount, g.right_amount,\n"
+        f"  g.difference, g.tolerated, g.probability, {left} AS left_ids, {right} AS right_ids\n"
+        f"FROM {found.source}\n"
+        f"WHERE g.break_type IS NULL AND {listed}"
     )

@@ -1,23 +1,27 @@
 """The fuzzy pass: rows that are alike in amount, day and texts, each pair with the probability that it is one event.
 
 The engine puts every candidate pair on its levels; pairs of one pattern of levels weigh the same. A row has at most one
-counterpart, so a pair's probability also depends on its rivals, and on how sure those are of others: it is the pair's
-share of all ways to pair the rows, each as probable as the product of its pairs' odds. Belief propagation finds it:
-every row tells each candidate how free it is of the others, round by round. It is exact where rivals do not form rings.
-Bayati et al., "Simple Deterministic Approximation Algorithms for Counting Matchings", 2007.
+counterpart, so a pair's probability also depends on its rivals, and on how sure those are of others (`belief`).
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import numpy as np
 import pyarrow as pa
 
+from tieout.reconcile.belief import Beliefs, total
 from tieout.reconcile.candidates import (
+    clear,
     equalities,
     in_window,
     open_for,
     refuse_blow_up,
+    rivals_of,
     set_copies_aside,
     settle,
+    settle_pairs,
     sided,
 )
 from tieout.reconcile.definition import Definition, FuzzyPass, TextLikeness
@@ -27,13 +31,11 @@ from tieout.reconcile.sides import SIDES, SideName
 from tieout.reconcile.sql import joined, minor_unit, within
 
 PROBABILITY = "DECIMAL(18,9)"
-_ODDS = "DECIMAL(24,12)"  # sums of decimals are exact, in whatever order the engine adds them
 _TRAINED_ON = 100_000  # pairs
 _TOO_FEW = 1_000  # strangers
 _ROUNDS = 30
 _SMALL_CHANGE = 1e-3
 _ROUNDS_OF_BELIEF = 10
-_PROBABILITY_OF = "weight::DOUBLE * left_free * right_free / (1 + weight::DOUBLE * left_free * right_free)"
 _LISTED_FROM = "0.01"  # a rival that is less probable is not worth anybody's time
 
 _SIMILARITY = {
@@ -42,6 +44,13 @@ _SIMILARITY = {
     "levenshtein": "1 - levenshtein({0}, {1}) / greatest(length({0}), length({1}))",
     "jaccard": "jaccard({0}, {1})",
 }
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
 _SCORED = pa.schema([("pattern", pa.int64()), ("odds", pa.float64()), ("said", pa.string())])
 
 
@@ -61,14 +70,16 @@ def run_fuzzy_pass(session: Session, definition: Definition, match_pass: FuzzyPa
     other: SideName = "right" if own == "left" else "left"
     session.make(f"rivals_{index}", _left_to_rivals(match_pass, index))
     session.make(f"contested_{index}", _contested(own, other, index))
+    kind = "CASE WHEN is_sure THEN NULL ELSE 'suggested_match' END"
+    rivals = rivals_of(f"contested_{index}", scored=True)
+    settle_pairs(session, match_pass, index, kind, rivals=rivals, scored=True)
     found = (
-        f"SELECT {own}_no AS claimant, CASE WHEN is_sure THEN NULL ELSE 'suggested_match' END AS break_type,"
-        f" left_no, right_no FROM pairs_{index}"
-        f"\n    UNION ALL SELECT DISTINCT claimant, 'ambiguous', {sided(own, 'claimant')} FROM contested_{index}"
-        " WHERE rival IS NOT NULL"
-        f"\n    UNION ALL SELECT claimant, 'ambiguous', {sided(other, 'rival')} FROM contested_{index} WHERE is_first"
+        f"SELECT DISTINCT claimant, 'ambiguous' AS break_type, {sided(own, 'claimant')} FROM contested_{index}"
+        f" WHERE rival IS NOT NULL\n    UNION ALL"
+        f" SELECT claimant, 'ambiguous', {sided(other, 'rival')} FROM contested_{index} WHERE is_first"
     )
-    settle(session, match_pass, index, found, contested=True, scored=True)
+    settle(session, match_pass, index, found, scored=True)
+    clear(session, index)
 
 
 def _possible(definition: Definition, match_pass: FuzzyPass, index: int, columns: list[str]) -> str:
@@ -123,10 +134,12 @@ def _patterns(match_pass: FuzzyPass, index: int) -> str:
 
 
 def _compared(match_pass: FuzzyPass, index: int) -> str:
-    """Candidate pairs with their pattern, and how many candidates the one of their rows has that has more of them."""
+    """Candidate pairs with their pattern, and whether one of their rows has other candidates."""
+    several = " OR ".join(
+        f"{s}_no IN (SELECT {s}_no FROM candidates_{index} GROUP BY {s}_no HAVING count(*) > 1)" for s in SIDES
+    )
     return (
-        "SELECT left_no, right_no, left_id, right_id, pattern,\n"
-        "  greatest(count(*) OVER (PARTITION BY left_no), count(*) OVER (PARTITION BY right_no)) AS crowd\n"
+        f"SELECT left_no, right_no, left_id, right_id, pattern, ({several}) AS is_crowded\n"
         f"FROM candidates_{index} JOIN patterns_{index} USING ({_levels(match_pass)})"
     )
 
@@ -142,17 +155,25 @@ def _weigh(session: Session, definition: Definition, match_pass: FuzzyPass, inde
     strangers = _strangers(session, definition, match_pass, index, columns)
     model = first_guess(compared, strangers, prior)
     session.make(f"training_{index}", _training(index, columns))
-    session.make(f"chance_{index}", f"SELECT * EXCLUDE (pattern) FROM training_{index}")
     patterns = _counted(session, match_pass, index, f"training_{index}")
     is_given = prior is not None and all(one.given for one in compared)
     if patterns and not is_given:
-        counts = f"SELECT least(count(DISTINCT left_no), count(DISTINCT right_no)) FROM training_{index}"
-        rows = session.rows(counts)[0][0]
+        pairs = session.arrays(f"SELECT left_no, right_no, pattern FROM training_{index}")
+        left_no, right_no, pattern = (pairs[c] for c in ("left_no", "right_no", "pattern"))
+        beliefs, by_chance = Beliefs(left_no, right_no), Beliefs(left_no, right_no)
+        rows = min(len(np.unique(left_no)), len(np.unique(right_no)))
+        everywhere = np.zeros(len(pattern), np.int64)
         for _ in range(_ROUNDS):
             before = model
-            expected = _expected(session, index, model, patterns)
-            by_chance = _by_chance(session, index, model) if prior is None else None
-            model = learned(model, compared, patterns, expected, by_chance, rows)
+            odds = _odds_of(model, patterns)[pattern]
+            beliefs.go_on(odds)
+            expected = total(beliefs.probabilities(odds), pattern)
+            chance = None
+            if prior is None:
+                alike = np.full(len(pattern), model.prior_odds)
+                by_chance.go_on(alike)
+                chance = total(by_chance.probabilities(alike), everywhere)[0]
+            model = learned(model, compared, patterns, expected, chance, rows)
             if change(before, model) < _SMALL_CHANGE:
                 break
     session.models[match_pass.name] = model.written(compared)
@@ -185,7 +206,9 @@ def _strangers(
         f"SEMI JOIN ({_first_blocks(sizes)}) b ON b.block = {block}\nWHERE NOT ({near} AND {close})",
     )
     if session.rows(f"SELECT count(*) FROM strangers_{index}")[0][0] < _TOO_FEW:
-        place = "row_number() OVER (PARTITION BY entity ORDER BY md5(id), id) AS place"
+        texts = "".join(f", text_{index}_{n}" for n in range(1, len(match_pass.texts) + 1))
+        order = f"md5(id), id, sought_{index}, day{texts}"
+        place = f"row_number() OVER (PARTITION BY entity ORDER BY {order}) AS place"
         numbered = {s: f"(SELECT *, {place} FROM {s}_open_{index})" for s in SIDES}
         other = " OR ".join(f"l.{c} <> r.{c}" for c in columns)
         session.run(
@@ -215,14 +238,11 @@ def _first_blocks(sizes: str) -> str:
 def _training(index: int, columns: list[str]) -> str:
     """The pairs to learn from: whole blocks, so that every row is there with all its rivals."""
     blocks = (
-        f"SELECT c.*, {_block(columns, 'o.')} AS block\n"
+        f"SELECT c.left_no, c.right_no, c.pattern, {_block(columns, 'o.')} AS block\n"
         f"FROM compared_{index} c JOIN left_open_{index} o ON o.row_no = c.left_no"
     )
-    return (
-        f"SELECT left_no, right_no, pattern, 0::{_ODDS} AS weight, 1::DOUBLE AS left_free,"
-        f" 1::DOUBLE AS right_free\nFROM (\n{blocks}\n)\n"
-        f"SEMI JOIN ({_first_blocks(f'SELECT block, count(*) AS pairs FROM ({blocks}) GROUP BY block')}) USING (block)"
-    )
+    sizes = f"SELECT block, count(*) AS pairs FROM ({blocks}) GROUP BY block"
+    return f"SELECT left_no, right_no, pattern FROM (\n{blocks}\n)\nSEMI JOIN ({_first_blocks(sizes)}) USING (block)"
 
 
 def _counted(session: Session, match_pass: FuzzyPass, index: int, pairs: str) -> list[Pattern]:
@@ -233,60 +253,35 @@ def _counted(session: Session, match_pass: FuzzyPass, index: int, pairs: str) ->
     return [Pattern(number, tuple(found), pairs_of) for number, pairs_of, *found in counted]
 
 
-def _expected(session: Session, index: int, model: Model, patterns: list[Pattern]) -> dict[int, float]:
-    """How many pairs of each pattern belong together, by the model; one more round of belief among rivals."""
-    odds = ", ".join(f"({p.number}, {model.odds(p)!r}::DOUBLE)" for p in patterns)
-    weighed = f"SELECT t.* REPLACE (o.odds::{_ODDS} AS weight) FROM training_{index} t"
-    _believe(session, f"training_{index}", f"{weighed} JOIN (VALUES {odds}) o(pattern, odds) USING (pattern)")
-    counted = session.rows(
-        f"SELECT pattern, sum(({_PROBABILITY_OF})::DECIMAL(18,12)) FROM training_{index} GROUP BY pattern"
-    )
-    return {number: float(count) for number, count in counted}
-
-
-def _by_chance(session: Session, index: int, model: Model) -> float:
-    """How many pairs would belong together if nothing were known of any but that it is a candidate."""
-    alike = f"SELECT * REPLACE ({model.prior_odds!r}::{_ODDS} AS weight) FROM chance_{index}"
-    _believe(session, f"chance_{index}", alike)
-    return float(session.rows(f"SELECT sum(({_PROBABILITY_OF})::DECIMAL(18,12)) FROM chance_{index}")[0][0])
+def _odds_of(model: Model, patterns: Sequence[Pattern]) -> Floats:
+    """The odds of each pattern at the place of its number."""
+    odds = np.zeros(max(p.number for p in patterns) + 1)
+    for pattern in patterns:
+        odds[pattern.number] = model.odds(pattern)
+    return odds
 
 
 def _score(session: Session, index: int) -> None:
-    """Make `scored_<index>`: candidate pairs with their probability and what it is made of."""
-    session.make(
-        f"contending_{index}",
-        f"SELECT left_no, right_no, odds::{_ODDS} AS weight, 1::DOUBLE AS left_free, 1::DOUBLE AS right_free\n"
-        f"FROM compared_{index} JOIN odds_{index} USING (pattern) WHERE crowd > 1",
+    """Make `scored_<index>`: candidate pairs with their probability and what it is made of.
+
+    Of a pair whose rows have no other candidate the odds say all.
+    """
+    crowd = session.arrays(
+        f"SELECT left_no, right_no, odds FROM compared_{index} JOIN odds_{index} USING (pattern) WHERE is_crowded"
     )
+    beliefs = Beliefs(crowd["left_no"], crowd["right_no"])
     for turn in range(_ROUNDS_OF_BELIEF):
-        is_last = turn >= _ROUNDS_OF_BELIEF - 2
-        _believe(session, f"contending_{index}", f"SELECT * FROM contending_{index}", halfway=not is_last)
+        beliefs.go_on(crowd["odds"], halfway=turn < _ROUNDS_OF_BELIEF - 2)
+    found = {n: crowd[n] for n in ("left_no", "right_no")} | {"believed": beliefs.probabilities(crowd["odds"])}
+    session.connection.register("believed_given", pa.table(found))
     session.make(
         f"scored_{index}",
-        f"SELECT left_no, right_no, left_id, right_id, crowd, said, ({_PROBABILITY_OF})::{PROBABILITY} AS probability\n"
-        f"FROM (\n  SELECT c.*, o.said, o.odds::{_ODDS} AS weight, coalesce(b.left_free, 1) AS left_free,\n"
-        f"    coalesce(b.right_free, 1) AS right_free\n  FROM compared_{index} c JOIN odds_{index} o USING (pattern)\n"
-        f"  LEFT JOIN contending_{index} b ON b.left_no = c.left_no AND b.right_no = c.right_no\n)",
+        "SELECT left_no, right_no, left_id, right_id, is_crowded, said,\n"
+        f"  coalesce(believed, odds / (1 + odds))::{PROBABILITY} AS probability\n"
+        f"FROM compared_{index} JOIN odds_{index} USING (pattern)"
+        " LEFT JOIN believed_given USING (left_no, right_no)",
     )
-
-
-def _believe(session: Session, table: str, pairs: str, *, halfway: bool = True) -> None:
-    """Replace a table by its pairs after one round: how free each row is of its other candidates, by what those said.
-
-    Halfway to what they said, because whole steps swing to and fro where rivals form rings.
-    """
-    free = {}
-    for side in SIDES:
-        said = f"1 / (1 + sum({side}_claim) OVER (PARTITION BY {side}_no) - {side}_claim)::DOUBLE"
-        free[side] = f"{f'sqrt({side}_free * ({said}))' if halfway else said} AS {side}_free"
-    session.make(
-        f"{table}_next",
-        f"SELECT * EXCLUDE (left_claim, right_claim) REPLACE (\n  {free['left']},\n  {free['right']}\n) FROM (\n"
-        f"  SELECT *, (weight::DOUBLE * right_free)::{_ODDS} AS left_claim,"
-        f" (weight::DOUBLE * left_free)::{_ODDS} AS right_claim\n  FROM ({pairs})\n)",
-    )
-    session.run(table, f"DROP TABLE {table}")
-    session.run(table, f"ALTER TABLE {table}_next RENAME TO {table}")
+    session.connection.unregister("believed_given")
 
 
 def _standing_out(match_pass: FuzzyPass, index: int) -> str:
@@ -300,10 +295,12 @@ def _standing_out(match_pass: FuzzyPass, index: int) -> str:
     if match_pass.accept != "suggested":
         is_sure = f"probability >= {match_pass.threshold:f}"
         if match_pass.accept == "only_if_unambiguous":
-            is_sure += " AND crowd = 1"
+            is_sure += " AND NOT is_crowded"
+    probable = f"probability >= {match_pass.suggest_from:f}"
+    columns = f"SELECT left_no, right_no, left_id, right_id, probability, said, {is_sure} AS is_sure"
     return (
-        f"SELECT left_no, right_no, left_id, right_id, probability, said, {is_sure} AS is_sure\nFROM scored_{index}\n"
-        f"QUALIFY probability >= {match_pass.suggest_from:f} AND {alone}"
+        f"{columns} FROM scored_{index} WHERE NOT is_crowded AND {probable}\nUNION ALL\n"
+        f"{columns} FROM (FROM scored_{index} WHERE is_crowded)\nQUALIFY {probable} AND {alone}"
     )
 
 
@@ -331,7 +328,7 @@ def _contested(own: SideName, other: SideName, index: int) -> str:
     )
     return (
         f"SELECT c.{own}_no AS claimant, c.{other}_no AS rival, {shown.format(f'c.{other}_id')} AS rival_id,\n"
-        f"  c.probability, row_number() OVER (PARTITION BY c.{other}_no ORDER BY c.{own}_no) = 1 AS is_first\n"
+        f"  c.probability, row_number() OVER (PARTITION BY c.{other}_no ORDER BY c.{own}_id) = 1 AS is_first\n"
         f"FROM rivals_{index} c\nUNION ALL\n"
         + passed_over.format(shown.format(f"c.{other}_id"), own, own, other, other)
         + "\nUNION ALL\n"

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
+from tieout.reconcile.session import Session
 from tieout.reconcile.sql import AMOUNT
 
 GROUP_COLUMNS: dict[str, str] = {
@@ -36,20 +40,48 @@ GROUP_COLUMNS: dict[str, str] = {
     "reason": "VARCHAR",
     "rivals": "VARCHAR",
     "probability": "DECIMAL(18,9)",
+    "left_ids": "VARCHAR",  # where the pass knows them anyway; otherwise they follow from the links
+    "right_ids": "VARCHAR",
 }
 
 
-def empty_groups() -> str:
-    """A query for the empty table of groups."""
-    return "SELECT " + ", ".join(f"NULL::{kind} AS {name}" for name, kind in GROUP_COLUMNS.items()) + " WHERE false"
+_CONSTANT = re.compile(r"NULL|'[^']*'|[0-9]+")
 
 
-def insert_groups(query_columns: dict[str, str], source: str) -> str:
-    """A statement that adds groups; columns not given are null."""
-    unknown = set(query_columns) - set(GROUP_COLUMNS)
+def start_groups(session: Session) -> None:
+    """Make the view `groups`, of no groups yet."""
+    _show(session, [])
+
+
+def add_groups(session: Session, columns: Mapping[str, str], source: str) -> None:
+    """Add a group for each row of a source; columns not given are null.
+
+    Every call makes a table of its own, and of it only what is not the same for all: a pass that settles a million rows
+    pair by pair fills half of the columns, and the engine writes none of the others.
+    """
+    unknown = set(columns) - set(GROUP_COLUMNS)
     if unknown:
         raise KeyError(f"no group columns {unknown}")
-    selected = ",\n".join(
-        f"  ({query_columns.get(column, 'NULL')})::{kind} AS {column}" for column, kind in GROUP_COLUMNS.items()
-    )
-    return f"INSERT INTO groups SELECT\n{selected}\nFROM {source}"
+    table = f"groups_{len(session.groups) + 1}"
+    constant = {column: value for column, value in columns.items() if _CONSTANT.fullmatch(value)}
+    listed = [f"  ({value})::{GROUP_COLUMNS[c]} AS {c}" for c, value in columns.items() if c not in constant]
+    session.make(table, "SELECT\n" + ",\n".join(listed) + f"\nFROM {source}")
+    shown = [
+        c if c in columns and c not in constant else f"{constant.get(c, 'NULL')}::{kind} AS {c}"
+        for c, kind in GROUP_COLUMNS.items()
+    ]
+    _show(session, [*session.groups, f"SELECT {', '.join(shown)} FROM {table}"])
+
+
+def replace_groups(session: Session, query: str) -> None:
+    """Let a query over `groups` take the place of all groups."""
+    table = f"groups_{len(session.groups) + 1}_anew"
+    session.make(table, query)
+    _show(session, [f"FROM {table}"])
+
+
+def _show(session: Session, parts: list[str]) -> None:
+    session.groups = parts
+    none = "SELECT " + ", ".join(f"NULL::{kind} AS {name}" for name, kind in GROUP_COLUMNS.items()) + " WHERE false"
+    shown = "\nUNION ALL\n".join(parts or [none])
+    session.run("groups", f"CREATE OR REPLACE TEMP VIEW groups AS\n{shown}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tieout.reconcile.causes import explaining, grouped_causes
 from tieout.reconcile.connected import connect
 from tieout.reconcile.definition import Comparison, Definition, KeyedPass
-from tieout.reconcile.groups import insert_groups
+from tieout.reconcile.groups import add_groups
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES, SideName, open_rows
 from tieout.reconcile.sql import digits_of, joined, mixes_currencies, one_currency, one_currency_sum, text, within
@@ -36,7 +36,7 @@ def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPa
         query = "\nUNION\n".join(_repeats(definition, index, side) for side in repeated)
         session.make(f"repeated_{index}", query)
         source += f" LEFT JOIN repeated_{index} d USING (group_id)"
-    session.run("groups", insert_groups(_group_columns(definition, match_pass, keys, bool(repeated)), source))
+    add_groups(session, _group_columns(definition, match_pass, keys, bool(repeated)), source)
 
 
 def _side_groups(definition: Definition, side: SideName, rows: str, keys: list[str]) -> str:

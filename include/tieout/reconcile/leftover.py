@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date
 
 from tieout.reconcile.definition import Definition
-from tieout.reconcile.groups import insert_groups
+from tieout.reconcile.groups import add_groups
 from tieout.reconcile.session import Session
-from tieout.reconcile.sides import SIDES, SideName, open_rows
+from tieout.reconcile.sides import SIDES, SideName
 from tieout.reconcile.sql import text
 
 NOT_REQUIRED = "no counterpart required"
@@ -16,7 +16,8 @@ NOT_REQUIRED = "no counterpart required"
 def settle_leftovers(session: Session, definition: Definition, as_of: date | None) -> None:
     """Exclude or break every row that is still open; rows of one identity make one break."""
     for side in SIDES:
-        session.make(f"{side}_leftover", _leftover(definition, side, as_of))
+        refused = bool(session.rows(f"SELECT 1 FROM {side}_refusals LIMIT 1"))
+        session.make(f"{side}_leftover", _leftover(definition, side, as_of, refused))
         session.make(f"{side}_lone", _lone(side))
         session.run(
             f"{side}_links",
@@ -39,13 +40,14 @@ def settle_leftovers(session: Session, definition: Definition, as_of: date | Non
             "difference": amount,
             f"{side}_date": "day",
             f"{side}_period": "period",
+            f"{side}_ids": "ids",
             "label": "label",
             "reason": "reason",
         }
-        session.run("groups", insert_groups(columns, f"{side}_lone"))
+        add_groups(session, columns, f"{side}_lone")
 
 
-def _leftover(definition: Definition, side: SideName, as_of: date | None) -> str:
+def _leftover(definition: Definition, side: SideName, as_of: date | None, refused: bool) -> str:
     """Open rows of a side with the reason that excludes them, or else the type of break they are."""
     missing = "missing_right" if side == "left" else "missing_left"
     cases = ["WHEN lone_type IS NOT NULL THEN lone_type"]
@@ -62,19 +64,22 @@ def _leftover(definition: Definition, side: SideName, as_of: date | None) -> str
     excused = "spare"
     if definition.completeness not in ("both", side):
         excused = f"coalesce(spare, {text(NOT_REQUIRED)})"
+    reason, refusals = "lone_reason", ""
+    if refused:
+        listed = f"SELECT row_no, min(reason) AS refused FROM {side}_refusals GROUP BY row_no"
+        reason, refusals = "coalesce(lone_reason, refused)", f"\nLEFT JOIN ({listed}) USING (row_no)"
     return (
-        "SELECT * REPLACE (coalesce(lone_reason, refused) AS lone_reason),\n"
+        f"SELECT row_no, id, entity, identity, currency, amount, day, period, label, {reason} AS lone_reason,\n"
         f"  {excused} AS excused, CASE {' '.join(cases)} ELSE {text(missing)} END AS break_type\n"
-        f"FROM ({open_rows(side)})\n"
-        f"LEFT JOIN (SELECT row_no, min(reason) AS refused FROM {side}_refusals GROUP BY row_no) USING (row_no)"
+        f"FROM {side}_rows ANTI JOIN {side}_links USING (row_no){refusals}\nWHERE excluded IS NULL"
     )
 
 
 def _lone(side: SideName) -> str:
     return (
-        "SELECT (SELECT count(*) FROM groups) + row_number() OVER (ORDER BY entity, identity, currency, break_type)"
-        " AS group_id,\n  entity, identity, currency, break_type, count(*) AS rows, sum(amount) AS amount, "
-        "min(day) AS day,\n"
-        "  min(period) AS period, min(label) AS label, min(lone_reason) AS reason\n"
+        "SELECT (SELECT count(*) FROM groups) + row_number() OVER () AS group_id,\n"
+        "  entity, identity, currency, break_type, count(*) AS rows, sum(amount) AS amount, min(day) AS day,\n"
+        "  min(period) AS period, min(label) AS label, min(lone_reason) AS reason,\n"
+        "  CASE WHEN count(*) = 1 THEN min(id) END AS ids\n"
         f"FROM {side}_leftover WHERE excused IS NULL GROUP BY entity, identity, currency, break_type"
     )

@@ -23,23 +23,22 @@ if TYPE_CHECKING:
 _PAIRS = pa.schema([("own", pa.int64()), ("other", pa.int64())])
 
 
-def complete(session: Session, own: SideName, columns: list[str], index: int) -> None:
-    """Grow `pairs_<index>` (left_no, right_no, gap) to the greatest number of pairs that `candidates_<index>` allows.
+def complete(session: Session, own: SideName, index: int) -> None:
+    """Grow `paired_<index>` (left_no, right_no, gap) to the greatest number of pairs that `rivalry_<index>` allows.
 
-    `columns` are those whose values candidates share: only rows whose values are left over on both sides are looked at.
+    Candidates of one block share what must be equal: only blocks where rows are left over on both sides are looked at.
     `own` names the side whose rows are paired in order, so that swapped sides give the mirror image.
     """
     other = "right" if own == "left" else "left"
-    session.make(f"unsettled_{index}", _unsettled(columns, index))
+    session.make(f"unsettled_{index}", _unsettled(index))
     if not session.rows(f"SELECT 1 FROM unsettled_{index} LIMIT 1"):
         return
     session.make(
         f"reopened_{index}",
         f"SELECT c.left_no, c.right_no, dense_rank() OVER (ORDER BY c.gap) AS tier,\n"
         "  p.left_no IS NOT NULL AS is_paired\n"
-        f"FROM candidates_{index} c JOIN left_open_{index} o ON o.row_no = c.left_no"
-        f" SEMI JOIN unsettled_{index} u ON {' AND '.join(f'u.{c} = o.{c}' for c in columns)}\n"
-        f"LEFT JOIN pairs_{index} p ON p.left_no = c.left_no AND p.right_no = c.right_no",
+        f"FROM rivalry_{index} c SEMI JOIN unsettled_{index} USING (block)\n"
+        f"LEFT JOIN paired_{index} p ON p.left_no = c.left_no AND p.right_no = c.right_no",
     )
     found = session.connection.execute(
         f"SELECT {own}_no AS own, {other}_no AS other, tier, is_paired FROM reopened_{index} ORDER BY ALL"
@@ -47,24 +46,22 @@ def complete(session: Session, own: SideName, columns: list[str], index: int) ->
     paired = _most_pairs(found["own"], found["other"], found["tier"], found["is_paired"])
     session.connection.register(f"completed_{index}", pa.table(paired, schema=_PAIRS))
     session.run(
-        f"pairs_{index}",
-        f"DELETE FROM pairs_{index} WHERE left_no IN (SELECT left_no FROM reopened_{index} WHERE is_paired)",
+        f"paired_{index}",
+        f"DELETE FROM paired_{index} WHERE left_no IN (SELECT left_no FROM reopened_{index} WHERE is_paired)",
     )
     session.run(
-        f"pairs_{index}",
-        f"INSERT INTO pairs_{index} SELECT left_no, right_no, gap FROM candidates_{index}"
+        f"paired_{index}",
+        f"INSERT INTO paired_{index} SELECT left_no, right_no, gap FROM rivalry_{index}"
         f" JOIN completed_{index} ON {own}_no = own AND {other}_no = other",
     )
     session.connection.unregister(f"completed_{index}")
 
 
-def _unsettled(columns: list[str], index: int) -> str:
-    """Values of `columns` for which, on both sides, a row is unpaired or paired farther away than it could be."""
-    listed = ", ".join(columns)
+def _unsettled(index: int) -> str:
+    """Blocks in which, on both sides, a row is unpaired or paired farther away than it could be."""
     late = (
-        f"SELECT DISTINCT {listed} FROM {{0}}_open_{index} JOIN (\n"
-        f"  SELECT c.{{0}}_no AS row_no FROM candidates_{index} c LEFT JOIN pairs_{index} p USING ({{0}}_no)\n"
-        "  GROUP BY c.{0}_no HAVING coalesce(any_value(p.gap) > min(c.gap), true)\n) USING (row_no)"
+        f"SELECT c.block FROM rivalry_{index} c LEFT JOIN paired_{index} p USING ({{0}}_no)\n"
+        "GROUP BY c.{0}_no, c.block HAVING coalesce(any_value(p.gap) > min(c.gap), true)"
     )
     left, right = (late.format(side) for side in SIDES)
     return f"{left}\nINTERSECT\n{right}"

@@ -18,7 +18,7 @@ from tieout.reconcile.definition import BREAK_TYPES, Definition, FuzzyPass, Keye
 from tieout.reconcile.definition_file import load_definition
 from tieout.reconcile.explain import explain as explain_groups
 from tieout.reconcile.fuzzy import run_fuzzy_pass
-from tieout.reconcile.groups import empty_groups
+from tieout.reconcile.groups import start_groups
 from tieout.reconcile.keyed import run_keyed_pass
 from tieout.reconcile.leftover import settle_leftovers
 from tieout.reconcile.search import run_search_pass
@@ -96,7 +96,7 @@ def reconcile(
     `left` and `right` are Arrow tables, a Parquet path or glob, or the Parquet files of a lake table. `as_of` is the
     day from which lags are counted (default: the latest economic date of either side). `matches="differing"` lists only
     matches that needed a tolerance; identical ones count in totals and summary. With `out` the result tables are
-    written there as Parquet, with `summary.json`; a long list of matches is in no particular order there.
+    written there as Parquet, with `summary.json`; a long list of matches or breaks is in no particular order there.
     `explain=True` prints the SQL that ran. `verdicts` (columns:
     `tieout.reconcile.VERDICTS`) is what people said of earlier suggestions.
 
@@ -118,6 +118,8 @@ def reconcile(
             out.mkdir(parents=True, exist_ok=True)
             if matches == "all" and aside:  # millions of rows, which a sort would have to hold
                 queries["matches"] = "FROM matches"
+            if summary.breaks > MANY_ROWS:
+                queries["breaks"] = "FROM breaks"
             written = canonical_json(asdict(summary)) + "\n"
             (out / "summary.json").write_text(written, encoding="utf-8")
         tables = {
@@ -142,7 +144,7 @@ def _run(
     identical: bool,
 ) -> int:
     """Run every step; gives how many identical pairs were set aside and are in no group."""
-    session.make("groups", empty_groups())
+    start_groups(session)
     if rules.normalises("nfkc"):
         session.teach_nfkc()
     types = {}
@@ -159,6 +161,8 @@ def _run(
         session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard}")
         session.make(f"{side}_links", "SELECT NULL::BIGINT AS row_no, NULL::BIGINT AS group_id WHERE false")
         session.make(f"{side}_refusals", "SELECT NULL::BIGINT AS row_no, NULL::VARCHAR AS reason WHERE false")
+    occurring = session.rows("SELECT DISTINCT currency FROM (FROM left_all UNION ALL FROM right_all)")
+    session.currencies = frozenset(code for (code,) in occurring if code is not None)
     aside = 0
     # what people decided may part a pair that looks the same: then every row is looked at
     decided = verdicts is not None and verdicts.num_rows > 0
@@ -194,14 +198,15 @@ def _latest_day(session: Session) -> date | None:
 
 
 def _summary(session: Session, rules: Definition, as_of: date | None, aside: int) -> Summary:
-    counts = dict(session.rows("SELECT break_type, count(*) FROM breaks GROUP BY ALL"))
+    counts = dict(session.rows("SELECT break_type, count(*) FROM groups GROUP BY ALL"))
+    matched = counts.pop(None, 0)
     rows = session.rows("SELECT outcome, sum(left_rows)::BIGINT, sum(right_rows)::BIGINT FROM totals GROUP BY outcome")
     outcomes = {outcome: (left, right) for outcome, left, right in rows}
     return Summary(
         definition_id=rules.id,
         definition_hash=rules.content_hash,
         as_of=as_of,
-        matched=aside + session.rows("SELECT count(*) FROM groups WHERE break_type IS NULL")[0][0],
+        matched=aside + matched,
         breaks=sum(counts.values()),
         breaks_by_type={t: counts[t] for t in BREAK_TYPES if t in counts},
         left_rows={o: outcomes.get(o, (0, 0))[0] for o in OUTCOMES},

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import duckdb
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -29,6 +30,8 @@ class Session:
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
         self.statements: list[tuple[str, str]] = []
+        self.currencies: frozenset[str] = frozenset()  # those that occur
+        self.groups: list[str] = []  # the queries that `groups` is made of
         self.models: dict[str, dict[str, Any]] = {}  # what fuzzy passes weighed by
         connection.execute("SET TimeZone = 'UTC'")
         for macro in macros():
@@ -68,6 +71,11 @@ class Session:
         with _understood(step):
             self.connection.execute(statement)
 
+    def drop(self, *tables: str) -> None:
+        """Give back the memory of tables that no later step reads."""
+        for table in tables:
+            self.run(table, f"DROP TABLE {name(table)}")
+
     def stream(self, step: str, query: str) -> Iterator[pa.RecordBatch]:
         """The rows of a query in batches, while the engine goes on with the next; to be read to the end."""
         self.statements.append((step, query))
@@ -78,6 +86,11 @@ class Session:
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """A handful of rows as Python values."""
         found: list[tuple[Any, ...]] = self.connection.execute(query).fetchall()
+        return found
+
+    def arrays(self, query: str) -> dict[str, npt.NDArray[Any]]:
+        """The columns of a query, none of which has nulls, as arrays."""
+        found: dict[str, npt.NDArray[Any]] = self.connection.execute(query).fetchnumpy()
         return found
 
     def arrow(self, query: str, schema: pa.Schema) -> pa.Table:

@@ -134,16 +134,19 @@ def within(left: str, right: str, tolerance: Tolerance, currency: str | None) ->
 
 
 @cache
-def digits_of(currency: str) -> str:
-    """The decimal places of a currency expression; computed once per row, because `money` needs it in many places."""
+def digits_of(currency: str, occurring: frozenset[str] | None = None) -> str:
+    """The decimal places of a currency expression; computed once per row, because `money` needs it in many places.
+
+    Where it is known which currencies occur, it is no longer than they need.
+    """
     by_digits: dict[int, list[str]] = {}
     for code, digits, _ in currencies():
-        if digits != 2:
+        if digits != 2 and (occurring is None or code in occurring):
             by_digits.setdefault(digits, []).append(text(code))
     cases = " ".join(
         f"WHEN {currency} IN ({', '.join(codes)}) THEN {digits}" for digits, codes in sorted(by_digits.items())
     )
-    return f"CASE {cases} ELSE 2 END"
+    return f"CASE {cases} ELSE 2 END" if cases else "2"
 
 
 def macros() -> tuple[str, ...]:
@@ -158,8 +161,11 @@ def macros() -> tuple[str, ...]:
         f"{create} pointed(units, d) AS grouped(left(units, length(units) - d)) "
         "|| CASE WHEN d = 0 THEN '' ELSE '.' || right(units, d) END",
         f"{create} padded(units, d) AS lpad(units, greatest(d + 1, length(units))::INTEGER, '0')",
-        f"{create} money(amount, c, d) AS CASE WHEN amount < 0 THEN '-' ELSE '' END || pointed(padded("
+        f"{create} spaced(amount, d) AS CASE WHEN amount < 0 THEN '-' ELSE '' END || pointed(padded("
         "round(abs(amount) * (CASE d WHEN 0 THEN 1 WHEN 2 THEN 100 WHEN 3 THEN 1000 ELSE 10000 END), 0)"
-        "::HUGEINT::VARCHAR, d), d) || ' ' || c",
+        "::HUGEINT::VARCHAR, d), d)",
+        # most amounts need no comma, and then the engine's own text of a decimal will do
+        f"{create} money(amount, c, d) AS CASE WHEN d = 2 AND amount BETWEEN 0 AND 999 "
+        "THEN amount::DECIMAL(18, 6)::DECIMAL(18, 2)::VARCHAR ELSE spaced(amount, d) END || ' ' || c",
         f"{create} plain(n) AS regexp_replace(n::VARCHAR, '(\\.[0-9]*[1-9])0+$|\\.0*$', '\\1')",
     )

@@ -8,6 +8,7 @@ number of answers is counted without listing them.
 from __future__ import annotations
 
 from tieout.reconcile.candidates import (
+    clear,
     equalities,
     in_window,
     open_for,
@@ -62,7 +63,8 @@ def run_subset_pass(session: Session, definition: Definition, match_pass: Subset
         f"\n    UNION ALL SELECT claimant, 'ambiguous', {sided(many, 'rival')} FROM contested_{index}"
         " WHERE is_first"
     )
-    settle(session, match_pass, index, found, contested=True)
+    settle(session, match_pass, index, found)
+    clear(session, index)
 
 
 def _too_many(definition: Definition, match_pass: SubsetPass, many: SideName) -> str:
@@ -80,9 +82,9 @@ def _possible(definition: Definition, match_pass: SubsetPass, index: int, column
     conditions = [*(f"l.{c} = r.{c}" for c in columns), in_window(match_pass), f"{sought} <> 0", f"{item} <> 0"]
     # where all parts have the sign of the sum, a part greater than the sum is in no answer
     return (
-        f"SELECT left_no, right_no, id, sought, part, currency FROM (\n"
-        f"  SELECT l.row_no AS left_no, r.row_no AS right_no, {many}.id, {sought} AS sought, {item} AS part,"
-        f" l.currency,\n  abs({item}) > abs({sought}) AND NOT {fits} AS is_greater,\n"
+        f"SELECT left_no, right_no, target_id, id, sought, part, currency FROM (\n"
+        f"  SELECT l.row_no AS left_no, r.row_no AS right_no, {one}.id AS target_id, {many}.id, {sought} AS sought,\n"
+        f"  {item} AS part, l.currency,\n  abs({item}) > abs({sought}) AND NOT {fits} AS is_greater,\n"
         f"  bool_and(sign({item}) = sign({sought})) OVER (PARTITION BY {one}.row_no) AS is_one_sign\n"
         f"  FROM left_open_{index} l JOIN right_open_{index} r ON {' AND '.join(conditions)}\n"
         ") WHERE NOT (is_greater AND is_one_sign)"
@@ -93,8 +95,8 @@ def _items(index: int, one: SideName, many: SideName) -> str:
     """The parts of each target, counted off from 0; those before `half` are combined first."""
     return (
         "SELECT *, items // 2 AS half FROM (\n"
-        f"  SELECT {one}_no AS target, {many}_no AS item, id, sought, part, currency,\n"
-        f"    row_number() OVER (PARTITION BY {one}_no ORDER BY {many}_no) - 1 AS place,\n"
+        f"  SELECT {one}_no AS target, {many}_no AS item, target_id, id, sought, part, currency,\n"
+        f"    row_number() OVER (PARTITION BY {one}_no ORDER BY id) - 1 AS place,\n"
         f"    count(*) OVER (PARTITION BY {one}_no) AS items\n  FROM candidates_{index}\n)"
     )
 
@@ -139,7 +141,7 @@ def _answers(definition: Definition, match_pass: SubsetPass, index: int, one: Si
 def _touched(index: int) -> str:
     """The parts that take part in any answer of a target."""
     return (
-        "SELECT i.target, i.item, i.id FROM (\n"
+        "SELECT i.target, i.item, i.target_id, i.id FROM (\n"
         "  SELECT target, half, bit_or(first_any) AS first_any, bit_or(second_any) AS second_any\n"
         f"  FROM answers_{index} GROUP BY ALL\n) a JOIN items_{index} i USING (target, half)\n"
         "WHERE CASE WHEN i.place < half THEN first_any >> i.place ELSE second_any >> (i.place - half) END & 1 = 1"
@@ -159,6 +161,6 @@ def _contested(index: int) -> str:
     """The parts of every other target; each is put to its first claimant."""
     return (
         "SELECT target AS claimant, item AS rival, id AS rival_id,\n"
-        "  row_number() OVER (PARTITION BY item ORDER BY target) = 1 AS is_first\n"
+        "  row_number() OVER (PARTITION BY item ORDER BY target_id) = 1 AS is_first\n"
         f"FROM touched_{index} ANTI JOIN clear_{index} USING (target)"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from tieout.errors import DataError
-from tieout.reconcile.groups import insert_groups
+from tieout.reconcile.groups import add_groups, replace_groups
 from tieout.reconcile.session import Session
 from tieout.reconcile.sides import SIDES
 
@@ -104,7 +104,7 @@ def settle_accepted(session: Session) -> None:
             f"INSERT INTO {side}_links SELECT row_no, group_id FROM {side}_accepted JOIN accepted_groups"
             " USING (verdict_no)",
         )
-    session.run("groups", insert_groups(columns, "accepted_groups"))
+    add_groups(session, columns, "accepted_groups")
 
 
 def dissolve_rejected(session: Session, index: int) -> None:
@@ -134,8 +134,10 @@ def dissolve_rejected(session: Session, index: int) -> None:
             f"FROM {side}_links JOIN dissolved_{index} d USING (group_id) JOIN {other}_suggested_{index} o"
             " USING (group_id)",
         )
-    earlier = f"(SELECT count(*) FROM dissolved_{index} d WHERE d.group_id < {{}}.group_id)"
-    for table in (*(f"{side}_links" for side in SIDES), "groups"):
+    # passes number their groups after those that are there, so the numbers close up
+    earlier = f"group_id - (SELECT count(*) FROM dissolved_{index} d WHERE d.group_id < {{}}.group_id)"
+    for table in (f"{side}_links" for side in SIDES):
         session.run(table, f"DELETE FROM {table} WHERE group_id IN (SELECT group_id FROM dissolved_{index})")
-        # passes number their groups after those that are there, so the numbers close up
-        session.run(table, f"UPDATE {table} SET group_id = group_id - {earlier.format(table)}")
+        session.run(table, f"UPDATE {table} SET group_id = {earlier.format(table)}")
+    kept = f"SELECT * REPLACE ({earlier.format('groups')} AS group_id) FROM groups"
+    replace_groups(session, f"{kept} ANTI JOIN dissolved_{index} USING (group_id)")

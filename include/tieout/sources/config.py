@@ -113,6 +113,10 @@ class SourceConfig(BaseModel):
     """Stripe: walk first loads and the event feed a second time, from the other end, to prove that they are whole."""
     page_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Files: records per landed page."""
+    erp: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")] = "tryton"
+    """ERPs: the name of the file in `erp/` that says which adapter it takes and what is where in it."""
+    ledger: str = "main"
+    """ERPs: the ledger it keeps; entities that name this one in entities.yaml are posted to here."""
     unpacked_gb: Annotated[int, Field(ge=1, le=1000)] = 16
     """Files: gigabytes a file may have once unpacked; a larger one is set aside whole."""
 

@@ -30,7 +30,7 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "submitted": frozenset({"confirmed", "rejected", "unknown", "partially_posted"}),
     "unknown": frozenset({"confirmed", "submitted", "partially_posted", "manually_resolved"}),
     "partially_posted": frozenset({"submitted", "confirmed", "unknown", "mismatched", "manually_resolved"}),
-    "confirmed": frozenset({"posted", "mismatched", "unknown"}),
+    "confirmed": frozenset({"posted", "mismatched", "partially_posted", "unknown"}),
     "mismatched": frozenset({"posted", "partially_posted", "reversed"}),
     "posted": frozenset({"reversed"}),
     "rejected": frozenset({"manually_resolved"}),
@@ -45,20 +45,27 @@ RESUMABLE = ("validated", "approved", "submitted", "unknown", "partially_posted"
 """States from which the protocol goes on by itself."""
 
 FINISHED = ("posted", "reversed", "manually_resolved", "rejected_by_approver")
+UNFINISHED = tuple(state for state in STATES if state not in (*FINISHED, "rejected"))
+"""States in which a batch keeps later versions of its slot waiting."""
+
 VOIDED = ("rejected", "rejected_by_approver", "reversed")
 """States whose content is not, and will not come to be, in the ledger; the next version carries it again."""
+
+REVERSAL = "reversal"
+"""Kind of a batch that mirrors another one, its `origin`."""
 
 JOURNAL_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "pending": frozenset({"submitted", "confirmed"}),
     "submitted": frozenset({"confirmed", "rejected", "unknown", "pending"}),
     "unknown": frozenset({"confirmed", "submitted"}),
     "confirmed": frozenset({"posted", "mismatched", "unknown"}),
-    "mismatched": frozenset({"posted", "reversed"}),
+    "mismatched": frozenset({"posted", "reversed", "rejected"}),
     "rejected": frozenset({"submitted", "confirmed"}),
     "posted": frozenset({"reversed"}),
     "reversed": frozenset(),
 }
-"""A journal that was rejected is sent again only as the missing part of a `partially_posted` batch."""
+"""A journal that was rejected is sent again only as the missing part of a `partially_posted` batch; so is one that was
+`mismatched` because it is not there, once a person has looked."""
 
 
 class BatchRow(Base):
@@ -193,10 +200,20 @@ class Batch:
         """The audit chain of its ledger."""
         return chain_of(self.slot.legal_entity_id, self.slot.ledger)
 
+    @property
+    def halts(self) -> bool:
+        """Whether its stream waits because the ERP holds one of its journals otherwise than it was sent."""
+        return self.state == "mismatched" or any(journal.state == "mismatched" for journal in self.journals)
+
 
 def chain_of(entity: str, ledger: str) -> str:
     """The audit chain, and the writer lease, of an entity's ledger."""
     return f"{entity}/{ledger}"
+
+
+def chain_of_batch(batch_id: str) -> str:
+    """The audit chain of a batch's ledger, from its id alone."""
+    return "/".join(batch_id.split("/")[1:3])
 
 
 def batch_id_of(slot: Slot, version: int) -> str:
@@ -311,6 +328,14 @@ def get(session: Session, batch_id: str) -> Batch:
     return _batch(row, _journal_rows(session, [batch_id]).get(batch_id, []))
 
 
+def state_of(session: Session, batch_id: str) -> str:
+    """A batch's state, without reading its journals. Raises StoreError if there is none."""
+    state = session.scalar(select(BatchRow.state).where(BatchRow.batch_id == batch_id))
+    if state is None:
+        raise StoreError("no such batch", got=batch_id)
+    return state
+
+
 def select_batches(
     session: Session,
     *,
@@ -369,6 +394,8 @@ def transition(
         )
     before, row.state, row.changed_at = row.state, to, now
     row.reason, row.owner, row.counts = reason, owner, to not in VOIDED
+    if row.kind == REVERSAL and to == "manually_resolved":
+        row.counts = bool((facts or {}).get("documents"))  # one that is not to be posted has taken nothing back
     session.flush()
     payload = {"from": before, "to": to, "content_hash": row.content_hash, "reason": reason, "owner": owner}
     audit.append(
@@ -380,7 +407,40 @@ def transition(
         now,
         subject=batch_id,
     )
+    if row.kind == REVERSAL and row.counts and to in ("posted", "manually_resolved"):
+        _note_reversed(session, row, actor, now)
     return get(session, batch_id)
+
+
+def _note_reversed(session: Session, reversal: BatchRow, actor: str, now: datetime) -> None:
+    """A reversal stands in the ledger: audit it with its origin, which is `reversed` once nothing of it is left.
+
+    Both go on to count, because together they are nothing.
+    """
+    origin = session.get(BatchRow, reversal.origin, with_for_update=True, populate_existing=True)
+    if origin is None or origin.state != "posted":
+        return
+    mirrors = session.scalars(
+        select(BatchRow).where(BatchRow.origin == origin.batch_id, BatchRow.kind == REVERSAL, BatchRow.counts)
+    )
+    taken: dict[str, Decimal] = {}
+    for mirror in mirrors:
+        if mirror.state in ("posted", "manually_resolved"):
+            for currency, amount in mirror.gross.items():
+                taken[currency] = taken.get(currency, Decimal(0)) + Decimal(amount)
+    is_whole = taken == {currency: Decimal(amount) for currency, amount in origin.gross.items()}
+    if is_whole:
+        origin.state, origin.changed_at, origin.reason = "reversed", now, f"reversed by {reversal.batch_id}"
+    session.flush()
+    audit.append(
+        session,
+        chain_of(origin.legal_entity_id, origin.ledger),
+        "batch.reversed" if is_whole else "batch.partly_reversed",
+        actor,
+        {"reversal": reversal.batch_id, "taken_back": taken, "of": origin.gross, "content_hash": origin.content_hash},
+        now,
+        subject=origin.batch_id,
+    )
 
 
 def next_attempt(session: Session, batch_id: str) -> int:

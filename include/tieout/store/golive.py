@@ -1,4 +1,4 @@
-"""Opening balances at go-live and the periods of each ledger: stored once, audited."""
+"""Opening balances at go-live: stored once, audited."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 
-from sqlalchemy import Date, String, Text, select
+from sqlalchemy import Date, String, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from tieout.errors import IllegalTransition, StoreError
+from tieout.errors import StoreError
 from tieout.store import audit
 from tieout.store.base import Amount, Base, Instant
 from tieout.store.batches import chain_of
-
-PERIOD_STATES = ("open", "soft_closed", "closed")
 
 
 class GoLiveBalanceRow(Base):
@@ -46,20 +44,6 @@ class GoLiveTieRow(Base):
     ledger_balance: Mapped[Decimal] = mapped_column(Amount)
     difference: Mapped[Decimal] = mapped_column(Amount)
     loaded_at: Mapped[datetime] = mapped_column(Instant)
-
-
-class PeriodRow(Base):
-    """Our own state of a fiscal period of a ledger; a period without a row is open."""
-
-    __tablename__ = "ledger_periods"
-
-    legal_entity_id: Mapped[str] = mapped_column(String(16), primary_key=True)
-    ledger: Mapped[str] = mapped_column(String(40), primary_key=True)
-    period: Mapped[str] = mapped_column(String(7), primary_key=True)
-    state: Mapped[str] = mapped_column(String(20))
-    actor: Mapped[str] = mapped_column(String(200))
-    reason: Mapped[str] = mapped_column(Text)
-    changed_at: Mapped[datetime] = mapped_column(Instant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +83,7 @@ def load_opening(
     now: datetime,
 ) -> bool:
     """Store an entity's opening position, once; False if it is already there (then nothing changes)."""
-    if opening(session, entity, ledger):
+    if is_taken_over(session, entity, ledger):
         return False
     listed, tied = list(balances), list(ties)
     total: dict[str, Decimal] = {}
@@ -150,6 +134,11 @@ def load_opening(
     return True
 
 
+def is_taken_over(session: Session, entity: str, ledger: str) -> bool:
+    """Whether a ledger's opening position was loaded; one that held nothing then has only the ties of its documents."""
+    return bool(opening(session, entity, ledger) or opening_ties(session, entity, ledger))
+
+
 def opening(session: Session, entity: str, ledger: str) -> list[OpeningBalance]:
     """An entity's opening balances by account; empty before they are loaded."""
     query = (
@@ -168,43 +157,3 @@ def opening_ties(session: Session, entity: str, ledger: str) -> list[OpeningTie]
         .order_by(GoLiveTieRow.role, GoLiveTieRow.currency)
     )
     return [OpeningTie(r.role, r.account, r.currency, r.documents, r.ledger_balance) for r in session.scalars(query)]
-
-
-def period_state(session: Session, entity: str, ledger: str, period: str) -> str:
-    """Our state of a period: open, soft_closed or closed."""
-    row = session.get(PeriodRow, (entity, ledger, period))
-    return "open" if row is None else row.state
-
-
-def set_period_state(
-    session: Session, entity: str, ledger: str, period: str, to: str, *, actor: str, reason: str, now: datetime
-) -> None:
-    """Move a period and audit it; a closed period opens again only with a reason. Raises IllegalTransition."""
-    before = period_state(session, entity, ledger, period)
-    if to not in PERIOD_STATES or to == before or not reason.strip():
-        raise IllegalTransition(
-            f"a period cannot go from {before} to {to}",
-            record=f"{entity}/{ledger}/{period}",
-            remedy="name another state and a reason",
-        )
-    session.merge(
-        PeriodRow(
-            legal_entity_id=entity,
-            ledger=ledger,
-            period=period,
-            state=to,
-            actor=actor,
-            reason=reason,
-            changed_at=now,
-        )
-    )
-    session.flush()
-    audit.append(
-        session,
-        chain_of(entity, ledger),
-        f"period.{to}",
-        actor,
-        {"period": period, "from": before, "reason": reason},
-        now,
-        subject=f"period:{entity}/{ledger}/{period}",
-    )

@@ -80,6 +80,14 @@ def renew(session: Session, lease: Lease, ttl: timedelta, now: datetime) -> Leas
     return Lease(lease.name, lease.owner, lease.token, now + ttl)
 
 
+def time_left(session: Session, lease: Lease, now: datetime) -> timedelta:
+    """How long a lease still holds. Raises LeaseLost if it was taken over."""
+    row = session.get(LeaseRow, lease.name, populate_existing=True)
+    if row is None or row.owner is None or row.token != lease.token:
+        raise _lost(lease)
+    return row.expires_at - now
+
+
 def guard(session: Session, lease: Lease) -> None:
     """Refuse the surrounding transaction if the lease was taken over: call it before the write it protects."""
     token = session.scalar(

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tieout.store import audit, batches, breaks, golive, leases, quarantine, runs
+from tieout.store import audit, batches, breaks, golive, late_events, leases, links, periods, quarantine, runs
 from tieout.store.base import Base
 
-__all__ = ["Base", "audit", "batches", "breaks", "golive", "leases", "quarantine", "runs"]
+__all__ = [
+    "Base",
+    "audit",
+    "batches",
+    "breaks",
+    "golive",
+    "late_events",
+    "leases",
+    "links",
+    "periods",
+    "quarantine",
+    "runs",
+]

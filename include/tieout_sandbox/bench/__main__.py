@@ -2,7 +2,8 @@
 
 `python -m tieout_sandbox.bench --rows N` generates the data in a temporary folder, runs floor, Tieout and peers one
 after the other, each in a process of its own, prints a line per benchmark and joins the figures to the list in
-`docs/benchmarks.json`, from which it writes `docs/benchmarks.md`. `--scale N` also measures two nights of the company.
+`docs/benchmarks.json`, from which it writes `docs/benchmarks.md`. It also posts a journal of 50 lines per thousand rows
+into a real ERP. `--scale N` also measures two nights of the company.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from tieout_sandbox.bench import peers, report
+from tieout_sandbox.bench import peers, posting, report
 from tieout_sandbox.bench.cases import CASES, PEERS, Case
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -77,11 +78,13 @@ def part(name: str, case: Case, rows: int, folder: Path, memory: str) -> dict[st
     files = {
         side: sorted((folder / side).glob("*.parquet")) or [folder / f"{side}.parquet"] for side in ("left", "right")
     }
-    query = case.floor(files)
+    query = case.floor(folder, files)
     with engine(memory_limit=memory) as session:
         start, used = time.monotonic(), time.process_time()
         if name == "floor":
             found = len(session.rows(query))
+        elif case.run is not None:
+            found = case.run(folder, memory)
         else:
             result = reconcile(
                 case.definition, files["left"], files["right"], engine=session, matches=case.matches, out=folder / "out"
@@ -122,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point; `--part` is what the command starts itself with."""
     parser = argparse.ArgumentParser(prog="python -m tieout_sandbox.bench", description="What reconciling costs.")
     parser.add_argument("--rows", type=lambda text: int(float(text)), default=100_000, help="rows of the keyed sides")
-    parser.add_argument("--case", action="append", choices=[c.name for c in CASES], help="only these")
+    names = [*(c.name for c in CASES), posting.NAME]
+    parser.add_argument("--case", action="append", choices=names, help="only these")
     parser.add_argument("--repeat", type=int, help="rounds; default 3, and 1 above a million rows")
     parser.add_argument("--memory", default="2GB", help="the engine's memory limit")
     parser.add_argument("--peer", action="append", choices=PEERS, help="only these; default all")
@@ -148,6 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 shown.add(figures["floor_query"])
             print(report.line(figures), flush=True)
             report.join(options.docs, [figures | {"floor_query": _without_paths(figures["floor_query"], folder)}])
+    if posting.NAME in (options.case or [posting.NAME]):
+        figures = posting.measure(max(5, options.rows // 1000))
+        print(report.line(figures), flush=True)
+        report.join(options.docs, [figures])
     if options.scale is not None:
         report.join(options.docs, _nights(options.scale))
 

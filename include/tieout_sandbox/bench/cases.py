@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tieout.lake.engine import Engine
-from tieout_sandbox.bench import data
+from tieout_sandbox.bench import data, nights
 
 PEERS = ("datacompy Polars", "datacompy pandas", "pandas merge", "Polars join", "reladiff")
 _SIDE = {"currency": "currency", "amount": "amount"}
@@ -29,9 +29,14 @@ class Case:
     day: str
     matches: Literal["all", "differing"] = "differing"
     peers: tuple[str, ...] = ()
+    run: Callable[[Path, str], int] | None = None
+    """What is measured in a folder under a memory limit where it is no plain reconciliation; gives what it found."""
+    floor_query: Callable[[Path], str] | None = None
 
-    def floor(self, files: Mapping[str, Sequence[Path]]) -> str:
+    def floor(self, folder: Path, files: Mapping[str, Sequence[Path]]) -> str:
         """One pass of the engine that reads every compared column of both sides and computes the control totals."""
+        if self.floor_query is not None:
+            return self.floor_query(folder)
         read = ", ".join(f"max({column})" for column in self.read)
         return "\nUNION ALL\n".join(
             f"SELECT '{side}', legal_entity_id, currency, date_trunc('month', {self.day}), count(*), sum(amount),\n"
@@ -77,6 +82,26 @@ UNREFERENCED = {
          "window": {"earliest": 0, "latest": 5}, "accept": "suggested"},
     ],
 }  # fmt: skip
+MIXED = {
+    "id": "bench_payments",
+    "title": "Payments against invoices by reference, then those that name none",
+    **_PAYMENTS,
+    "passes": [*BY_REFERENCE["passes"], {**UNREFERENCED["passes"][0], "window": {"earliest": -5, "latest": 5}}],
+}
+FUZZY = {
+    "id": "bench_fuzzy",
+    "title": "Payments whose memo was written by hand",
+    **_PAYMENTS,
+    "passes": [
+        {"name": "by_memo", "method": "fuzzy", "by": ["customer", "currency"],
+         "amount": {"left": "amount", "right": "amount", "tolerance": {"minor_units": 5}, "levels": [0]},
+         "window": {"earliest": -5, "latest": 5},
+         "texts": [{"name": "memo", "left": "reference", "right": "reference", "normalise": ["upper", "digits_only"],
+                    "levels": [0.9, 0.7]}]},
+    ],
+    # a customer's dozen invoices against as many payments, before the window: eleven pairs a row
+    "max_candidates": 100_000_000,
+}  # fmt: skip
 _KEYED_READ = ("invoice_no", "status", "region")
 
 CASES = (
@@ -87,4 +112,12 @@ CASES = (
          ("reference",), "day"),
     Case("payments_unreferenced", "payments to invoices by customer, amount and days, suggested", 0.1,
          data.unreferenced_payments, UNREFERENCED, ("customer",), "day"),
+    Case("payments", "payments to invoices by reference, then the rest by customer, amount and days, suggested", 0.5,
+         data.mixed_payments, MIXED, ("reference", "customer"), "day"),
+    Case("payments_fuzzy", "payments to invoices by amount, days and memo, scored", 0.1, data.remembered_payments,
+         FUZZY, ("reference", "customer"), "day"),
+    Case("breaks_million", "a night over as many open breaks, reconciliation, lake and store included", 0.1,
+         data.open_breaks, {}, (), "", run=nights.second, floor_query=nights.floor),
+    Case("breaks_list", "fifty of as many open breaks, the largest first, and how many there are", 0.1,
+         data.open_breaks, {}, (), "", run=nights.listing, floor_query=nights.floor),
 )  # fmt: skip

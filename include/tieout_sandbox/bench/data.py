@@ -96,6 +96,59 @@ def unreferenced_payments(engine: Engine, folder: Path, rows: int) -> tuple[list
     return [_write(engine, columns, folder / "left.parquet")], [_write(engine, payments, folder / "right.parquet")]
 
 
+def mixed_payments(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
+    """As many payments as invoices: three in four name their invoice, a fifth of the invoices is paid without.
+
+    One in ten is paid in two parts, one reference in a hundred is wrong, one invoice in twenty is not paid; what names
+    no invoice came up to five days before or after. Columns of both: legal_entity_id, reference, customer, currency,
+    amount, day; payments also have payment_no.
+    """
+    invoices = _bills(rows)
+    named = "h % 100 < 75"
+    payments = (
+        "SELECT legal_entity_id, customer, currency, 'P' || reference || '/' || n AS payment_no,\n"
+        f"  CASE WHEN {named} THEN reference || if((h >> 20) % 100 = 0, 'X', '') END AS reference,\n"
+        f"  day + (hash(reference, n) % 11)::INTEGER - if({named}, 0, 5) AS day,\n"
+        "  CASE WHEN h % 100 NOT BETWEEN 65 AND 74 THEN amount WHEN n = 1 THEN amount - (amount * 0.5)::DECIMAL(18,2)\n"
+        "    ELSE (amount * 0.5)::DECIMAL(18,2) END::DECIMAL(18,2) AS amount\n"
+        f"FROM ({invoices}), range(1, 3) parts(n)\n"
+        "WHERE h % 100 < 95 AND (n = 1 OR h % 100 BETWEEN 65 AND 74) ORDER BY hash(reference, n)"
+    )
+    columns = f"SELECT * EXCLUDE (h) FROM ({invoices})"
+    return [_write(engine, columns, folder / "left.parquet")], [_write(engine, payments, folder / "right.parquet")]
+
+
+def remembered_payments(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
+    """Payments whose memo was written by hand: most name the invoice somehow, some nothing; a tenth came less a fee.
+
+    95% of the invoices are paid, within five days before or after. Columns of both: legal_entity_id, reference (the
+    memo, on the right side), customer, currency, amount, day; payments also have payment_no.
+    """
+    invoices = _bills(rows)
+    payments = (
+        "SELECT legal_entity_id, customer, currency, 'P' || reference AS payment_no,\n"
+        "  CASE WHEN h % 100 < 45 THEN reference WHEN h % 100 < 60 THEN lower(replace(reference, '-', ' '))\n"
+        "    WHEN h % 100 < 75 THEN substr(reference, 5, 3) || substr(reference, 9)\n"
+        "    WHEN h % 100 < 85 THEN 'thank you' END AS reference,\n"
+        "  greatest(amount - if((h >> 20) % 10 = 0, 0.02, 0), 0.01)::DECIMAL(18,2) AS amount,\n"
+        f"  day + ((h >> 30) % 11)::INTEGER - 5 AS day FROM ({invoices}) WHERE h % 100 < 95 ORDER BY hash(reference)"
+    )
+    columns = f"SELECT * EXCLUDE (h) FROM ({invoices})"
+    return [_write(engine, columns, folder / "left.parquet")], [_write(engine, payments, folder / "right.parquet")]
+
+
+def open_breaks(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
+    """A company's lake and store after a night that found every invoice unpaid, and the invoices of the next night.
+
+    Columns: as `referenced_payments`, with `h`: one invoice in a thousand is new, gone or paid the next night.
+    """
+    from tieout_sandbox.bench import nights
+
+    invoices = _write(engine, _bills(rows), folder / "left.parquet")
+    nights.first(folder, invoices)
+    return [invoices], []
+
+
 def _bills(rows: int) -> str:
     """Twelve monthly invoices per customer, most over the same amount, a few of them only days apart."""
     return (

@@ -6,42 +6,24 @@ import asyncio
 import hmac
 import json
 import socket
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, unquote_plus
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from tieout_sandbox.simulators import salesforce, stripe, zendesk
 from tieout_sandbox.simulators.clock import Clock
 from tieout_sandbox.simulators.documents import DocumentStore
-from tieout_sandbox.simulators.faults import BAD_ROWS, RECORD_KINDS, TRANSPORT_KINDS, Dial, Fault
+from tieout_sandbox.simulators.faults import BAD_ROWS, RECORD_KINDS, TRANSPORT_KINDS, Dial
+from tieout_sandbox.simulators.line import CuttableHttp, Receive, Scope, Send, disturbed
 from tieout_sandbox.simulators.wire import World
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Any]]
-Send = Callable[[Any], Awaitable[None]]
 VENDORS = {"stripe": stripe, "salesforce": salesforce, "zendesk": zendesk}
-
-
-class _Protocol(H11Protocol):
-    """HTTP/1.1 that lets the application drop its connection, as a failing network would."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        app = self.app
-
-        async def with_transport(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["transport"] = transport
-            await app(scope, receive, send)
-
-        self.app = with_transport
 
 
 class Simulators:
@@ -61,12 +43,7 @@ class Simulators:
         if vendor not in VENDORS:
             await self.inner(scope, receive, send)
             return
-        query = unquote_plus(scope["query_string"].decode("latin-1"))
-        fault = self.world.dial.transport(scope["method"], unquote(scope["path"]), query)
-        if fault is None:
-            await self.inner(scope, receive, send)
-        else:
-            await self._fail(fault, VENDORS[vendor], scope, receive, send)
+        await disturbed(self.inner, self.world.dial, VENDORS[vendor], scope, receive, send)
 
     def _dated(self, scope: Scope, send: Send) -> Send:
         async def dated(message: Any) -> None:
@@ -76,46 +53,6 @@ class Simulators:
             await send(message)
 
         return dated
-
-    async def _fail(self, fault: Fault, vendor: Any, scope: Scope, receive: Receive, send: Send) -> None:
-        match fault.kind:
-            case "slow":
-                await asyncio.sleep(fault.seconds)
-                await self.inner(scope, receive, send)
-            case "timeout":
-                await asyncio.sleep(fault.seconds)
-                await _drop(scope)
-            case "cut":
-                await self._cut(scope, receive, send)
-            case "rate_limit":
-                await vendor.rate_limited(fault)(scope, receive, send)
-            case "server_error":
-                if fault.after:
-                    await self._perform(scope, receive)
-                await vendor.server_error(fault)(scope, receive, send)
-
-    async def _perform(self, scope: Scope, receive: Receive) -> list[Any]:
-        messages: list[Any] = []
-
-        async def collect(message: Any) -> None:
-            messages.append(message)
-
-        await self.inner(scope, receive, collect)
-        return messages
-
-    async def _cut(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The whole answer is promised, half of it is sent, then the connection closes."""
-        start, *rest = await self._perform(scope, receive)
-        body = b"".join(m.get("body", b"") for m in rest)
-        await send(start)
-        await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
-        scope["transport"].close()
-        await asyncio.sleep(0)
-
-
-async def _drop(scope: Scope) -> None:
-    scope["transport"].abort()
-    await asyncio.sleep(0)
 
 
 def _control_routes(world: World) -> list[Route]:
@@ -195,7 +132,7 @@ def serve(
     listener.bind(("127.0.0.1", port))
     config = uvicorn.Config(
         Simulators(world),
-        http=_Protocol,
+        http=CuttableHttp,
         ws="none",
         lifespan="off",
         date_header=False,

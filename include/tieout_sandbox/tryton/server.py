@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -94,3 +95,8 @@ def _answers(url: str, database: str) -> bool:
 def stop(process: ProcessId) -> None:
     """Stop Tryton."""
     processes.stop(process)
+
+
+def kill(process: ProcessId) -> None:
+    """End Tryton as a crash would."""
+    processes.stop(process, quick_signal=signal.SIGKILL)

@@ -362,6 +362,6 @@ def test_a_stopped_erp_is_unavailable_and_works_again_once_it_is_back(erp: Erp) 
 
 def test_a_wrong_password_is_refused_without_showing_it(erp: Erp) -> None:
     wrong = replace(erp.connection(), password="not-the-password")
-    with pytest.raises(Rejected) as caught:
+    with pytest.raises(ErpUnavailable) as caught:
         connect("tryton", wrong, ERP_CONFIG).period_status("US", date(2026, 3, 29))
     assert "not-the-password" not in str(caught.value)

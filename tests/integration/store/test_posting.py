@@ -1,4 +1,4 @@
-"""The posting protocol over a store on PostgreSQL: the same states, the same audit, one journal."""
+"""The posting protocol over a store on PostgreSQL, with the application's rights: same states and audit, one entry."""
 
 from __future__ import annotations
 
@@ -7,26 +7,33 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from sqlalchemy import URL
+from typer.testing import CliRunner
 
+from tieout.cli.commands import app
 from tieout.errors import IllegalTransition
 from tieout.ids import Slot, run_key, short_key
 from tieout.ledger import Protocol, due_batches, post_batch
-from tieout.store import QuarantineItem, Store, batches, golive
+from tieout.store import QuarantineItem, Store, batches, periods
+from tieout_sandbox.postgres import APPLICATION
 
 pytestmark = pytest.mark.server
 DAY = date(2026, 3, 29)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def store(erp_template: Any) -> Store:
+    """A store whose owner made it and gave the application its rights; it is opened as the application."""
     pg = erp_template.pg
     pg.create("store_posting")
-    url = URL.create("postgresql", pg.role, pg.password, pg.host, pg.port, "store_posting")
-    made = Store(url.render_as_string(hide_password=False))
-    made.upgrade()
-    return made
+    owner = URL.create("postgresql", pg.role, pg.password, pg.host, pg.port, "store_posting")
+    Store(owner.render_as_string(hide_password=False)).upgrade()
+    printed = CliRunner().invoke(app, ["store", "roles", "--application", APPLICATION])
+    with pg.connect("store_posting") as connection:
+        connection.execute(printed.stdout)
+    return Store(owner.set(username=APPLICATION).render_as_string(hide_password=False))
 
 
 def test_a_batch_goes_its_way(store: Store, tmp_path: Path) -> None:
@@ -67,6 +74,27 @@ def test_a_batch_goes_its_way(store: Store, tmp_path: Path) -> None:
     assert store.verify_audit("US/main", [store.anchor("US/main")]) == []
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_log SET actor = 'x'",
+        "DELETE FROM audit_log",
+        "TRUNCATE audit_log",
+        "DROP TABLE audit_log",
+        "ALTER TABLE audit_log DISABLE TRIGGER ALL",
+        "DROP TRIGGER audit_log_append_only ON audit_log",
+        "CREATE OR REPLACE FUNCTION audit_log_append_only() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN END'",
+        "SET session_replication_role = replica",
+        "CREATE TABLE audit_log_2 (x int)",
+    ],
+)
+def test_the_application_may_only_add_to_the_audit_log(store: Store, statement: str) -> None:
+    store.audit("US/main", "act", "me", {})
+    dsn = store.url.replace("postgresql+psycopg", "postgresql")
+    with psycopg.connect(dsn, autocommit=True) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement)
+
+
 def test_amounts_instants_and_periods_come_back_as_they_were(store: Store) -> None:
     item = QuarantineItem("raw#1", "stripe", "invoices", "unknown_currency", "XXX", amount=Decimal("12.3000"))
     store.quarantine("r", [item])
@@ -76,7 +104,6 @@ def test_amounts_instants_and_periods_come_back_as_they_were(store: Store) -> No
     assert run is not None
     assert (run.business_date, run.started_at.tzinfo is not None, run.params) == (DAY, True, {"amount": "1.10"})
     with store.transaction() as session:
-        golive.set_period_state(
-            session, "US", "main", "2026-03", "closed", actor="bea", reason="signed", now=store.now()
-        )
-        assert golive.period_state(session, "US", "main", "2026-03") == "closed"
+        for state in ("soft_closed", "closed"):
+            periods.move(session, "US", "main", "2026-03", state, actor="bea", reason="signed", now=store.now())
+        assert periods.period_state(session, "US", "main", "2026-03") == "closed"

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from tieout.store import Store
 from tieout.store.audit import read_anchors, write_anchors
+from tieout_sandbox.testing import fresh_store
 
 LENGTH = 6
 
@@ -22,8 +23,7 @@ def chain(folder: Path, acts: int = LENGTH) -> tuple[Store, sqlite3.Connection]:
     path = folder / "store.sqlite"
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
-    store = Store(f"sqlite:///{path}")
-    store.upgrade()
+    store = fresh_store(path)
     for number in range(acts):
         store.audit("US/main", "act", "me", {"number": number, "amount": Decimal("1.10")}, subject=f"s{number}")
     forger = sqlite3.connect(path, isolation_level=None)
@@ -40,8 +40,7 @@ def test_an_untouched_chain_verifies_and_keeps_amounts_as_text(tmp_path: Path) -
 
 
 def test_the_database_itself_refuses_to_change_or_delete_a_row(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 's.sqlite'}")
-    store.upgrade()
+    store = fresh_store(tmp_path / "s.sqlite")
     store.audit("US/main", "act", "me", {})
     raw = sqlite3.connect(tmp_path / "s.sqlite")
     for statement in ("UPDATE audit_log SET actor = 'you'", "DELETE FROM audit_log"):

@@ -17,8 +17,9 @@ from tieout.close.backlog import write
 from tieout.entities import LegalEntity
 from tieout.ids import Slot
 from tieout.lake.tables import Lake
-from tieout.store import QuarantineItem, Store, batches
+from tieout.store import QuarantineItem, Store, batches, late_events
 from tieout.store.breaks import Sighting, record
+from tieout.store.late_events import LateEvent
 
 END, TODAY = date(2026, 3, 31), date(2026, 4, 2)
 
@@ -149,3 +150,20 @@ def test_the_backlog_of_a_period_replaces_the_one_before(entity: LegalEntity, pa
         table = backlog(entity, period, today=TODAY, lake=lake, store=store, snapshot={})
         write(table, entity, period, lake=lake, store=store, run_id="r")
     assert lake.read("close_backlog", store.published()["close_backlog"]).num_rows == 1
+
+
+def test_a_late_event_waits_with_its_money_and_periods_that_differ_are_listed(
+    entity: LegalEntity, parts: tuple[Store, Lake]
+) -> None:
+    store, _ = parts
+    slot = f"US/main/2026-03/billing/{END}"
+    event = LateEvent(
+        "invoice:1", "main", "invoice", END, slot, "2026-03", "US-7", "USD", Decimal("1250.50"), "", "late for 2026-03"
+    )
+    with store.transaction() as session:
+        late_events.hold(session, "US", [event], ["invoice"], END, END, actor="t", now=store.now())
+    found = rows(entity, parts, erp_periods={"main": "closed", "next": "open"})
+    late, period = (next(r for r in found if r["kind"] == kind) for kind in ("late event", "period"))
+    assert (late["item"], late["what"], late["amount"]) == ("invoice:1", "US-7: late for 2026-03", Decimal("1250.50"))
+    assert late["next_action"] == "decide: tieout late release, reopen or drop"
+    assert (period["item"], period["what"]) == ("main 2026-03", "Tieout says open, the ERP closed")

@@ -12,7 +12,8 @@ import requests
 import responses
 from urllib3.exceptions import MaxRetryError, NewConnectionError
 
-from tieout.erp.jsonrpc import JsonRpc, LockNotObtained, RpcError, decode, encode, refuse_floats
+from tieout.erp.http import LockNotObtained
+from tieout.erp.jsonrpc import JsonRpc, RpcError, decode, encode, refuse_floats
 from tieout.errors import ErpRateLimited, ErpUnavailable, Rejected, UnknownOutcome
 from tieout.settings import Connection
 
@@ -136,9 +137,9 @@ def test_an_ended_session_is_opened_again(rpc: JsonRpc, http: responses.Requests
     assert methods == ["common.db.login", "model.x.y", "common.db.login", "model.x.y"]
 
 
-def test_wrong_credentials_are_rejected_without_a_second_try(rpc: JsonRpc, http: responses.RequestsMock) -> None:
+def test_with_wrong_credentials_nothing_is_tried_twice(rpc: JsonRpc, http: responses.RequestsMock) -> None:
     http.add(responses.POST, URL, status=401)
-    with pytest.raises(Rejected, match="check login and password"):
+    with pytest.raises(ErpUnavailable, match="check login and password"):
         rpc.login()
     assert len(http.calls) == 1
 

@@ -15,9 +15,10 @@ import responses
 
 from tieout import ids
 from tieout.entities import LegalEntity
-from tieout.erp import ErpJournal, ErpLine, check, connect
+from tieout.erp import Erp, ErpJournal, ErpLine, connect
+from tieout.erp.drafts import same_content
 from tieout.erp.jsonrpc import decode, encode
-from tieout.erp.tryton import TrytonLedger, same_content
+from tieout.erp.tryton import TrytonConfig, TrytonLedger
 from tieout.errors import ConfigError, LeaseLost, PeriodClosed, Rejected, UnknownOutcome
 from tieout.settings import Connection
 
@@ -41,6 +42,8 @@ class FakeTryton:
         self.calls: list[str] = []
         self.period: str | None = "open"
         self.journal_period_closed = False
+        self.ended: set[str] = set()
+        """Methods that find the session ended, once."""
         self.before: dict[str, Callable[[], Any]] = {}
         self.after: dict[str, Callable[[], Any]] = {}
         self.instead: dict[str, dict[str, Any] | int] = {}
@@ -53,6 +56,9 @@ class FakeTryton:
         method, params = body["method"], body["params"]
         name = method.removeprefix("model.")
         self.calls.append(name)
+        if name in self.ended:
+            self.ended.discard(name)
+            return 401, {}, ""
         if spoil := self.before.pop(name, None):
             return 503, {}, spoil()
         result = self.instead.get(name)
@@ -113,9 +119,11 @@ class FakeTryton:
                 return [{"id": 5, "name": "2026-03", "state": self.period, **dates}] if self.period else []
             case "account.move":
                 key = text.split('"like", "')[1].split("%")[0] if "like" in text else None
+                value = domain[0][0][2]
+                asked = value if isinstance(value, list) else [value]
                 found = [
                     m for m in self.moves.values()
-                    if (m["description"].startswith(key) if key else f'["id", "=", {m["id"]}]' in text)
+                    if (m["description"].startswith(key) if key else m["id"] in asked)
                 ]  # fmt: skip
                 return [{k: v for k, v in m.items() if k != "lines"} for m in found]
             case "account.move.line":
@@ -155,18 +163,44 @@ def as_stored(of: ErpJournal) -> list[dict[str, Any]]:
     ]
 
 
-def test_a_journal_is_looked_up_drafted_looked_up_again_and_posted(ledger: TrytonLedger, tryton: FakeTryton) -> None:
+def test_a_journal_is_looked_up_drafted_posted_and_looked_up_again(ledger: TrytonLedger, tryton: FakeTryton) -> None:
     ref = ledger.post(journal())
     assert (ref.state, ref.number) == ("posted", "US-1")
     names = {"search_read": "look", "create": "create", "post": "post"}
     steps = [names[c.removeprefix("account.move.")] for c in tryton.calls if c.count(".") == 2 and "account.move." in c]
-    assert [step for step, _ in groupby(steps)] == ["look", "create", "look", "post", "look"]
+    assert [step for step, _ in groupby(steps)] == ["look", "create", "post", "look"]
 
 
-def test_the_session_is_fresh_before_posting(ledger: TrytonLedger, tryton: FakeTryton) -> None:
-    ledger.period_status("US", date(2026, 3, 29))
-    ledger.post(journal())
+@pytest.mark.parametrize("method", ["account.move.create", "account.move.post"])
+def test_a_session_that_ended_is_opened_again_and_the_write_sent_once(
+    ledger: TrytonLedger, tryton: FakeTryton, method: str
+) -> None:
+    tryton.ended.add(method)
+    assert ledger.post(journal()).state == "posted"
     assert tryton.calls.count("common.db.login") == 2
+    assert len(tryton.moves) == 1
+
+
+def test_many_journals_are_posted_with_few_calls_and_read_back_with_three(
+    ledger: TrytonLedger, tryton: FakeTryton
+) -> None:
+    refs = [ledger.post(journal(version)) for version in range(1, 6)]
+    tryton.calls.clear()
+    ledger.post(journal(6))
+    assert len(tryton.calls) == 4
+    tryton.calls.clear()
+    assert ledger.read_back_many(refs) == [journal(version) for version in range(1, 6)]
+    assert len(tryton.calls) == 2  # three with dimensions
+
+
+def test_of_many_journals_one_that_is_gone_does_not_keep_the_others_from_being_read(
+    ledger: TrytonLedger, tryton: FakeTryton
+) -> None:
+    refs = [ledger.post(journal(version)) for version in (1, 2)]
+    del tryton.moves[int(refs[0].erp_id)]
+    gone, there = ledger.read_back_many(refs)
+    assert isinstance(gone, Rejected)
+    assert there == journal(2)
 
 
 def test_posting_the_same_run_key_again_returns_the_posted_journal(ledger: TrytonLedger, tryton: FakeTryton) -> None:
@@ -390,7 +424,8 @@ def test_an_unknown_kind_of_erp_names_those_there_are() -> None:
 def test_a_receivable_mode_the_adapter_cannot_do_is_refused_by_the_check() -> None:
     common = {"name": "x", "functional_currency": "USD", "zone": "UTC", "country": "US", "go_live": date(2026, 3, 29)}
     fine = LegalEntity(id="US", **common)
-    assert check("tryton", CONFIG, [fine]) == []
-    (missing, mode) = check("tryton", CONFIG, [LegalEntity(id="FR", receivable_mode="documents", **common)])
+    erp = Erp("tryton", "tryton", TrytonConfig.load(CONFIG))
+    assert erp.problems([fine]) == []
+    (missing, mode) = erp.problems([LegalEntity(id="FR", receivable_mode="documents", **common)])
     assert "FR: no company" in missing
     assert "use gl_control" in mode

@@ -21,6 +21,7 @@ from tieout.ledger.events import SOURCES
 from tieout.settings import Settings
 from tieout.store import Store, batches
 from tieout_sandbox.file_ledger import FileLedger
+from tieout_sandbox.testing import fresh_store
 
 RULES = load_rules(Settings.from_env({}))
 INSTANT = Protocol(settle=timedelta(0), checks=(0.0,), lags=(0.0,), sleep=lambda seconds: None)
@@ -198,9 +199,12 @@ def make_books(tmp_path: Path) -> Any:
     """Books of an entity; keywords change the entity."""
 
     def make(**changes: Any) -> Books:
-        store = Store(f"sqlite:///{tmp_path / 'store.sqlite'}")
-        store.upgrade()
-        return Books(Lake(tmp_path / "lake"), store, FileLedger(tmp_path / "erp.sqlite"), entity(**changes))
+        return Books(
+            Lake(tmp_path / "lake"),
+            fresh_store(tmp_path / "store.sqlite"),
+            FileLedger(tmp_path / "erp.sqlite"),
+            entity(**changes),
+        )
 
     return make
 

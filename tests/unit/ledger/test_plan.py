@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,7 +13,7 @@ from tieout.errors import LeaseLost, LedgerError
 from tieout.ids import Slot
 from tieout.ledger import EVENTS, check_approval, load_rules, plan_batches, preview, summarise
 from tieout.settings import Settings
-from tieout.store import batches, golive
+from tieout.store import batches, periods
 
 D29, D30, D31 = date(2026, 3, 29), date(2026, 3, 30), date(2026, 3, 31)
 RECEIVABLE, SEATS = "11000", "40100"
@@ -69,8 +70,6 @@ def test_a_row_that_vanished_is_taken_back_on_the_other_side(books: Any) -> None
 
 
 def test_a_changed_account_mapping_moves_what_was_posted(books: Any) -> None:
-    from dataclasses import replace
-
     rules = load_rules(Settings.from_env({}))
     books.invoice("A", D29, {"amount": "100"})
     books.post(books.plan(D29, rules=rules))
@@ -83,9 +82,10 @@ def test_late_data_of_a_closed_period_go_to_the_first_open_day(books: Any) -> No
     books.invoice("A", D29, {"amount": "100"})
     books.post(books.plan(D31))
     with books.store.transaction() as session:
-        golive.set_period_state(
-            session, "US", "main", "2026-03", "closed", actor="controller", reason="signed", now=books.store.now()
-        )
+        for state in ("soft_closed", "closed"):
+            periods.move(
+                session, "US", "main", "2026-03", state, actor="controller", reason="signed", now=books.store.now()
+            )
     books.invoice("LATE", D30, {"amount": "7"})
     plan = books.plan(date(2026, 4, 2))
     assert plan.batches == ("TIEOUT/US/main/2026-04/prior_period/2026-04-01/v1",)
@@ -233,3 +233,56 @@ def test_a_run_that_began_before_a_newer_one_planned_takes_nothing_back(books: A
         ("TIEOUT/US/main/2026-03/billing/2026-03-29/v1", "TIEOUT/US/main/2026-03/billing/2026-03-30/v1"),
         (),
     ]
+
+
+class TestReverseAndRepost:
+    @pytest.fixture
+    def restated(self, make_books: Any) -> Any:
+        books = make_books(restatement="reverse_and_repost")
+        books.invoice("A", D29, {"amount": "100"})
+        books.invoice("B", D29, {"amount": "5", "family": "usage"})
+        books.invoice("C", D30, {"amount": "7"})
+        books.post(books.plan(D30))
+        return books
+
+    def test_what_was_posted_is_taken_back_whole_and_the_new_content_posted_whole(self, restated: Any) -> None:
+        restated.invoice("A", D29, {"amount": "90"})
+        plan = restated.plan(D30)
+        slot = "TIEOUT/US/main/2026-03/billing/2026-03-29"
+        assert plan.batches == (f"{slot}/v2", f"{slot}/v3")
+        back, again = (restated.batch("billing/2026-03-29", version) for version in (2, 3))
+        assert [(b.kind, b.origin, b.gross["USD"]) for b in (back, again)] == [
+            ("taken_back", f"{slot}/v1", Decimal("105")),
+            ("reposted", f"{slot}/v1", Decimal("95")),
+        ]
+        assert restated.post(plan) == ["posted", "posted"]
+        assert restated.balances()[RECEIVABLE] == Decimal("102")
+        assert restated.plan(D30).batches == ()
+
+    def test_back_to_the_first_content_nets_to_it(self, restated: Any) -> None:
+        before = restated.balances()
+        for amount in ("90", "100"):
+            restated.invoice("A", D29, {"amount": amount})
+            restated.post(restated.plan(D30))
+        assert restated.balances() == before
+        assert restated.batch("billing/2026-03-29", 5).kind == "reposted"
+
+    def test_a_version_that_was_refused_is_followed_by_the_whole_content(self, restated: Any) -> None:
+        restated.invoice("A", D29, {"amount": "90"})
+        plan = restated.plan(D30)
+        restated.post(replace(plan, batches=plan.batches[:1]))
+        restated.erp.lies = ["reject"]
+        assert restated.post(replace(plan, batches=plan.batches[1:])) == ["rejected"]
+        assert restated.balances()[RECEIVABLE] == Decimal("7")
+        assert restated.post(restated.plan(D30)) == ["posted"]
+        assert restated.balances()[RECEIVABLE] == Decimal("102")
+
+    def test_a_closed_period_gets_the_difference(self, restated: Any) -> None:
+        with restated.store.transaction() as session:
+            now = restated.store.now()
+            periods.move(session, "US", "main", "2026-03", "soft_closed", actor="c", reason="signed", now=now)
+        restated.invoice("A", D29, {"amount": "90"})
+        (batch,) = (plan := restated.plan(date(2026, 4, 1))).batches
+        assert "prior_period" in batch
+        assert restated.post(plan) == ["posted"]
+        assert restated.balances()[RECEIVABLE] == Decimal("102")

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from tieout.calendar import period_of
+from tieout.close.backlog import backlog
 from tieout.erp import ErpJournal, JournalRef
 from tieout.errors import (
     ErpError,
@@ -25,6 +27,7 @@ from tieout.errors import (
 from tieout.ids import Slot
 from tieout.ledger import (
     Protocol,
+    ask_again,
     check_approval,
     due_batches,
     post_batch,
@@ -36,7 +39,7 @@ from tieout.ledger import (
     submit,
 )
 from tieout.ledger.post import as_erp_journal
-from tieout.store import batches
+from tieout.store import batches, links
 from tieout.store.golive import OpeningBalance, load_opening
 from tieout.store.leases import LeaseRow
 
@@ -376,6 +379,9 @@ def test_a_mismatch_that_is_reversed_is_planned_again(books: Any, half_wrong: st
     for _ in range(2):
         assert reverse(half_wrong, books.erp, books.store, on=D30, **by) == "reversed"
     assert books.balances() == {}
+    with books.store.reading() as session:
+        (mirror,) = links.links_of(session, half_wrong)
+    assert (mirror[0].rpartition("/")[2], mirror[1:]) == ("reversed", (links.REVERSES, half_wrong))
     with books.store.transaction() as session:
         opened = [OpeningBalance("11000", "USD", Decimal(0))]
         load_opening(session, "US", "main", D28, opened, (), actor="t", now=books.store.now())
@@ -509,3 +515,128 @@ def test_every_transition_outside_the_table_is_refused(books: Any, state: str) -
         with pytest.raises(IllegalTransition), books.store.transaction() as session:
             batches.transition(session, batch.batch_id, to, actor="t", now=now)
     assert books.batch(SLOT).state == state
+
+
+class TestStatusChecks:
+    """What becomes of a batch whose outcome stays unknown."""
+
+    SCHEDULE = tuple(timedelta(minutes=m) for m in (1, 5, 15))
+
+    @pytest.fixture
+    def clock(self, books: Any) -> list[datetime]:
+        at = [datetime(2026, 3, 30, tzinfo=UTC)]
+        books.store.now = lambda: at[0]
+        return at
+
+    @pytest.fixture
+    def patient(self, instant: Protocol) -> Protocol:
+        return replace(instant, status_checks=self.SCHEDULE)
+
+    def test_it_is_asked_for_on_the_schedule_and_not_between(
+        self, books: Any, batch_id: str, clock: list[datetime], patient: Protocol
+    ) -> None:
+        books.erp.lies = ["lose_request"] * 9
+        asked: list[str] = []
+        assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "unknown"
+        books.erp.on_step = asked.append
+        for pause in self.SCHEDULE[:2]:
+            assert due_batches(books.store, protocol=patient) == []
+            assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "unknown"
+            assert asked == []
+            clock[0] += pause
+            assert due_batches(books.store, protocol=patient) == [batch_id]
+            assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "unknown"
+            assert asked
+            asked.clear()
+        books.erp.lies = []
+        clock[0] += self.SCHEDULE[2]
+        assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "posted"
+        assert len(books.erp.journals()) == 1
+
+    @pytest.mark.parametrize("silent", [True, False], ids=["the ERP is down", "its answers are lost"])
+    def test_after_the_last_check_it_goes_to_a_person(
+        self, books: Any, batch_id: str, clock: list[datetime], patient: Protocol, silent: bool, caplog: Any
+    ) -> None:
+        self.spend(books, batch_id, clock, patient, silent)
+        batch = books.batch(SLOT)
+        assert (batch.state, batch.owner) == ("unknown", "general ledger")
+        assert "after 3 status checks" in (batch.reason or "")
+        assert any("stayed unknown" in record.message for record in caplog.records if record.levelname == "ERROR")
+        clock[0] += timedelta(days=30)
+        assert due_batches(books.store, protocol=patient) == []
+        with pytest.raises(LedgerError, match="stayed unknown"):
+            post_batch(batch_id, books.erp, books.store, protocol=patient)
+        assert acts(books, batch_id).count("batch.status_check") == 3
+        assert acts(books, batch_id)[-1] == "batch.handed_over"
+
+    def test_a_person_asks_again_or_ends_it(
+        self, books: Any, batch_id: str, clock: list[datetime], patient: Protocol
+    ) -> None:
+        self.spend(books, batch_id, clock, patient, silent=False)
+        books.erp.lies = []
+        assert ask_again(batch_id, books.erp, books.store, protocol=patient, actor="al") == "posted"
+        assert len(books.erp.journals()) == 1
+        assert "batch.status_checks_restarted" in acts(books, batch_id)
+        with pytest.raises(LedgerError, match="only an unknown batch"):
+            ask_again(batch_id, books.erp, books.store, protocol=patient, actor="al")
+
+    def test_what_a_dead_process_sent_is_unknown_once_the_erp_cannot_be_asked(
+        self, books: Any, batch_id: str, clock: list[datetime], patient: Protocol
+    ) -> None:
+        post = books.erp.post
+
+        def die(journal: ErpJournal, **options: Any) -> JournalRef:
+            raise KeyboardInterrupt
+
+        books.erp.post = die
+        with pytest.raises(KeyboardInterrupt):
+            post_batch(batch_id, books.erp, books.store, protocol=patient)
+        books.erp.post = post
+        books.erp.on_step = down
+        with pytest.raises(ErpUnavailable):
+            post_batch(batch_id, books.erp, books.store, protocol=patient)
+        assert books.batch(SLOT).state == "unknown"
+
+    def spend(self, books: Any, batch_id: str, clock: list[datetime], patient: Protocol, silent: bool) -> None:
+        books.erp.lies = ["lose_request"] * 9
+        assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "unknown"
+        if silent:
+            books.erp.on_step = down
+        for number, pause in enumerate(self.SCHEDULE, 1):
+            clock[0] += pause
+            if number == len(self.SCHEDULE):
+                with pytest.raises(LedgerError, match="stayed unknown"):
+                    post_batch(batch_id, books.erp, books.store, protocol=patient)
+            elif silent:
+                with pytest.raises(ErpUnavailable):
+                    post_batch(batch_id, books.erp, books.store, protocol=patient)
+            else:
+                assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "unknown"
+        books.erp.on_step = lambda step: None
+
+
+def down(step: str) -> None:
+    raise ErpUnavailable("the ERP does not answer")
+
+
+def test_a_mismatch_is_a_break_and_stands_in_the_close_backlog_until_it_is_corrected(
+    books: Any, batch_id: str, instant: Protocol
+) -> None:
+    books.erp.lies = ["other_amount"]
+    post_batch(batch_id, books.erp, books.store, protocol=instant)
+    period = period_of(books.entity, D29)
+
+    def items() -> dict[str, dict[str, Any]]:
+        table = backlog(books.entity, period, today=D30, lake=books.lake, store=books.store, snapshot={})
+        return {row["kind"]: row for row in table.to_pylist()}
+
+    found = items()
+    assert found["journal"]["state"] == "mismatched"
+    assert (found["break"]["state"], found["break"]["owner"]) == ("open", "general ledger")
+    assert found["break"]["amount"] == 1
+    assert f"The ERP does not hold journal {batch_id} as it was sent" in found["break"]["what"]
+    with sqlite3.connect(books.erp.path) as db:
+        db.execute("UPDATE line SET debit = '110' WHERE line_no = 1")
+    assert recheck_mismatched(batch_id, books.erp, books.store, actor="controller") == "posted"
+    assert {"journal", "break"} & set(items()) == set()
+    assert books.store.verify_audit("breaks/journal_read_back") == []

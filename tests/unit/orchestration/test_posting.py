@@ -16,7 +16,7 @@ def test_the_time_a_write_may_still_be_under_way_is_configured_with_the_erp(tmp_
     (tmp_path / "erp").mkdir()
     (tmp_path / "erp" / "tryton.yaml").write_text(f"companies: {{US: US}}\n{line}")
     settings = Settings.from_env({"TIEOUT_HOME": str(tmp_path), "TIEOUT_CONFIG": str(tmp_path)})
-    assert posting.protocol(Work(settings)).settle == expected
+    assert posting.protocol(Work(settings), "TIEOUT/US/main/2026-03/billing/2026-03-30/v1").settle == expected
 
 
 def test_a_run_knows_what_posting_its_batches_took_in_their_own_processes(tmp_path):

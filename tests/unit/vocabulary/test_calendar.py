@@ -2,9 +2,18 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from tieout.calendar import accounting_date, add_business_days, business_day_of_month, complete_at, period_of, window
+from tieout.calendar import (
+    accounting_date,
+    add_business_days,
+    business_day_of_month,
+    complete_at,
+    fiscal_year_start,
+    period_named,
+    period_of,
+    window,
+)
 from tieout.entities import LegalEntity
-from tieout.errors import DataError
+from tieout.errors import ConfigError, DataError
 
 
 def entity(zone="Europe/Berlin", country="DE", **more):
@@ -74,6 +83,25 @@ def test_week_periods_follow_each_other_without_gap(pattern):
     weeks = [int(w) * 7 for w in pattern.split("-")] * 4
     assert spans[:12] == weeks
     assert {sum(spans[i : i + 12]) for i in range(0, len(spans) - 12, 12)} <= {364, 371}
+
+
+@pytest.mark.parametrize(
+    ("more", "day", "begins"),
+    [
+        ({}, date(2026, 1, 1), date(2026, 1, 1)),
+        ({"fiscal_year_start": date(2025, 7, 1)}, date(2026, 6, 30), date(2025, 7, 1)),
+        ({"fiscal_year_start": date(2025, 7, 1)}, date(2026, 7, 1), date(2026, 7, 1)),
+        ({"fiscal_calendar": "4-4-5", "fiscal_year_start": date(2025, 1, 26)}, date(2026, 1, 24), date(2025, 1, 26)),
+    ],
+)
+def test_a_date_lies_in_one_fiscal_year_and_its_period_is_found_by_name(more, day, begins):
+    owner = entity(**more)
+    assert fiscal_year_start(owner, day) == begins
+    period = period_of(owner, day)
+    assert period_named(owner, period.name) == period
+    for name in ("2026-13", "2026", "March"):
+        with pytest.raises(ConfigError, match="not a period"):
+            period_named(owner, name)
 
 
 def test_business_days_skip_weekends_holidays_and_closures():

@@ -68,7 +68,7 @@ def test_certificates_are_verified_whatever_the_connection_or_the_environment_sa
     assert asked["verify"] is True
     connection = Connection("tryton", "https://erp.example", "poster", SECRET, "erp", {"verify": False})
     with closing(JsonRpc(connection, timeout=(1, 1), tries=1, pause=0)) as made:
-        assert made._http.verify is True
+        assert made._http.session.verify is True
 
 
 def test_plain_http_to_this_machine_never_goes_through_a_proxy(monkeypatch):

@@ -2,7 +2,8 @@
 CREATE OR REPLACE TEMP TABLE placed_leg AS
 SELECT
   n.run_key, n.line_no, p.event_id, p.event_date, p.leg, p.amount, p.transaction_amount, p.rate, p.rate_source,
-  p.document_number, p.source, p.source_id, p.correlation_id, p.raw_ref
+  p.document_number, p.source, p.source_id, p.correlation_id, p.raw_ref,
+  CASE WHEN p.slot_date <> p.event_date THEN p.origin_slot END AS origin_slot
 FROM parted AS p
 JOIN slot_chunk AS c
   ON c.slot = p.slot AND c.currency = p.currency AND c.event_type = p.event_type AND c.shape = p.shape
@@ -14,7 +15,7 @@ JOIN numbered AS n
 CREATE OR REPLACE TEMP VIEW journal_part AS
 SELECT
   run_key, line_no, event_id, leg, event_date, CAST(amount AS DECIMAL(18, 4)) AS amount,
-  document_number, source, source_id, correlation_id, raw_ref,
+  document_number, source, source_id, correlation_id, raw_ref, origin_slot,
   CAST(transaction_amount AS DECIMAL(18, 4)) AS transaction_amount, rate, rate_source
 FROM placed_leg
 WHERE event_id NOT IN (SELECT bucket_id FROM plain_bucket)
@@ -27,7 +28,7 @@ SELECT
     WHEN 'to_receivable' THEN e.to_receivable WHEN 'to_credit' THEN e.to_credit
     WHEN 'rounding' THEN e.rounding
     ELSE 0 END) AS amount,
-  e.document_number, e.source, e.source_id, e.correlation_id, e.raw_ref,
+  e.document_number, e.source, e.source_id, e.correlation_id, e.raw_ref, p.origin_slot,
   abs(CASE r.amount
     WHEN 'gross' THEN e.gross WHEN 'net' THEN e.net WHEN 'tax' THEN e.tax
     WHEN 'deferred' THEN e.deferred WHEN 'recognised' THEN e.recognised

@@ -163,7 +163,8 @@ SELECT
   m.event_id, m.event_type, m.legal_entity_id, m.event_date, any_value(m.document_number) AS document_number,
   coalesce(min(m.reason), 'another line of the document waits: ' || any_value(w.reason)) AS reason,
   any_value(m.gross) AS amount, m.event_currency AS currency,
-  any_value(m.source) AS source, any_value(m.source_id) AS source_id, any_value(m.raw_ref) AS raw_ref
+  any_value(m.source) AS source, any_value(m.source_id) AS source_id, any_value(m.raw_ref) AS raw_ref,
+  'waiting' AS state
 FROM mapped_leg AS m
 JOIN waiting AS w USING (legal_entity_id, document_id, event_date)
 GROUP BY m.event_id, m.event_type, m.legal_entity_id, m.event_date, m.event_currency;

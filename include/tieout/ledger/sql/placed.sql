@@ -9,6 +9,10 @@ SELECT
   p.target_period AS period,
   CASE WHEN p.target_date = d.event_date THEN r.stream ELSE 'prior_period' END AS slot_stream,
   p.target_date AS slot_date,
+  p.legal_entity_id || '/' || p.origin_ledger || '/' || p.origin_period || '/' || r.stream || '/' || d.event_date
+    AS origin_slot,
+  p.origin_period,
+  p.is_prior_year,
   CASE WHEN d.signed > 0 OR (d.signed = 0 AND d.transaction_signed > 0) THEN 'debit' ELSE 'credit' END AS posted_side,
   abs(d.signed) AS amount,
   abs(d.transaction_signed) AS transaction_amount

@@ -1,0 +1,237 @@
+"""Periods and late events by hand: both states side by side, a period moved, a held event decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+
+from tieout.calendar import Period, period_named, period_of
+from tieout.entities import LegalEntity
+from tieout.errors import ConfigError, LedgerError, StoreError
+from tieout.orchestration.work import Work
+from tieout.store import batches, late_events, periods
+from tieout.store.late_events import LateEvent
+from tieout.store.periods import PeriodState
+
+
+@dataclass(frozen=True, slots=True)
+class PeriodLine:
+    """A period of a ledger: our state, the ERP's (and why), whether they agree, what still keeps it from closing."""
+
+    legal_entity_id: str
+    ledger: str
+    period: str
+    ours: PeriodState
+    erp: str
+    erp_reason: str | None
+    agrees: bool
+    unfinished: int
+    held: int
+    held_gross: Decimal
+    currency: str
+
+
+def agree(ours: str, erp: str) -> bool:
+    """Whether our state of a period and the ERP's say the same: a soft-closed one is still open in the ERP."""
+    return erp in ("closed", "locked") if ours == "closed" else erp == "open"
+
+
+def status(work: Work, entities: Sequence[str] = (), until: date | None = None) -> list[PeriodLine]:
+    """Every period since each ledger was taken over, up to `until` (the period after today's, if none): both states.
+
+    Raises ErpError if an ERP cannot be asked.
+    """
+    last = until or (work.store.now().date() + timedelta(days=31))
+    found = []
+    for entity in work.chosen(entities):
+        for one in entity.in_force:
+            view = entity.of_ledger(one.ledger)
+            if view.taken_over_on > last:
+                continue
+            with work.store.reading() as session:
+                ours = periods.moved(session, entity.id, view.ledger, work.store.now())
+            with work.ledger(view.ledger) as ledger:
+                for period in _periods(view, last):
+                    state = ours.get(period.name, PeriodState(period.name, "open"))
+                    erp = ledger.period_status(entity.id, _day_in(view, period))
+                    unfinished, held = _open_items(work, view, period.name)
+                    found.append(
+                        PeriodLine(
+                            entity.id,
+                            view.ledger,
+                            period.name,
+                            state,
+                            erp.state,
+                            erp.reason,
+                            agree(state.state, erp.state),
+                            len(unfinished),
+                            len(held),
+                            sum((event.gross for event in held), Decimal(0)),
+                            entity.functional_currency,
+                        )
+                    )
+    return found
+
+
+def move(
+    work: Work, entity_id: str, ledger: str | None, name: str, to: str, *, actor: str, reason: str,
+    second: str | None = None,
+) -> None:  # fmt: skip
+    """Move a period of a ledger while nobody posts to it; audited.
+
+    Raises ConfigError where the ERP's state contradicts it, LedgerError while journals of it are unfinished or late
+    events wait (for `closed`), IllegalTransition where there is no such step, LeaseHeld while somebody posts.
+    """
+    view, period = _found(work, entity_id, ledger, name)
+    with work.store.lease(batches.chain_of(view.id, view.ledger)):
+        with work.ledger(view.ledger) as erp:
+            there = erp.period_status(view.id, _day_in(view, period)).state
+        if not agree(to, there):
+            raise ConfigError(
+                "the ERP's period does not agree",
+                record=f"{view.id}/{view.ledger}/{name}",
+                expected="closed" if to == "closed" else "open",
+                got=there,
+                remedy="change it in the ERP first",
+            )
+        if to == "closed":
+            _refuse_unfinished(work, view, name)
+        with work.store.transaction() as session:
+            periods.move(
+                session, view.id, view.ledger, name, to, actor=actor, second=second, reason=reason, now=work.store.now()
+            )
+
+
+def permit(
+    work: Work, entity_id: str, ledger: str | None, name: str, *, until: date, actor: str, second: str, reason: str
+) -> None:
+    """Allow corrections of a soft-closed period to the end of a day (UTC); audited."""
+    view, _ = _found(work, entity_id, ledger, name)
+    ends = datetime.combine(until + timedelta(days=1), time(), UTC)
+    with work.store.transaction() as session:
+        periods.permit(
+            session, view.id, view.ledger, name, actor=actor, second=second, reason=reason, ends_at=ends,
+            now=work.store.now(),
+        )  # fmt: skip
+
+
+def late(work: Work, entity_id: str | None, period: str | None, states: Iterable[str]) -> list[tuple[str, LateEvent]]:
+    """Late events by entity, those held if no state is named."""
+    if entity_id is not None:
+        work.chosen([entity_id])
+    wanted = tuple(states) or (late_events.HELD,)
+    if unknown := set(wanted) - set(late_events.STATES):
+        raise ConfigError("no such state", got=sorted(unknown), expected=late_events.STATES)
+    found = []
+    with work.store.reading() as session:
+        for entity in work.chosen([entity_id] if entity_id else []):
+            found += [(entity.id, event) for event in late_events.late_events(session, entity.id, wanted, period)]
+    return found
+
+
+def decide(
+    work: Work, entity_id: str, units: Sequence[str], to: str, *, actor: str, second: str, reason: str,
+    period: str | None = None,
+) -> int:  # fmt: skip
+    """Release held events, or say they are not to be posted: those named, or all of an origin period; how many."""
+    work.chosen([entity_id])
+    with work.store.transaction() as session:
+        if period is not None:
+            units = [event.unit for event in late_events.late_events(session, entity_id, period=period)]
+        if not units:
+            raise StoreError("no event is named", remedy="name events, or --period for all that are held of one")
+        late_events.decide(
+            session, entity_id, units, to, actor=actor, second=second, reason=reason, now=work.store.now()
+        )
+    return len(units)
+
+
+def reopen_for(
+    work: Work, entity_id: str, units: Sequence[str], *, actor: str, second: str, reason: str, to: str = "open"
+) -> list[str]:
+    """Decide that the original periods of held events are opened again; gives these periods.
+
+    The next plan posts the events to their own dates. Raises as `move` does, and StoreError where one is not held.
+    """
+    with work.store.reading() as session:
+        held = {event.unit: event for event in late_events.late_events(session, entity_id)}
+    if unknown := sorted(set(units) - set(held)):
+        raise StoreError("no such event is held", record=entity_id, got=unknown, remedy="see `tieout late list`")
+    origins = sorted({(held[u].origin_slot.split("/")[1], held[u].origin_period) for u in units})
+    for ledger, period in origins:
+        view, _ = _found(work, entity_id, ledger, period)
+        with work.store.reading() as session:
+            is_open = periods.period_state(session, view.id, ledger, period) == to
+        if not is_open:
+            move(work, entity_id, ledger, period, to, actor=actor, second=second, reason=f"for late events: {reason}")
+        work.store.audit(
+            batches.chain_of(view.id, ledger),
+            "late.period_reopened",
+            actor,
+            {"period": period, "units": sorted(units), "second": second, "reason": reason},
+            subject=f"period:{view.id}/{ledger}/{period}",
+        )
+    return [period for _, period in origins]
+
+
+def _found(work: Work, entity_id: str, ledger: str | None, name: str) -> tuple[LegalEntity, Period]:
+    entity = work.entities[entity_id]
+    period = period_named(entity, name)
+    names = [one.ledger for one in entity.in_force]
+    if ledger is None:
+        ledger = entity.ledger_on(period.end)
+    if ledger not in names:
+        raise ConfigError("the entity has no such ledger", record=entity_id, got=ledger, expected=names)
+    return entity.of_ledger(ledger), period
+
+
+def _periods(view: LegalEntity, last: date) -> Iterator[Period]:
+    day = view.taken_over_on
+    while day <= last:
+        period = period_of(view, day)
+        yield period
+        day = period.end + timedelta(days=1)
+
+
+def _day_in(view: LegalEntity, period: Period) -> date:
+    """A day of the period that its ledger takes: the ERP taken over in the middle of it may know no earlier one."""
+    return min(period.end, max(period.start, view.taken_over_on))
+
+
+def _open_items(work: Work, view: LegalEntity, period: str) -> tuple[list[str], list[LateEvent]]:
+    with work.store.reading() as session:
+        found = batches.select_batches(session, entity=view.id, period=period)
+        held = late_events.late_events(session, view.id, period=period)
+    newest = {b.slot: b.version for b in found}  # in the order of versions
+    unfinished = [
+        b.batch_id
+        for b in found
+        if b.slot.ledger == view.ledger
+        and b.state not in batches.FINISHED
+        and not (b.state == "rejected" and b.version < newest[b.slot])
+    ]
+    return unfinished, [event for event in held if event.ledger == view.ledger or _belongs(event, view)]
+
+
+def _belongs(event: LateEvent, view: LegalEntity) -> bool:
+    return event.origin_slot.split("/")[1] == view.ledger
+
+
+def _refuse_unfinished(work: Work, view: LegalEntity, period: str) -> None:
+    unfinished, held = _open_items(work, view, period)
+    if unfinished:
+        raise LedgerError(
+            "journals of the period are not finished",
+            record=f"{view.id}/{view.ledger}/{period}",
+            got=unfinished[:5],
+            remedy="have them posted, reversed or resolved",
+        )
+    if held:
+        raise LedgerError(
+            "late events of the period wait for a decision",
+            record=f"{view.id}/{view.ledger}/{period}",
+            got=[event.unit for event in held[:5]],
+            remedy="decide about them: tieout late list",
+        )

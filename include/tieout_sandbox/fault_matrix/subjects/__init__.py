@@ -1,0 +1,1 @@
+"""The adapters of the fault matrix, a module each with its `SUBJECT`."""

@@ -1,0 +1,218 @@
+"""Two ERPs at once: postings go to the ledger in force, history is replayed under its keys, both are compared."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from datetime import date, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from tests.unit.ledger.conftest import RULES, entity
+
+from tieout.erp.charts import ChartRow, Charts
+from tieout.errors import ErpUnavailable, LedgerError
+from tieout.ledger import Protocol, compare_ledgers, golive, prove, replay
+from tieout.ledger.post import post_batch
+from tieout.store.leases import LeaseRow
+from tieout_sandbox.file_ledger import FileLedger
+
+GO_LIVE, CUT, APRIL = date(2026, 3, 29), date(2026, 4, 1), date(2026, 4, 2)
+RECEIVABLE, SEATS, USAGE = "11000", "40100", "40300"
+CHARTS = Charts(
+    (
+        ChartRow("*", "next", RECEIVABLE, "1200"),
+        ChartRow("*", "next", SEATS, "4000"),
+        ChartRow("US", "next", USAGE, "4000"),  # the new chart has one revenue account for both
+    )
+)
+TWO = [{"ledger": "main", "from": GO_LIVE, "parallel_until": date(2026, 4, 30)},
+       {"ledger": "next", "from": CUT, "history_from": GO_LIVE}]  # fmt: skip
+
+
+@pytest.fixture
+def two(make_books: Any, tmp_path: Path, monkeypatch: Any) -> Any:
+    """Books of an entity that changes its ERP on the first of April; `next` is the new ERP's file."""
+    books = make_books(ledgers=TWO)
+    books.next = FileLedger(tmp_path / "next.sqlite")
+    for ledger, accounts in (
+        (books.erp, (RECEIVABLE, SEATS, USAGE)),
+        (books.next, ("1200", "4000")),
+    ):
+        day = GO_LIVE - timedelta(days=1)
+        zero = [(account, "0", "0") for account in accounts]
+        ledger.by_hand("US", day, "USD", "chart", *zero)
+    return books
+
+
+def take_over(books: Any) -> None:
+    for name in ("main", "next"):
+        golive.load(
+            books.entity.of_ledger(name), books.erp if name == "main" else books.next, lake=books.lake,
+            store=books.store, rules=RULES, snapshot=books.snapshot(), chart=CHARTS.of("US", name),
+        )  # fmt: skip
+
+
+def post(books: Any, day: date, **options: Any) -> tuple[str, ...]:
+    """Plan a day and post each batch into its own ledger."""
+    plan = books.plan(day, charts=CHARTS, **options)
+    for batch in plan.batches:
+        ledger = books.next if batch.split("/")[2] == "next" else books.erp
+        quick = Protocol(settle=timedelta(0), checks=(), lags=(0.0,), sleep=lambda s: None)
+        assert post_batch(batch, ledger, books.store, protocol=quick) == "posted"
+    return tuple(plan.batches)
+
+
+def bring(books: Any, ledger: str, *, dry_run: bool = False, **options: Any) -> Any:
+    view = books.entity.of_ledger(ledger)
+    since, until = view.copied_span
+    erp = books.next if ledger == "next" else books.erp
+    quick = Protocol(settle=timedelta(0), checks=(), lags=(0.0,), sleep=lambda s: None)
+    return replay(
+        view, erp, books.store, since=since, until=until, chart=CHARTS.of("US", ledger), dry_run=dry_run,
+        protocol=quick, **options,
+    )  # fmt: skip
+
+
+def compared(books: Any, on: date) -> Any:
+    view = books.entity.of_ledger
+    proofs = prove(view("main"), on, books.erp, books.store), prove(view("next"), on, books.next, books.store)
+    assert [proof.ties for proof in proofs] == [True, True]
+    return compare_ledgers(*proofs, names=("main", "next"), charts=(CHARTS.of("US", "main"), CHARTS.of("US", "next")))
+
+
+def test_a_journal_goes_to_the_ledger_in_force_on_its_date_and_history_follows_under_its_keys(two: Any) -> None:
+    take_over(two)
+    two.invoice("A", GO_LIVE, {"amount": "100"}, {"amount": "7", "family": "usage"})
+    two.invoice("B", APRIL, {"amount": "50"})
+    old, new = post(two, APRIL)
+    assert (old, new) == (
+        "TIEOUT/US/main/2026-03/billing/2026-03-29/v1", "TIEOUT/US/next/2026-04/billing/2026-04-02/v1",
+    )  # fmt: skip
+    shown = bring(two, "next", dry_run=True)
+    assert (shown.states, [c.run_key for c in shown.to_post]) == ({"to post": 1}, [old])
+    assert shown.net == {"1200": Decimal(107), "4000": Decimal(-107)}
+    assert [j.run_key for j in two.next.journals()] == [new]
+    assert not compared(two, APRIL).agrees
+    for _ in range(2):
+        assert bring(two, "next").states == {"posted": 1}
+        assert bring(two, "main").states == {"posted": 1}
+    for ledger in (two.erp, two.next):  # each journal once in each, under its own key and date
+        assert sorted((j.run_key, j.date) for j in ledger.journals()) == [(old, GO_LIVE), (new, APRIL)]
+    found = compared(two, APRIL)
+    assert found.agrees
+    assert {line.account: line.left for line in found.lines if line.left} == {
+        RECEIVABLE: Decimal(157), SEATS: Decimal(-157),  # both revenue accounts, as the new chart has them
+    }  # fmt: skip
+    two.next.by_hand("US", APRIL, "USD", "typed twice", ("1200", "5", "0"), ("4000", "0", "5"))
+    found = compared(two, APRIL)
+    differing = [(x.account, x.difference, x.of_foreign, x.unexplained) for x in found.lines if x.difference]
+    assert differing == [(RECEIVABLE, -5, -5, 0), (SEATS, 5, 5, 0)]
+    assert [entry.narrative for entry in found.foreign_right] == ["typed twice"] * 2
+    for chain in ("US/main", "US/next"):
+        assert two.store.verify_audit(chain) == []
+    assert bring(two, "next", dry_run=True).states == {"posted": 1}
+
+
+def test_a_restated_document_of_before_the_cut_over_goes_where_its_period_is_open(two: Any) -> None:
+    take_over(two)
+    two.invoice("A", GO_LIVE, {"amount": "100"})
+    post(two, APRIL)
+    two.invoice("A", GO_LIVE, {"amount": "110"})
+    assert post(two, APRIL) == ("TIEOUT/US/main/2026-03/billing/2026-03-29/v2",)
+    assert bring(two, "next").states == {"posted": 2}
+    in_both = {"main": lambda day: False, "next": lambda day: day >= CUT}
+    two.invoice("A", GO_LIVE, {"amount": "111"})
+    assert post(two, APRIL, period_open=in_both) == ("TIEOUT/US/next/2026-04/prior_period/2026-04-01/v1",)
+    bring(two, "main")
+    assert compared(two, APRIL).agrees
+
+
+def test_a_replay_that_is_disturbed_goes_on_where_it_stood(two: Any) -> None:
+    days = [GO_LIVE + timedelta(days=n) for n in range(3)]
+    for number, day in enumerate(days, 1):
+        two.invoice(f"N{number}", day, {"amount": str(number)})
+        two.pay(f"P{number}", day, str(number), **{f"N{number}": str(number)})
+    post(two, CUT)
+    for account in ("10100", "23000"):
+        two.next.by_hand("US", GO_LIVE, "USD", "chart", (account, "0", "0"))
+    two.next.lies = ["down"]
+    with pytest.raises(ErpUnavailable):
+        bring(two, "next")
+    two.next.lies = ["lose_request", "lose_answer", "reject", "other_amount"]
+    first = bring(two, "next")  # what is refused, lost or wrong does not stop the others
+    assert first.states == {"mismatched": 1, "posted": 2, "rejected": 1, "unknown": 2}
+    assert bring(two, "next").states == {"mismatched": 1, "posted": 5}
+    assert len(two.next.journals()) == 6
+
+
+def test_a_replay_killed_at_any_step_leaves_each_journal_once(two: Any) -> None:
+    class Died(BaseException):
+        pass
+
+    for number, day in enumerate((GO_LIVE, GO_LIVE + timedelta(days=1)), 1):
+        two.invoice(f"N{number}", day, {"amount": str(number)})
+    post(two, CUT)
+    steps: list[str] = []
+    killed = 0
+
+    def dying(step: str) -> None:
+        steps.append(step)
+        if len(steps) == killed + 1:
+            raise Died
+
+    transaction = two.store.transaction
+
+    @contextmanager
+    def committing() -> Any:
+        with transaction() as session:
+            yield session
+            dying("before a commit")
+        dying("after a commit")
+
+    two.store.transaction = committing
+    while True:  # each run dies one step later than the one before, until one does not
+        steps.clear()
+        two.next.on_step = dying
+        try:
+            done = bring(two, "next")
+        except Died:
+            killed += 1
+            two.next.on_step, two.store.transaction = lambda step: None, transaction
+            with transaction() as session:
+                lease = session.get(LeaseRow, "US/next")
+                if lease is not None:
+                    lease.owner = None  # as a dead process leaves it
+            two.store.transaction = committing
+            continue
+        break
+    assert killed > 12
+    assert done.states == {"posted": 2}
+    assert len(two.next.journals()) == 2
+    assert two.store.verify_audit("US/next") == []
+
+
+def test_accounts_the_new_erp_lacks_are_named_before_anything_is_sent(two: Any) -> None:
+    two.invoice("A", GO_LIVE, {"amount": "100", "tax": "10"})
+    post(two, CUT)
+    assert bring(two, "next", dry_run=True).unknown_accounts == ("22000",)
+    with pytest.raises(LedgerError, match="lacks accounts"):
+        bring(two, "next")
+    assert two.next.journals() == []
+
+
+@pytest.mark.parametrize(
+    ("ledgers", "words"),
+    [
+        ([{"ledger": "main", "from": "2026-03-30"}], "go-live"),
+        ([{"ledger": "main", "from": GO_LIVE}, {"ledger": "main", "from": CUT}], "repeat"),
+        ([{"ledger": "main", "from": GO_LIVE}, {"ledger": "next", "from": "2026-01-01"}], "order"),
+        ([{"ledger": "main", "from": GO_LIVE, "history_from": GO_LIVE}], "history_from"),
+        ([{"ledger": "main", "from": GO_LIVE, "parallel_until": CUT}], "parallel_until"),
+    ],
+)
+def test_ledgers_that_contradict_each_other_are_refused(ledgers: Any, words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        entity(ledgers=ledgers)

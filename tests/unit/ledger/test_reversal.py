@@ -1,0 +1,164 @@
+"""Reversals: our own mirror, in whole, a share or by document; balanced, linked both ways, the drill-down adding up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from tieout.errors import LedgerError
+from tieout.ledger import check_approval, due_batches, post_batch, prove
+from tieout.ledger.reversal import Part, plan_reversal
+from tieout.store import batches, links
+from tieout.store.golive import OpeningBalance, load_opening
+
+D28, D29, D30, APRIL = (date(2026, 3, 28), date(2026, 3, 29), date(2026, 3, 30), date(2026, 4, 2))
+RECEIVABLE, SEATS, DEFERRED, TAX = "11000", "40100", "21000", "22000"
+ORIGIN = "TIEOUT/US/main/2026-03/billing/2026-03-29/v1"
+
+
+@pytest.fixture
+def posted(books: Any) -> Any:
+    """A posted batch of three invoices."""
+    books.invoice("A", D29, {"amount": "100", "tax": "10"}, {"amount": "0.05"})
+    books.invoice("B", D29, {"amount": "33.33", "tax": "3.33"})
+    books.invoice("C", D29, {"amount": "60", "start": D29, "end": date(2026, 4, 29)})
+    assert books.post(books.plan(D29)) == ["posted"]
+    return books
+
+
+def reverse(books: Any, *, approve: bool = True, keep_out_by: str | None = None, **part: Any) -> batches.Batch:
+    made = plan_reversal(
+        ORIGIN, books.entity, on=APRIL, lake=books.lake, store=books.store, run_id="r", actor="al", reason="wrong",
+        part=Part(**part), keep_out_by=keep_out_by,
+    )  # fmt: skip
+    if approve:
+        with books.store.transaction() as session:
+            batches.approve(
+                session, made.batch_id, made.content_hash, approver="bea", preparers=["al"], accept=True, comment="",
+                now=books.store.now(),
+            )  # fmt: skip
+    return made
+
+
+def rows_of(books: Any, table: str, batch: batches.Batch) -> list[dict[str, Any]]:
+    keys = {j.run_key for j in batch.journals}
+    return [row for row in books.lake.read(table).to_pylist() if row["run_key"] in keys]
+
+
+def adds_up(books: Any, batch: batches.Batch) -> None:
+    """Drill-down = line, debits = credits of each journal and of each event."""
+    lines, parts = rows_of(books, "journal_lines", batch), rows_of(books, "journal_drilldown", batch)
+    sums: Counter[tuple[str, int]] = Counter()
+    for part in parts:
+        sums[part["run_key"], part["line_no"]] += part["amount"]
+    assert sums == {(line["run_key"], line["line_no"]): line["amount"] for line in lines}
+    side = {(line["run_key"], line["line_no"]): 1 if line["side"] == "debit" else -1 for line in lines}
+    events: Counter[str] = Counter()
+    for part in parts:
+        events[part["event_id"]] += side[part["run_key"], part["line_no"]] * part["amount"]
+    assert set(events.values()) == {0}
+
+
+def test_a_whole_reversal_waits_for_a_second_person_and_takes_everything_back(posted: Any, instant: Any) -> None:
+    made = reverse(posted, approve=False)
+    assert made.state == "awaiting_approval"
+    with pytest.raises(LedgerError, match="waits for approval"):
+        check_approval(made.batch_id, posted.store)
+    assert reverse(posted).batch_id == made.batch_id  # asked for again: the same one
+    adds_up(posted, made)
+    assert due_batches(posted.store) == [made.batch_id]
+    assert post_batch(made.batch_id, posted.erp, posted.store, protocol=instant) == "posted"
+    assert posted.balances() == {}
+    assert {j.date for j in posted.erp.journals() if "reversal" in j.run_key} == {APRIL}
+    with posted.store.reading() as session:
+        origin = batches.get(session, ORIGIN)
+        assert (origin.state, origin.counts) == ("reversed", True)
+        for end in (ORIGIN, made.batch_id):
+            assert links.links_of(session, end) == [(made.batch_id, links.REVERSES, ORIGIN)]
+    actions = {e.action for e in posted.store.audit_entries("US/main", ORIGIN)}
+    assert {"batch.reversal_planned", "batch.reversed"} <= actions
+    with posted.store.transaction() as session:
+        load_opening(
+            session, "US", "main", D28, [OpeningBalance(RECEIVABLE, "USD", Decimal(0))], (), actor="t",
+            now=posted.store.now(),
+        )  # fmt: skip
+    for day in (D30, APRIL):
+        proof = prove(posted.entity, day, posted.erp, posted.store)
+        assert (proof.ties, proof.foreign) == (True, ())
+    with pytest.raises(LedgerError, match="only a posted batch"):
+        reverse(posted)
+    # what the sources say now is planned again, as a next version of the slot
+    assert posted.post(posted.plan(APRIL)) == ["posted"]
+    assert posted.balances()[RECEIVABLE] == Decimal("206.71")
+    assert posted.store.verify_audit("US/main") == []
+
+
+def test_a_document_is_taken_back_and_stays_out(posted: Any, instant: Any) -> None:
+    with pytest.raises(LedgerError, match="second person"):
+        reverse(posted, documents=("B",), keep_out_by="al")
+    made = reverse(posted, documents=("B",), keep_out_by="bea")
+    adds_up(posted, made)
+    assert {row["document_number"] for row in rows_of(posted, "journal_drilldown", made)} == {"B"}
+    assert post_batch(made.batch_id, posted.erp, posted.store, protocol=instant) == "posted"
+    expected = {
+        RECEIVABLE: Decimal("170.05"), SEATS: Decimal("-100.05"), TAX: Decimal("-10"), DEFERRED: Decimal("-60"),
+    }  # fmt: skip
+    assert posted.balances() == expected
+    plan = posted.plan(APRIL)
+    assert plan.batches == ()
+    assert plan.journals.held["state"].to_pylist() == ["not_to_be_posted"]
+    assert posted.batch("billing/2026-03-29").state == "posted"
+    with pytest.raises(LedgerError, match="nothing of this is left"):
+        reverse(posted, documents=("B",))
+    # the source changes: it is asked for again, not posted by the way
+    posted.invoice("B", D29, {"amount": "40", "tax": "4"})
+    assert posted.plan(APRIL).batches == ()
+    # the rest of the batch: the whole of what is left
+    rest = reverse(posted)
+    assert post_batch(rest.batch_id, posted.erp, posted.store, protocol=instant) == "posted"
+    assert (posted.balances(), posted.batch("billing/2026-03-29").state) == ({}, "reversed")
+
+
+def test_parts_by_amount_balance_to_the_cent_and_never_take_more_than_there_is(posted: Any) -> None:
+    left = Decimal("206.71")
+    for amount in (Decimal("0.01"), Decimal("99.99"), Decimal("50.37")):
+        made = reverse(posted, amount=amount)
+        adds_up(posted, made)
+        assert sum(j.debit for j in made.journals) == amount
+        left -= amount
+    for amount in (left + Decimal("0.01"), Decimal("0.001"), Decimal(0)):
+        with pytest.raises(LedgerError, match="at most what is left"):
+            reverse(posted, amount=amount)
+    rest = reverse(posted)
+    adds_up(posted, rest)
+    assert sum(j.debit for j in rest.journals) == left
+
+
+def test_a_share_and_lines(posted: Any) -> None:
+    made = reverse(posted, share=Decimal("0.4"), approve=False)
+    assert sum(j.debit for j in made.journals) == Decimal("82.68")  # 40 percent of 206.71, rounded once
+    adds_up(posted, made)
+    with pytest.raises(LedgerError, match="waits for a decision"):
+        reverse(posted, share=Decimal("0.5"))
+    with posted.store.transaction() as session:
+        batches.approve(
+            session, made.batch_id, made.content_hash, approver="bea", preparers=["al"], accept=False, comment="no",
+            now=posted.store.now(),
+        )  # fmt: skip
+    with pytest.raises(LedgerError, match="do not balance"):
+        reverse(posted, lines=(1,))
+    lines = [
+        r
+        for r in rows_of(posted, "journal_lines", posted.batch("billing/2026-03-29"))
+        if r["event_type"] == "invoice_ahead"
+    ]
+    whole = reverse(posted, lines=tuple(r["line_no"] for r in lines))
+    assert sum(j.debit for j in whole.journals) == Decimal(60)
+    with pytest.raises(LedgerError, match="share lies"):
+        reverse(posted, share=Decimal(2))
+    with posted.store.reading() as session:
+        assert batches.get(session, ORIGIN).state == "posted"
