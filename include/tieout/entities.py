@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, time, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
@@ -77,6 +78,69 @@ class Author(BaseModel):
     until: date | None = None
 
 
+APPROVABLE = ("billing", "cash", "release", "accrual", "revaluation", "prior_period")
+ANY_STREAM = "*"
+ALWAYS_APPROVED = ("write_off", "reversal")
+"""Streams whose journals a second person approves whatever they amount to."""
+
+
+class Person(BaseModel):
+    """Somebody who signs in to Airflow: by name and, where Airflow's ids are not names, by id too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1)
+    id: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @property
+    def airflow_id(self) -> str:
+        """What Airflow knows the person by."""
+        return self.id or self.name
+
+
+class Approval(BaseModel):
+    """From which amount a journal waits for a second person, who that may be, and what happens if nobody answers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    thresholds: dict[str, Decimal] = Field(default_factory=dict)
+    """Gross debits in the functional currency, by stream; `*` is every stream not named. None: nothing waits."""
+    approvers: tuple[Person, ...] = ()
+    """Who may decide. None: whoever Airflow lets answer, and who prepared nothing of it."""
+    within_hours: int = Field(default=24, ge=1, le=24 * 14)
+    """How long an answer may take before it is escalated; nothing is ever approved by waiting."""
+    escalate_to: tuple[Person, ...] = ()
+    """Who owns what nobody answered, and may decide too from then on."""
+
+    @field_validator("thresholds", mode="before")
+    @classmethod
+    def _exact(cls, value: Any) -> Any:
+        if isinstance(value, dict) and any(isinstance(amount, float) for amount in value.values()):
+            raise ValueError('write amounts in quotes, such as "250000.00": a bare number with a point is not exact')
+        return value
+
+    @field_validator("thresholds")
+    @classmethod
+    def _streams_exist(cls, value: dict[str, Decimal]) -> dict[str, Decimal]:
+        unknown = sorted(set(value) - {ANY_STREAM, *APPROVABLE})
+        if unknown:
+            raise ValueError(
+                f"no such stream: {', '.join(unknown)}; there are {', '.join(APPROVABLE)} and {ANY_STREAM}"
+            )
+        if any(amount < 0 for amount in value.values()):
+            raise ValueError("a threshold is not negative")
+        return value
+
+    def threshold(self, stream: str) -> Decimal | None:
+        """The threshold of a stream; None if its journals need nobody."""
+        return self.thresholds.get(stream, self.thresholds.get(ANY_STREAM))
+
+
 class LegalEntity(BaseModel):
     """One legal entity: its currency, its zone (where its accounting dates live), its calendar and ledger."""
 
@@ -112,8 +176,7 @@ class LegalEntity(BaseModel):
     """How many days old an exchange rate may be."""
     restatement: Literal["difference", "reverse_and_repost"] = "difference"
     """What is posted where a day's content changed: what differs, or all of it taken back and posted anew."""
-    approval_threshold: str | None = None
-    """Gross debits from which a batch waits for approval, as text; none = never."""
+    approval: Approval = Approval()
     late_materiality: LateMateriality | None = None
     """Above it a late event is held for a decision; none = only events of a prior fiscal year are."""
 
@@ -164,6 +227,19 @@ class LegalEntity(BaseModel):
             if len(days) != len(set(days)):
                 raise ValueError(f"stream {stream} has two turns from one day on")
         return self
+
+    def needs_approval(self, stream: str, gross: Mapping[str, Decimal]) -> bool:
+        """Whether gross debits by currency, of every version of a slot together, are a second person's to approve.
+
+        A threshold is in the functional currency; where one is set, any amount in another currency is over it.
+        """
+        if stream in ALWAYS_APPROVED:
+            return True
+        threshold = self.approval.threshold(stream)
+        if threshold is None:
+            return False
+        foreign = any(amount for currency, amount in gross.items() if currency != self.functional_currency)
+        return foreign or gross.get(self.functional_currency, Decimal(0)) >= threshold
 
     @field_validator("zone")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,6 +16,7 @@ from tieout.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 ENGINES = ("duckdb",)
+CONFIG_APPROVAL = ("required", "off")
 SHIPPED_CONFIG = Path(__file__).resolve().parents[1] / "config"
 
 
@@ -31,19 +32,29 @@ class Settings:
     memory_limit: str = "2GB"
     threads: int = 2
     anchor_folder: Path | None = None
+    config_approval: str = "off"
+    """`required`: runs use the configuration a second person approved, not the folder as it is."""
+    shipped: Path = SHIPPED_CONFIG
+    """Where a file that the configuration does not have comes from."""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
-        """Read TIEOUT_HOME, _CONFIG, _LAKE, _STORE, _ANCHORS, _ENGINE, _MEMORY_LIMIT and _THREADS.
+        """Read TIEOUT_HOME, _CONFIG, _CONFIG_APPROVAL, _LAKE, _STORE, _ANCHORS, _ENGINE, _MEMORY_LIMIT, _THREADS.
 
-        TIEOUT_STORE falls back to the connection `tieout_store` in the environment, then to SQLite under home.
-        Raises ConfigError for an engine that is not there.
+        TIEOUT_CONFIG_APPROVAL is `required` unless it says `off`, which is for sandboxes. TIEOUT_STORE falls back to
+        the connection `tieout_store` in the environment, then to SQLite under home.
+        Raises ConfigError for an engine that is not there and an approval that is neither.
         """
         env = os.environ if env is None else env
         home = Path(env.get("TIEOUT_HOME", "var")).resolve()
         engine = env.get("TIEOUT_ENGINE", "duckdb")
         if engine not in ENGINES:
             raise ConfigError("no such engine", record="TIEOUT_ENGINE", got=engine, expected=ENGINES)
+        approval = env.get("TIEOUT_CONFIG_APPROVAL", "required")
+        if approval not in CONFIG_APPROVAL:
+            raise ConfigError(
+                "no such setting", record="TIEOUT_CONFIG_APPROVAL", got=approval, expected=CONFIG_APPROVAL
+            )
         store = env.get("TIEOUT_STORE") or _store_connection(env) or f"sqlite:///{home / 'store.sqlite'}"
         return cls(
             home=home,
@@ -54,7 +65,24 @@ class Settings:
             memory_limit=env.get("TIEOUT_MEMORY_LIMIT", "2GB"),
             threads=int(env.get("TIEOUT_THREADS", "2")),
             anchor_folder=Path(env["TIEOUT_ANCHORS"]).resolve() if env.get("TIEOUT_ANCHORS") else None,
+            config_approval=approval,
         )
+
+    def last_approved(self) -> Settings:
+        """The same with the configuration last seen in force, for whoever may not ask the store: DAG files.
+
+        Before the first start there is none; then, and where approval is off, the folder itself.
+        """
+        pointer = self.approved_config / "current"
+        if self.config_approval == "off" or not pointer.exists():
+            return self
+        folder = self.approved_config / pointer.read_text()
+        return replace(self, config=folder, shipped=folder)
+
+    @property
+    def approved_config(self) -> Path:
+        """Where approved versions of the configuration are laid out."""
+        return self.home / "config"
 
     @property
     def raw(self) -> Path:
@@ -81,19 +109,19 @@ class Settings:
 
         Raises ConfigError naming both places if neither has it.
         """
-        for root in (self.config, SHIPPED_CONFIG):
+        for root in (self.config, self.shipped):
             if (root / name).exists():
                 return root / name
         raise ConfigError(
             f"no configuration file {name}",
-            expected=f"{self.config / name} or {SHIPPED_CONFIG / name}",
+            expected=f"{self.config / name} or {self.shipped / name}",
             remedy="create the file, or point TIEOUT_CONFIG at the folder that has it",
         )
 
     def config_files(self, folder: str, suffix: str) -> list[Path]:
         """Every file of a configuration folder, the configured folder's own winning by name, ordered by name."""
         found: dict[str, Path] = {}
-        for root in (SHIPPED_CONFIG, self.config):
+        for root in (self.shipped, self.config):
             found |= {p.name: p for p in sorted((root / folder).glob(f"*{suffix}"))}
         return [found[name] for name in sorted(found)]
 

@@ -20,6 +20,8 @@ from tieout_sandbox.processes import ProcessId, SandboxError, free_port, start, 
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 USER = "admin"
+ROLES = {USER: "admin", "controller": "user", "clerk": "user"}
+"""Who may sign in, and as what; the controller approves what the clerk prepared."""
 FINISHED = ("success", "failed")
 
 
@@ -29,7 +31,7 @@ class Airflow:
 
     home: Path
     port: int
-    password: str
+    passwords: Mapping[str, str]
     env: Mapping[str, str]
     processes: tuple[ProcessId, ...]
 
@@ -52,11 +54,11 @@ def start_airflow(home: Path, *, connections: Mapping[str, str], env: Mapping[st
     """
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     home.chmod(0o700)
-    port, password = free_port(), secrets.token_urlsafe(18)
+    port, passwords = free_port(), {user: secrets.token_urlsafe(18) for user in ROLES}
     environment = {**_inherited(), **_settings(home, port, slots), **connections, **env}
-    passwords = home / "passwords.json"
-    passwords.touch(mode=0o600)
-    passwords.write_text(json.dumps({USER: password}))
+    kept = home / "passwords.json"
+    kept.touch(mode=0o600)
+    kept.write_text(json.dumps(passwords))
     _prepare(home, environment)
     processes: list[ProcessId] = []
     try:
@@ -70,7 +72,7 @@ def start_airflow(home: Path, *, connections: Mapping[str, str], env: Mapping[st
             log.unlink(missing_ok=True)
             argv = [sys.executable, "-m", module, part, *options]
             processes.append(start(argv, log=log, cwd=home, env=environment))
-        airflow = Airflow(home, port, password, environment, (processes[1], processes[2], processes[0]))
+        airflow = Airflow(home, port, passwords, environment, (processes[1], processes[2], processes[0]))
         health = f"{airflow.url}/api/v2/monitor/health"
         wait_until(
             lambda: _healthy(health), what="Airflow", process=processes[0], log=home / "api-server.log", timeout=180
@@ -106,7 +108,7 @@ def _settings(home: Path, port: int, slots: int) -> dict[str, str]:
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
         "CORE__EXECUTION_API_SERVER_URL": f"{base}/execution/",
-        "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": ",".join(f"{user}:{role}" for user, role in ROLES.items()),
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(home / "passwords.json"),
         "CORE__FERNET_KEY": _fernet_key(),
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
@@ -186,8 +188,8 @@ class TaskState:
 class Client:
     """Airflow's REST API as far as the demo needs it; signs in again when its token has expired."""
 
-    def __init__(self, airflow: Airflow) -> None:
-        self.airflow, self.session = airflow, requests.Session()
+    def __init__(self, airflow: Airflow, user: str = USER) -> None:
+        self.airflow, self.user, self.session = airflow, user, requests.Session()
 
     def ready(self) -> bool:
         """Whether every workflow has been parsed and can be started. Raises SandboxError on an import error."""
@@ -219,6 +221,22 @@ class Client:
             )
             for t in rows
         ]
+
+    def get(self, path: str) -> Any:
+        """What the API answers to a path below `/api/v2/`."""
+        return self._call("GET", path)
+
+    def mark_success(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Mark a task successful without running it, as anybody may who may edit tasks."""
+        path = f"dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+        self._call("PATCH", path, json={"new_state": "success"})
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, comment: str = "") -> int:
+        """Answer a task that waits for a person, as the REST API has it; the HTTP status."""
+        url = f"{self.airflow.url}/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        body = {"chosen_options": [option], "params_input": {"comment": comment}}
+        self._call("GET", "dags")  # signs in
+        return self.session.patch(url, json=body, timeout=30).status_code
 
     def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
         """Let a task of an ended run, and everything after it, run again."""
@@ -252,7 +270,7 @@ class Client:
         url = f"{self.airflow.url}/api/v2/{path}"
         answer = self.session.request(method, url, timeout=30, **arguments)
         if answer.status_code == 401:
-            body = {"username": USER, "password": self.airflow.password}
+            body = {"username": self.user, "password": self.airflow.passwords[self.user]}
             token = self.session.post(f"{self.airflow.url}/auth/token", json=body, timeout=30)
             token.raise_for_status()
             self.session.headers["Authorization"] = f"Bearer {token.json()['access_token']}"

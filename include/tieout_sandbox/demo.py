@@ -21,7 +21,7 @@ from typing import Any
 from tieout.errors import TieoutError
 from tieout.settings import Settings
 from tieout_sandbox import control
-from tieout_sandbox.airflow import USER, Airflow, Client, TaskState, start_airflow
+from tieout_sandbox.airflow import Airflow, Client, TaskState, start_airflow
 from tieout_sandbox.company_store import stored_company
 from tieout_sandbox.processes import ProcessId, SandboxError, stop
 from tieout_sandbox.summary import Observed, observe_month_end, observe_night, show, summarise
@@ -163,6 +163,7 @@ def start(options: Options, narrator: Narrator) -> Airflow:
     env = {
         "TIEOUT_HOME": str(options.data),
         "TIEOUT_CONFIG": str(CONFIG),
+        "TIEOUT_CONFIG_APPROVAL": "off",  # whoever plays with the company changes its files alone
         "TIEOUT_SCHEDULE": "off",
         "TIEOUT_RETRY_SECONDS": "2",
     }
@@ -217,8 +218,9 @@ def up(options: Options) -> None:
     except BaseException:
         down(options)
         raise
+    users = "\n".join(f"sign in   {user:<10}  {password}" for user, password in airflow.passwords.items())
     print(
-        f"\nAirflow   {airflow.url}\nuser      {USER}\npassword  {airflow.password}\n\n"
+        f"\nAirflow   {airflow.url}\n{users}\n\n"
         f"The company's clock stands at {night_clock(NIGHTS[0]):%Y-%m-%d %H:%M} UTC: trigger\n"
         f"nightly_reconciliation with business date {NIGHTS[0]}. The next morning comes with\n"
         f"`.venv/bin/tieout sandbox clock {night_clock(NIGHTS[1]):%Y-%m-%dT%H:%M:%SZ}`.\n"

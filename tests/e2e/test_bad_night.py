@@ -1,26 +1,35 @@
 """Nights in real Airflow that go wrong: vendors that fail, tasks killed with SIGKILL, an ERP that is down.
 
-They end as the nights of the demo did, where nothing went wrong: the same tables, one journal per slot.
+They end as the nights of the demo did, where nothing went wrong: the same tables, one journal per slot. Last, a batch
+that a second person has to approve.
 """
 
 import re
+import sqlite3
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import psutil
 import pyarrow.compute as pc
 import pytest
+import requests
 
 from tieout import schema
+from tieout.ids import Slot, content_hash, run_key, short_key
 from tieout.lake.hashing import result_hash
 from tieout.lake.tables import Lake
+from tieout.orchestration import posting
 from tieout.orchestration.checking import UNREAD
 from tieout.orchestration.work import Work
 from tieout.settings import Settings
 from tieout.store import Store
-from tieout.store.batches import select_batches
+from tieout.store.batches import PlannedJournal, get, plan, select_batches, transition
+from tieout.store.break_acts import Act, carry_out
+from tieout.store.break_list import Filter, listed
 from tieout_sandbox import control
 from tieout_sandbox import demo as demo_module
 from tieout_sandbox.airflow import FINISHED, Airflow, Client
@@ -68,9 +77,9 @@ class Storm:
     def start(self, day: date) -> str:
         return self.client.trigger(NIGHT, f"night__{day}__1", {"business_date": str(day)})
 
-    def wait(self, run_id: str, meanwhile=None) -> str:
-        """The state a night ends in."""
-        while (state := self.client.state(NIGHT, run_id)) not in FINISHED:
+    def wait(self, run_id: str, meanwhile=None, dag_id: str = NIGHT) -> str:
+        """The state a run ends in."""
+        while (state := self.client.state(dag_id, run_id)) not in FINISHED:
             if meanwhile:
                 meanwhile()
             time.sleep(0.2 if meanwhile else 1)
@@ -232,3 +241,77 @@ def test_once_the_erp_is_back_the_waiting_batches_are_posted_once(storm, demo):
     assert facts["proof"]["ties"] is True
     assert storm.store.run(f"{NIGHT}.{night}").state == "success"
     assert UNREAD not in Path(facts["report"]["html"]).read_text(encoding="utf-8")
+
+
+def a_batch_prepared_by_the_clerk(storm: Storm) -> str:
+    """A small journal that waits for approval, where the clerk decided about a break since the last approved one."""
+    slot, now = Slot("US", "main", "2026-03", "write_off", SECOND), storm.store.now()
+    key = run_key(slot, 1)
+    lines = [
+        {"account": account, "side": side, "amount": "1.00", "description": "written off", "dimensions": {}}
+        for account, side in (("60200", "debit"), ("11000", "credit"))
+    ]
+    content = {"entity": "US", "date": SECOND, "currency": "USD", "narrative": "write off", "lines": lines}
+    journal = PlannedJournal(key, short_key(key), "USD", SECOND, Decimal("1.00"), 2, content)
+    with storm.store.transaction() as session:
+        found = listed(session, Filter(legal_entity_id="US", states=("open",)), None)
+        (one, *_) = (b for b in found if b.value is not None)
+        act = Act("write_off", "clerk", "too small to pursue")
+        assert carry_out(session, act, [one.break_id], now).refused == ()
+        batch = plan(
+            session, slot, 1, [journal], digest=content_hash(content), accounting_date=SECOND, kind="original",
+            origin=None, needs_approval=True, run_id="night", actor="tieout", now=now,
+        )  # fmt: skip
+        for state in ("validated", "awaiting_approval"):
+            transition(session, batch.batch_id, state, actor="tieout", now=now)
+    return batch.batch_id
+
+
+def test_a_batch_waits_for_a_second_person_who_answers_in_airflow(storm):
+    """Nobody else's answer counts, a time-out escalates, and marking the task successful posts nothing."""
+    batch_id = a_batch_prepared_by_the_clerk(storm)
+    work = Work(storm.settings, control.State.load(storm.home).connection)
+
+    def ask() -> str:
+        ((one,),) = (posting.ask_for_approval(work),)
+        return storm.client.trigger(POST, one["trigger_run_id"], one["conf"])
+
+    def until_asked(run: str) -> None:
+        deadline = time.monotonic() + 90
+        while storm.states(POST, run).get("approval") != "awaiting_input":
+            assert time.monotonic() < deadline, storm.states(POST, run)
+            time.sleep(0.3)
+        time.sleep(2)  # an answer that overtakes the scheduler's note of the waiting would be a second try's
+
+    def state() -> tuple[str, str | None]:
+        with storm.store.reading() as session:
+            batch = get(session, batch_id)
+        return batch.state, batch.owner
+
+    first = ask()
+    until_asked(first)
+    url = f"{storm.airflow.url}/api/v2/dags/{POST}/dagRuns/{first}/taskInstances/approval/-1/hitlDetails"
+    asked = storm.client.get(url.partition("/api/v2/")[2])
+    assert [user["name"] for user in asked["assigned_users"]] == ["controller"]
+    assert "| clerk | decided about breaks |" in asked["body"]
+    answer = {"chosen_options": ["Approve"], "params_input": {"comment": ""}}
+    assert requests.patch(url, json=answer, timeout=30).status_code == 401
+    assert Client(storm.airflow, "clerk").answer(POST, first, "approval", "Approve") == 403
+    assert posting.ask_for_approval(work) == []  # somebody is being asked
+    with closing(sqlite3.connect(storm.airflow.home / "airflow.db", timeout=30)) as metadata, metadata:
+        metadata.execute("UPDATE task_instance SET trigger_timeout = '2026-01-01' WHERE state = 'awaiting_input'")
+    assert storm.wait(first, dag_id=POST) == "failed"
+    assert state() == ("awaiting_approval", "admin")
+
+    second = ask()
+    until_asked(second)
+    Client(storm.airflow, "clerk").mark_success(POST, second, "approval")
+    assert storm.wait(second, dag_id=POST) == "failed"
+    assert state()[0] == "awaiting_approval"
+    storm.client.clear(POST, second, "approval")
+    until_asked(second)
+    assert Client(storm.airflow, "controller").answer(POST, second, "approval", "Approve", "seen") == 200
+    assert storm.wait(second, dag_id=POST) == "success"
+    assert state()[0] == "posted"
+    with work.ledger() as ledger:
+        assert [ref.state for ref in ledger.find_by_run_key(batch_id, entity="US")] == ["posted"]

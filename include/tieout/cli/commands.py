@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tieout.cli import breaks, ledgers, periods, posting, reconcile, reversals, sandbox
 from tieout.errors import ConfigError
 from tieout.settings import Settings
+
+if TYPE_CHECKING:
+    from tieout.store import Store
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -71,6 +76,104 @@ def config_check() -> None:
         typer.echo(f"not checked, because only Airflow may know them: connections {', '.join(missing)}")
 
 
+@config_app.command("status")
+def config_status(
+    diff: Annotated[bool, typer.Option("--diff", help="line by line what differs from what is in force")] = False,
+) -> None:
+    """Say which version is in force, what waits for a second person, and what the folder has beyond both."""
+    from tieout.ids import sha256_hex
+    from tieout.orchestration import configuration as versions
+    from tieout.store import configuration
+
+    settings, store = _settings_and_store()
+    if settings.config_approval == "off":
+        typer.echo("TIEOUT_CONFIG_APPROVAL=off: every run uses the folder as it is")
+    with store.reading() as session:
+        live, waiting = configuration.in_force(session), configuration.pending(session)
+    if live is None:
+        typer.echo(f"nothing is in force yet: the first start takes {settings.config}")
+        return
+    by = (
+        "bootstrapped"
+        if live.decided_by == live.proposed_by
+        else f"by {live.proposed_by}, approved by {live.decided_by}"
+    )
+    typer.echo(f"in force   version {live.number}, {live.digest[:12]}, {by}, {live.decided_at:%Y-%m-%d %H:%M} UTC")
+    if waiting is not None:
+        typer.echo(
+            f"proposed   version {waiting.number}, {waiting.digest[:12]}, by {waiting.proposed_by}: {waiting.reason}"
+        )
+        _tell_changes(waiting.changes)
+        if diff:
+            typer.echo(versions.difference(store, live.files, versions.files_of(store, waiting)))
+    folder = versions.draft(settings)
+    hashes = {name: sha256_hex(text) for name, text in folder.items()}
+    pending_files = waiting.files if waiting is not None else live.files
+    more = configuration.changes_between(pending_files, hashes)
+    if not more:
+        typer.echo(f"{settings.config} has nothing beyond that")
+        return
+    typer.echo(f"{settings.config} differs, not proposed yet:")
+    _tell_changes(more)
+    if diff:
+        typer.echo(versions.difference(store, pending_files, folder))
+
+
+@config_app.command("propose")
+def config_propose(
+    who: Annotated[str, typer.Option("--as", help="who changed it; stated, not authenticated")],
+    reason: Annotated[str, typer.Option(help="why, for the audit log")],
+) -> None:
+    """Propose the folder as it is; it goes live once somebody else approves it."""
+    from tieout.orchestration import configuration as versions
+
+    made = versions.propose(*_settings_and_store(), who=who, reason=reason)
+    typer.echo(f"version {made.number} waits for somebody other than {made.proposed_by}:")
+    _tell_changes(made.changes)
+    typer.echo(f"`tieout config approve {made.number} --as <person>`; until then every run uses what is in force")
+
+
+@config_app.command("approve")
+def config_approve(
+    number: Annotated[int, typer.Argument(help="the proposal's number, as `status` prints it")],
+    who: Annotated[str, typer.Option("--as", help="who approves; stated, not authenticated")],
+    comment: Annotated[str, typer.Option()] = "",
+) -> None:
+    """Let a proposal go live: everything that starts from now on uses it."""
+    from tieout.orchestration import configuration as versions
+
+    live = versions.decide(*_settings_and_store(), number, who=who, accept=True, comment=comment)
+    typer.echo(f"version {live.number} is in force")
+
+
+@config_app.command("reject")
+def config_reject(
+    number: Annotated[int, typer.Argument(help="the proposal's number")],
+    who: Annotated[str, typer.Option("--as", help="who rejects; stated, not authenticated")],
+    reason: Annotated[str, typer.Option(help="why, for the audit log")],
+) -> None:
+    """Reject a proposal; what is in force stays."""
+    from tieout.orchestration import configuration as versions
+
+    versions.decide(*_settings_and_store(), number, who=who, accept=False, comment=reason)
+    typer.echo(f"version {number} is rejected")
+
+
+def _settings_and_store() -> tuple[Settings, Store]:
+    from tieout.store import Store
+
+    settings = Settings.from_env()
+    store = Store(settings.store)
+    if not store.ready():
+        raise ConfigError("the store has no tables yet", remedy="run `tieout store upgrade`")
+    return settings, store
+
+
+def _tell_changes(changes: Mapping[str, str]) -> None:
+    for name, change in changes.items():
+        typer.echo(f"  {change:<8} {name}")
+
+
 @audit_app.command("verify")
 def audit_verify() -> None:
     """Verify every audit chain against itself and the anchors kept outside the store; exit code 1 on any problem."""
@@ -122,16 +225,26 @@ def backfill(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show what would change; required, posting is Airflow's")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="as JSON instead of tables")] = False,
 ) -> None:
-    """Show which journals past dates would change. Posting them is the `backfill` workflow's, behind its form."""
+    """Show what posting past dates would change: what exists, what would be added, the net effect per account.
+
+    Posting is the `backfill` workflow's, behind its form and a second person's approval.
+    """
     if not dry_run:
         raise ConfigError("the command only shows", remedy="add --dry-run, or use the backfill workflow in Airflow")
     from tieout.orchestration.past_dates import preview_backfill
     from tieout.orchestration.work import Work
 
     chosen = [e for e in entities.split(",") if e]
-    preview = preview_backfill(Work.from_env(), _day(from_date), _day(to_date), chosen)
-    typer.echo(json.dumps(preview, indent=2, default=str))
+    found = preview_backfill(Work.from_env(), _day(from_date), _day(to_date), chosen)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2, default=str))
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    Console().print(Markdown(found.markdown()))
 
 
 def _day(text: str) -> date:

@@ -9,11 +9,14 @@ from typing import Annotated
 import typer
 
 from tieout.errors import ConfigError
+from tieout.money import format_money
 
 app = typer.Typer(no_args_is_help=True, help="Journals that stopped: a person's decision, audited.")
 
 Batch = Annotated[str, typer.Argument(help="the batch, as reports name it: TIEOUT/<slot>/v<version>")]
 Reason = Annotated[str, typer.Option(help="why, for the audit log")]
+Content = Annotated[str, typer.Option(help="the content's hash, as `show` prints it; twelve characters will do")]
+As = Annotated[str, typer.Option("--as", help="who decides; stated, not authenticated: sign in to Airflow instead")]
 Second = Annotated[str, typer.Option(help="the second person who decided")]
 
 
@@ -54,6 +57,63 @@ def resolve(
     documents = dict(_pair(text) for text in document) if document else None
     actor = getpass.getuser()
     typer.echo(by_hand.resolve(Work.from_env(), batch, actor=actor, reason=reason, second=second, documents=documents))
+
+
+@app.command()
+def waiting() -> None:
+    """List the batches that wait for a person's approval."""
+    from tieout.orchestration.work import Work
+    from tieout.store import approvals, batches
+
+    with Work.from_env().store.reading() as session:
+        found = batches.select_batches(session, states=["awaiting_approval"])
+        prepared = {b.batch_id: sorted({p.who for p in approvals.preparers(session, b)}) for b in found}
+    for batch in found:
+        gross = ", ".join(format_money(amount, currency) for currency, amount in sorted(batch.gross.items()))
+        owner = f"  owner {batch.owner}: {batch.reason}" if batch.owner else ""
+        by = ", ".join(prepared[batch.batch_id]) or "nobody in particular"
+        typer.echo(f"{batch.batch_id}  {batch.content_hash[:12]}  {gross} gross  prepared by {by}{owner}")
+    typer.echo(f"{len(found)} batches wait for approval")
+
+
+@app.command()
+def show(batch: Batch) -> None:
+    """Show a batch as an approver sees it: lines, source rows, the period before, who prepared it."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from tieout.orchestration.approval import shown
+    from tieout.orchestration.work import Work
+
+    Console().print(Markdown(shown(Work.from_env(), batch)))
+
+
+@app.command()
+def approve(batch: Batch, content: Content, as_: As, comment: Annotated[str, typer.Option()] = "") -> None:
+    """Approve exactly the content that `show` printed; the next night, or the waiting run, posts it."""
+    _decide(batch, content, as_, comment, accept=True)
+
+
+@app.command()
+def reject(batch: Batch, content: Content, as_: As, reason: Reason) -> None:
+    """Reject a batch with a reason; the next night plans its content again, under the next version."""
+    _decide(batch, content, as_, reason, accept=False)
+
+
+def _decide(batch_id: str, content: str, who: str, comment: str, *, accept: bool) -> None:
+    from tieout.orchestration import approval
+    from tieout.orchestration.work import Work
+    from tieout.store import batches
+
+    work = Work.from_env()
+    with work.store.reading() as session:
+        digest = batches.get(session, batch_id).content_hash
+    if len(content) < 12 or not digest.startswith(content):
+        raise ConfigError(
+            "that is not the batch's content", record=batch_id, got=content, expected=f"{digest[:12]} or longer",
+            remedy="look at it with `tieout posting show`, then decide",
+        )  # fmt: skip
+    typer.echo(approval.decide(work, batch_id, digest, who=who, accept=accept, comment=comment, via="command line"))
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -33,7 +33,7 @@ from tieout.ledger.rules import Rules
 from tieout.ledger.summarise import CARRIED, Journals, summarise
 from tieout.money import minor_digits
 from tieout.settings import Settings
-from tieout.store import Lease, Store, batches, late_events, runs
+from tieout.store import Lease, Store, approvals, batches, late_events, runs
 from tieout.store.leases import guard
 
 JOURNAL_TABLES = ("journals", "journal_lines", "journal_drilldown")
@@ -476,14 +476,10 @@ def _minor_text(amount: Decimal, currency: str) -> str:
 
 
 def _needs_approval(session: Any, entity: LegalEntity, slot: Slot, headers: list[dict[str, Any]]) -> bool:
-    """Thresholds are gross and cumulative over a slot's versions, so that splitting does not evade them."""
-    if entity.approval_threshold is None:
-        return False
-    gross = sum((h["debit"] for h in headers), Decimal(0))
-    for earlier in batches.select_batches(session, slot=slot):
-        if earlier.counts:
-            gross += sum(earlier.gross.values(), Decimal(0))
-    return gross >= Decimal(entity.approval_threshold)
+    gross = approvals.gross_of_slot(session, slot)
+    for header in headers:
+        gross[header["currency"]] = gross.get(header["currency"], Decimal(0)) + header["debit"]
+    return entity.needs_approval(slot.stream, gross)
 
 
 def _held(table: pa.Table) -> tuple[Held, ...]:

@@ -28,7 +28,7 @@ from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, R
 from tieout.ids import Slot, mirror_key, short_key
 from tieout.ledger.halts import OWNER, Difference, close_breaks, open_breaks
 from tieout.ledger.protocol import Protocol, Step
-from tieout.store import Lease, Store, batches, links, periods, status_checks
+from tieout.store import Lease, Store, approvals, batches, links, periods, status_checks
 from tieout.store.batches import Batch, BatchJournal
 from tieout.store.copies import Copy
 from tieout.store.leases import guard, renew
@@ -91,7 +91,7 @@ def check_approval(batch_id: str, store: Store) -> str:
     """
     with store.reading() as session:
         batch = batches.get(session, batch_id)
-        approved = batches.is_approved(session, batch)
+        approved = approvals.is_approved(session, batch)
     if batch.state in ("planned", "awaiting_approval"):
         raise LedgerError("the batch waits for approval", record=batch_id, remedy="a second person decides on it")
     if batch.needs_approval and batch.state in batches.RESUMABLE and not approved:

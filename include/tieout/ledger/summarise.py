@@ -279,9 +279,9 @@ def _whole(events: pa.Table | Path | str) -> pa.Table | Path | str:
     """The events with every column of `EVENTS`: those about currencies may be missing."""
     if not isinstance(events, pa.Table):
         return events
-    for field in EVENTS:
-        if field.nullable and field.name not in events.column_names:
-            events = events.append_column(field, pa.nulls(events.num_rows, field.type))
+    for column in EVENTS:
+        if column.nullable and column.name not in events.column_names:
+            events = events.append_column(column, pa.nulls(events.num_rows, column.type))
     return events
 
 

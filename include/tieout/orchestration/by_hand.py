@@ -24,9 +24,14 @@ def recheck(work: Work, batch_id: str, actor: str) -> str:
 
 
 def reverse(work: Work, batch_id: str, *, on: date, actor: str, second: str, reason: str) -> str:
-    """Take a posted or mismatched batch out of the ledger by mirrors dated `on`; its state."""
-    from tieout.ledger import reverse
+    """Take a posted or mismatched batch out of the ledger by mirrors dated `on`; its state.
 
+    Raises LedgerError for a second person who prepared the batch or is not among its entity's approvers.
+    """
+    from tieout.ledger import reverse
+    from tieout.orchestration.approval import refuse_approver
+
+    refuse_approver(work, batch_id, second)
     with work.ledger(Slot.of(batch_id).ledger) as ledger:
         return reverse(batch_id, ledger, work.store, on=on, actor=actor, second=second, reason=reason)
 

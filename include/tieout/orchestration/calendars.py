@@ -14,7 +14,7 @@ from tieout.settings import Settings
 @lru_cache(maxsize=1)
 def configured_entities() -> Entities:
     """`entities.yaml` of this process; a scheduler picks up a changed file when it restarts."""
-    return load_entities(Settings.from_env().config_file("entities.yaml"))
+    return load_entities(Settings.from_env().last_approved().config_file("entities.yaml"))
 
 
 def business_date_complete_at(business_date: date, entities: Entities | None = None) -> datetime:

@@ -21,7 +21,9 @@ class SourceEntry:
 
 @lru_cache(maxsize=1)
 def _sources() -> tuple[SourceEntry, ...]:
-    entries: list[dict[str, Any]] = load_yaml(Settings.from_env().config_file("sources.yaml"))["sources"]
+    entries: list[dict[str, Any]] = load_yaml(Settings.from_env().last_approved().config_file("sources.yaml"))[
+        "sources"
+    ]
     return tuple(SourceEntry(e["name"], e["kind"]) for e in entries)
 
 
@@ -33,5 +35,7 @@ def vendor_sources(*kinds: str) -> list[str]:
 @lru_cache(maxsize=1)
 def entity_ids() -> tuple[str, ...]:
     """Ids of the configured legal entities."""
-    entries: list[dict[str, Any]] = load_yaml(Settings.from_env().config_file("entities.yaml"))["entities"]
+    entries: list[dict[str, Any]] = load_yaml(Settings.from_env().last_approved().config_file("entities.yaml"))[
+        "entities"
+    ]
     return tuple(e["id"] for e in entries)

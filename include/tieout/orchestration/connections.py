@@ -17,3 +17,13 @@ def airflow_connection(conn_id: str) -> Connection:
     if found.port and "://" in host:
         host = f"{host}:{found.port}"
     return Connection(conn_id, host, found.login, found.password, found.schema, found.extra_dejson)
+
+
+def optional_connection(conn_id: str) -> Connection | None:
+    """The connection under that id, or None where nobody made one."""
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return airflow_connection(conn_id)
+    except AirflowNotFoundException:
+        return None

@@ -64,7 +64,7 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
     The first time, the ledger is taken over: opening balances are loaded from the ERP. While the ERP cannot be
     reached for that, nothing is due.
     """
-    from tieout.ledger.post import due_batches, next_attempt
+    from tieout.ledger.post import due_batches
     from tieout.ledger.protocol import Protocol
 
     try:
@@ -73,12 +73,35 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
         work.unproven(run_id, f"{UNREACHED}: {error.message}.")
         return []
     work.made_good(run_id, UNREACHED)
-    due = []
-    for batch_id in due_batches(work.store, protocol=Protocol(status_checks=_status_checks(work))):
-        name = batch_id.removeprefix("TIEOUT/").replace("/v", "__v").replace("/", ".")
-        run = f"post__{name}__a{next_attempt(work.store, batch_id)}"
-        due.append({"trigger_run_id": run, "conf": {"batch_id": batch_id}})
-    return due
+    due = due_batches(work.store, protocol=Protocol(status_checks=_status_checks(work)))
+    return [_attempt(work, batch_id) for batch_id in due]
+
+
+def ask_for_approval(work: Work) -> list[dict[str, Any]]:
+    """The posting runs to start only to ask: one per batch that waits for a decision nobody is asked for."""
+    from tieout.orchestration.approval import waiting
+
+    return [_attempt(work, batch_id) for batch_id in waiting(work)]
+
+
+def _attempt(work: Work, batch_id: str) -> dict[str, Any]:
+    from tieout.ledger.post import next_attempt
+
+    name = batch_id.removeprefix("TIEOUT/").replace("/v", "__v").replace("/", ".")
+    run = f"post__{name}__a{next_attempt(work.store, batch_id)}"
+    return {"trigger_run_id": run, "conf": {"batch_id": batch_id}}
+
+
+def not_waiting(work: Work, due: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Of these posting runs, those that do not wait for a person; a night does not wait with them."""
+    found = _batches(work, [one["conf"]["batch_id"] for one in due])
+    waits = {batch.batch_id for batch in found if batch.state == "awaiting_approval"}
+    return [one["trigger_run_id"] for one in due if one["conf"]["batch_id"] not in waits]
+
+
+def state_of(work: Work, batch_id: str) -> str:
+    """The batch's state."""
+    return _batches(work, [batch_id])[0].state
 
 
 def check_approval(work: Work, batch_id: str) -> str:
@@ -186,7 +209,7 @@ def prove(work: Work, run_id: str, business_date: str) -> Facts:
     from tieout.ledger.proof import prove
 
     day, rows, foreign, ties = date.fromisoformat(business_date), [], [], True
-    names = _account_names(work)
+    names = account_names(work)
     with work.kept(run_id, "proof") as facts:
         for view in _views(work, day):
             with work.ledger(view.ledger) as ledger:
@@ -202,7 +225,7 @@ def prove(work: Work, run_id: str, business_date: str) -> Facts:
     return facts
 
 
-def _account_names(work: Work) -> dict[tuple[str, str, str], str]:
+def account_names(work: Work) -> dict[tuple[str, str, str], str]:
     """Names of the ERPs' accounts by entity, ledger and code, as last read."""
     from tieout.lake.engine import engine
 

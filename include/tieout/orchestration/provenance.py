@@ -8,20 +8,25 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tieout.orchestration.facts import Facts
-from tieout.settings import SHIPPED_CONFIG, Settings
+from tieout.settings import Settings
 
 _LIBRARY = Path(__file__).resolve().parents[1]
 
 
 def made_with(settings: Settings) -> Facts:
-    """`code`: the release and a hash of the library's files; `configuration`: each file in force, by content hash.
+    """`code`: the release and a hash of the library's files; `configuration`: each file in force, by content hash;
+    `configuration_approval`: whether a second person had to approve it.
 
     A file of the configured folder stands before the shipped one of the same name, as everywhere.
     """
     files: dict[str, Path] = {}
-    for root in (SHIPPED_CONFIG, settings.config):
+    for root in (settings.shipped, settings.config):
         files |= {path.relative_to(root).as_posix(): path for path in sorted(root.rglob("*")) if path.is_file()}
-    return {"code": _code(), "configuration": {name: _sha256(files[name].read_bytes()) for name in sorted(files)}}
+    return {
+        "code": _code(),
+        "configuration": {name: _sha256(files[name].read_bytes()) for name in sorted(files)},
+        "configuration_approval": settings.config_approval,
+    }
 
 
 @cache

@@ -152,11 +152,12 @@ def plan_month_end(run: dict[str, str]) -> dict[str, Any]:
 
 @task(pool=ERP_POOL)
 def resume_posting(run: dict[str, str]) -> list[dict[str, Any]]:
-    """Which batches are due, each as the posting run to start."""
+    """Which batches are due, to be posted or to be asked about, each as the posting run to start."""
     from tieout.orchestration import posting
 
     _unless_report(run)
-    return list(posting.resume_posting(_work(), run["run_id"]))
+    work = _work()
+    return [*posting.resume_posting(work, run["run_id"]), *posting.ask_for_approval(work)]
 
 
 def start_posting(due: Any) -> Any:
@@ -171,18 +172,23 @@ def start_posting(due: Any) -> Any:
 
 @task.sensor(poke_interval=2, timeout=timedelta(hours=1).total_seconds(), trigger_rule=TriggerRule.NONE_FAILED)
 def await_posting(run: dict[str, str], due: list[dict[str, Any]]) -> PokeReturnValue:
-    """Wait until every posting run has ended, well or not: batches the ERP did not take wait for the next night."""
+    """Wait until every posting run has ended, well or not, or waits for a person.
+
+    Batches the ERP did not take, or nobody approved yet, wait for the next night.
+    """
     from tieout.orchestration import posting
 
     _unless_report(run)
-    run_ids = [one["trigger_run_id"] for one in due]
-    ended = not run_ids or len(run_ids) <= get_current_context()["ti"].get_dr_count(
-        dag_id=POSTING_DAG, run_ids=run_ids, states=["success", "failed"]
-    )
-    if not ended:
+    if not _ended([one["trigger_run_id"] for one in due]) and not _ended(posting.not_waiting(_work(), due)):
         return PokeReturnValue(False)
     return PokeReturnValue(
         True, posting.posting_result(_work(), run["run_id"], [one["conf"]["batch_id"] for one in due])
+    )
+
+
+def _ended(run_ids: list[str]) -> bool:
+    return not run_ids or len(run_ids) <= get_current_context()["ti"].get_dr_count(
+        dag_id=POSTING_DAG, run_ids=run_ids, states=["success", "failed"]
     )
 
 
@@ -226,14 +232,6 @@ def close_backlog(run: dict[str, str], posting: dict[str, Any] | None, proof: di
 
     _unless_cut_short(run, posting)
     return dict(closing.close_backlog(_work(), run["run_id"], run["business_date"]))
-
-
-@task
-def check_approval() -> str:
-    """Read the batch's state in the store; a batch over its threshold is refused until a second person approved it."""
-    from tieout.orchestration import posting
-
-    return str(posting.check_approval(_work(), get_current_context()["params"]["batch_id"]))
 
 
 @task(pool=ERP_POOL)

@@ -37,7 +37,7 @@ class Work:
 
     @classmethod
     def from_env(cls, connect: Connect = Connection.from_env) -> Work:
-        """Over this process's settings; what the process writes from here on only its own user may read.
+        """Over this process's settings and the configuration in force; what it writes only its own user may read.
 
         Raises ConfigError if the store was never upgraded.
         """
@@ -45,7 +45,11 @@ class Work:
         made = cls(Settings.from_env(), connect)
         if not made.store.ready():
             raise ConfigError("the store has no tables yet", remedy="run `tieout store upgrade`")
-        return made
+        if made.settings.config_approval == "off":
+            return made
+        from tieout.orchestration.configuration import in_force
+
+        return cls(in_force(made.settings, made.store), connect)
 
     @cached_property
     def store(self) -> Store:

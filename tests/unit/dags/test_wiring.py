@@ -91,7 +91,8 @@ def test_a_month_end_plans_posts_proves_and_lists_the_backlog(dags, called):
     state, _ = run(dags["month_end"], period="2026-03")
     assert state == "success"
     assert called == [
-        "open_month", "plan_month_end", "resume_posting", "posting_result", "read_ledger", "prove", "close_backlog",
+        "open_month", "plan_month_end", "resume_posting", "ask_for_approval", "posting_result", "read_ledger", "prove",
+        "close_backlog",
     ]  # fmt: skip
 
 
@@ -114,8 +115,8 @@ def test_a_backfill_shows_before_it_computes_and_plans_last(dags, called):
     state, _ = run(dags["backfill"], **form)
     assert state == "success"
     assert called == [
-        "open_backfill", "backfill_dry_run", "recompute", "recompute",
-        "plan_backfill", "resume_posting", "posting_result",
+        "open_backfill", "backfill_dry_run", "question", "decision", "recompute", "recompute",
+        "plan_backfill", "resume_posting", "ask_for_approval", "posting_result",
     ]  # fmt: skip
 
 

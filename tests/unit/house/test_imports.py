@@ -12,7 +12,7 @@ for name in ("airflow", "tieout_sandbox"):
     sys.modules[name] = None
 import tieout
 AIRFLOW = ("tieout.web", "tieout.orchestration.tasks", "tieout.orchestration.assets",
-           "tieout.orchestration.connections", "tieout.orchestration.defaults")
+           "tieout.orchestration.connections", "tieout.orchestration.defaults", "tieout.orchestration.human")
 for module in pkgutil.walk_packages(tieout.__path__, "tieout."):
     bound = module.name.startswith(AIRFLOW) or ".migrations" in module.name or module.name.endswith("__main__")
     if not bound:

@@ -164,7 +164,7 @@ def test_daily_and_month_end_streams_are_planned_apart(books: Any) -> None:
 
 
 def test_thresholds_are_gross_and_cumulative_over_a_slots_versions(make_books: Any) -> None:
-    books = make_books(approval_threshold="100")
+    books = make_books(approval={"thresholds": {"*": "100"}})
     books.invoice("A", D29, {"amount": "60"})
     assert books.post(books.plan(D29)) == ["posted"]
     books.invoice("B", D29, {"amount": "60"})

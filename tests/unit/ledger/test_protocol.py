@@ -39,7 +39,7 @@ from tieout.ledger import (
     submit,
 )
 from tieout.ledger.post import as_erp_journal
-from tieout.store import batches, links
+from tieout.store import approvals, batches, links
 from tieout.store.golive import OpeningBalance, load_opening
 from tieout.store.leases import LeaseRow
 
@@ -402,16 +402,16 @@ def test_a_reversal_needs_two_people_and_something_in_the_ledger(books: Any, bat
 class TestApproval:
     @pytest.fixture
     def waiting(self, make_books: Any) -> tuple[Any, str]:
-        books = make_books(approval_threshold="100")
+        books = make_books(approval={"thresholds": {"*": "100"}})
         books.invoice("A", D29, {"amount": "100"})
         (found,) = books.plan(D29).batches
         return books, found
 
     def decide(self, books: Any, batch_id: str, **changes: Any) -> None:
-        options = {"approver": "bea", "preparers": ["al"], "accept": True, "comment": "seen"} | changes
+        options = {"approver": "bea", "also_prepared": ["al"], "accept": True, "comment": "seen"} | changes
         with books.store.transaction() as session:
             digest = options.pop("digest", None) or batches.get(session, batch_id).content_hash
-            batches.approve(session, batch_id, digest, now=books.store.now(), **options)
+            approvals.decide(session, batch_id, digest, now=books.store.now(), **options)
 
     def test_a_batch_over_the_threshold_is_posted_only_once_approved(self, waiting: Any, instant: Protocol) -> None:
         books, batch_id = waiting

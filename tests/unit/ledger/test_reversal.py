@@ -12,7 +12,7 @@ import pytest
 from tieout.errors import LedgerError
 from tieout.ledger import check_approval, due_batches, post_batch, prove
 from tieout.ledger.reversal import Part, plan_reversal
-from tieout.store import batches, links
+from tieout.store import approvals, batches, links
 from tieout.store.golive import OpeningBalance, load_opening
 
 D28, D29, D30, APRIL = (date(2026, 3, 28), date(2026, 3, 29), date(2026, 3, 30), date(2026, 4, 2))
@@ -37,9 +37,9 @@ def reverse(books: Any, *, approve: bool = True, keep_out_by: str | None = None,
     )  # fmt: skip
     if approve:
         with books.store.transaction() as session:
-            batches.approve(
-                session, made.batch_id, made.content_hash, approver="bea", preparers=["al"], accept=True, comment="",
-                now=books.store.now(),
+            approvals.decide(
+                session, made.batch_id, made.content_hash, approver="bea", also_prepared=["al"], accept=True,
+                comment="", now=books.store.now(),
             )  # fmt: skip
     return made
 
@@ -145,8 +145,8 @@ def test_a_share_and_lines(posted: Any) -> None:
     with pytest.raises(LedgerError, match="waits for a decision"):
         reverse(posted, share=Decimal("0.5"))
     with posted.store.transaction() as session:
-        batches.approve(
-            session, made.batch_id, made.content_hash, approver="bea", preparers=["al"], accept=False, comment="no",
+        approvals.decide(
+            session, made.batch_id, made.content_hash, approver="bea", also_prepared=["al"], accept=False, comment="no",
             now=posted.store.now(),
         )  # fmt: skip
     with pytest.raises(LedgerError, match="do not balance"):

@@ -18,7 +18,7 @@ SELECT
   document_number, source, source_id, correlation_id, raw_ref, origin_slot,
   CAST(transaction_amount AS DECIMAL(18, 4)) AS transaction_amount, rate, rate_source
 FROM placed_leg
-WHERE event_id NOT IN (SELECT bucket_id FROM plain_bucket)
+WHERE event_id NOT IN (SELECT bucket_id FROM plain_bucket WHERE bucket_id IS NOT NULL)
 UNION ALL
 SELECT
   p.run_key, p.line_no, e.event_id, p.leg, e.event_date,
