@@ -55,7 +55,30 @@ class LateMateriality(BaseModel):
         return value
 
 
-APPROVABLE = ("billing", "cash", "release", "accrual", "prior_period")
+StreamName = Literal["billing", "cash", "release", "accrual", "revaluation"]
+
+
+class Turn(BaseModel):
+    """From a day on, a stream is posted by Tieout, or only verified because somebody else posts it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    mode: Literal["post", "verify"]
+    since: date = Field(alias="from")
+
+
+class Author(BaseModel):
+    """Somebody else who posts a stream: an ERP's own revenue module, a vendor's connector; `until` is the last day."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    stream: StreamName
+    by: str
+    since: date = Field(alias="from")
+    until: date | None = None
+
+
+APPROVABLE = ("billing", "cash", "release", "accrual", "revaluation", "prior_period")
 ANY_STREAM = "*"
 ALWAYS_APPROVED = ("write_off", "reversal")
 """Streams whose journals a second person approves whatever they amount to."""
@@ -137,9 +160,20 @@ class LegalEntity(BaseModel):
     closures: tuple[date, ...] = ()
     go_live: date
     receivable_mode: Literal["gl_control", "per_customer", "documents"] = "gl_control"
-    streams: dict[Literal["billing", "cash", "release", "accrual"], Literal["post", "verify"]] = Field(
-        default_factory=lambda: dict.fromkeys(("billing", "cash", "release", "accrual"), "post")  # type: ignore[arg-type]
-    )
+    streams: dict[StreamName, Literal["post", "verify"] | tuple[Turn, ...]] = Field(default_factory=dict)
+    """Who posts: `post` (if not named) or `verify`, or by turns, each from a day on."""
+    authors: tuple[Author, ...] = ()
+    """Who else posts streams of this entity, and when."""
+    revaluation: Literal["erp", "tieout"] = "erp"
+    """Who revalues open amounts in other currencies at period end."""
+    schedule_source: Literal["erp", "file", "tieout"] = "tieout"
+    """Where revenue schedules come from: the ERP's own revenue module, a file, or the straight line."""
+    write_off: Literal["bad_debt", "allowance"] = "bad_debt"
+    """What an uncollectible invoice is charged to."""
+    tax_relief: bool = False
+    """Whether the tax authority gives back the tax on an uncollectible invoice."""
+    rate_days: int = Field(default=7, ge=0)
+    """How many days old an exchange rate may be."""
     restatement: Literal["difference", "reverse_and_repost"] = "difference"
     """What is posted where a day's content changed: what differs, or all of it taken back and posted anew."""
     approval: Approval = Approval()
@@ -169,6 +203,29 @@ class LegalEntity(BaseModel):
             following = starts[position + 1] if position + 1 < len(starts) else None
             if one.parallel_until and not (following and one.parallel_until >= following):
                 raise ValueError(f"{one.ledger}: parallel_until lies after the cut-over of the next ledger")
+        return self
+
+    def posting_spans(self, stream: StreamName) -> tuple[tuple[date, date | None], ...]:
+        """The days on which Tieout posts a stream, each span from a first day to before another (None: without end)."""
+        given = self.streams.get(stream, "post")
+        if stream == "revaluation" and self.revaluation == "erp":
+            return ()
+        if not isinstance(given, tuple):
+            return ((date.min, None),) if given == "post" else ()
+        turns = sorted(given, key=lambda turn: turn.since)
+        ends: list[date | None] = [turn.since for turn in turns[1:]] + [None]
+        return tuple((t.since, end) for t, end in zip(turns, ends, strict=True) if t.mode == "post")
+
+    def posts(self, stream: StreamName, on: date) -> bool:
+        """Whether Tieout posts a stream's events of a day."""
+        return any(start <= on and (end is None or on < end) for start, end in self.posting_spans(stream))
+
+    @model_validator(mode="after")
+    def _turns_follow_each_other(self) -> LegalEntity:
+        for stream, given in self.streams.items():
+            days = [turn.since for turn in given] if isinstance(given, tuple) else []
+            if len(days) != len(set(days)):
+                raise ValueError(f"stream {stream} has two turns from one day on")
         return self
 
     def needs_approval(self, stream: str, gross: Mapping[str, Decimal]) -> bool:

@@ -38,7 +38,7 @@ _TABLES = """
 CREATE TABLE IF NOT EXISTS move (id INTEGER PRIMARY KEY, entity TEXT, run_key TEXT, short_key TEXT, on_date TEXT,
   currency TEXT, narrative TEXT, state TEXT);
 CREATE TABLE IF NOT EXISTS line (move_id INTEGER, line_no INTEGER, account TEXT, debit TEXT, credit TEXT, text TEXT,
-  dimensions TEXT);
+  dimensions TEXT, foreign_currency TEXT, foreign_amount TEXT);
 """
 
 
@@ -102,7 +102,13 @@ class FileLedger:
             narrative=move["narrative"],
             lines=tuple(
                 ErpLine(
-                    r["account"], Decimal(r["debit"]), Decimal(r["credit"]), r["text"], _dimensions(r["dimensions"])
+                    r["account"],
+                    Decimal(r["debit"]),
+                    Decimal(r["credit"]),
+                    r["text"],
+                    _dimensions(r["dimensions"]),
+                    r["foreign_currency"],
+                    None if r["foreign_amount"] is None else Decimal(r["foreign_amount"]),
                 )
                 for r in lines
             ),
@@ -189,7 +195,7 @@ class FileLedger:
         for number, line in enumerate(journal.lines, 1):
             dimensions = ";".join(f"{k}={v}" for k, v in sorted(line.dimensions.items()))
             db.execute(
-                "INSERT INTO line VALUES (?,?,?,?,?,?,?)",
+                "INSERT INTO line VALUES (?,?,?,?,?,?,?,?,?)",
                 (
                     move_id,
                     number,
@@ -198,6 +204,8 @@ class FileLedger:
                     str(line.credit),
                     line.description,
                     dimensions,
+                    line.foreign_currency,
+                    None if line.foreign_amount is None else str(line.foreign_amount),
                 ),
             )
         return move_id

@@ -106,10 +106,12 @@ def refuse_unfit(
     currency: str,
     accounts: Container[str],
     has_value: Callable[[str, str], bool],
+    currencies: Callable[[], Container[str]] = tuple,
 ) -> None:
     """Refuse, before anything is sent, what the ERP would misread or drop. Raises Rejected.
 
-    `accounts` are the codes that take postings; `has_value` tells whether a dimension has a value in the ERP.
+    `accounts` are the codes that take postings; `has_value` tells whether a dimension has a value in the ERP;
+    `currencies` those it keeps a line's foreign amount in, asked only where a line has one: none, if not given.
     """
     if journal.currency != currency:
         raise Rejected(
@@ -134,6 +136,13 @@ def refuse_unfit(
                 record=where,
                 got=line.account,
                 remedy=f"create it in company {journal.entity}, or map the role to another account",
+            )
+        if line.foreign_currency is not None and line.foreign_currency not in currencies():
+            raise Rejected(
+                "the ERP has no such currency, or its adapter keeps no foreign amounts",
+                record=where,
+                got=line.foreign_currency,
+                remedy="create the currency in the ERP, or bill this entity in its functional currency",
             )
         for dimension, value in line.dimensions.items():
             if not value:
@@ -187,7 +196,14 @@ def same_content(left: ErpJournal, right: ErpJournal) -> bool:
 
     def content(journal: ErpJournal) -> tuple[Any, ...]:
         lines = sorted(
-            (line.account, line.debit, line.credit, sorted((k, v) for k, v in line.dimensions.items() if v))
+            (
+                line.account,
+                line.debit,
+                line.credit,
+                sorted((k, v) for k, v in line.dimensions.items() if v),
+                line.foreign_currency or "",
+                line.foreign_amount or 0,
+            )
             for line in journal.lines
         )
         return journal.entity, journal.run_key, journal.currency, journal.date, lines

@@ -6,7 +6,9 @@ Every adapter raises only the errors of `tieout.errors`:
 * `UnknownOutcome`: a write was sent and no answer came; look it up by run key before anything else;
 * `ErpUnavailable` / `ErpRateLimited`: certainly not carried out, come back later.
 
-Amounts are `Decimal` in the entity's functional currency; accounts are the ERP's account codes.
+Amounts are `Decimal` in the entity's functional currency; accounts are the ERP's account codes. A line that came of
+another currency carries its amount there beside; an adapter that cannot keep it raises `Rejected` before anything is
+sent.
 """
 
 from __future__ import annotations
@@ -31,18 +33,32 @@ def unfenced() -> None:
 
 @dataclass(frozen=True, slots=True)
 class ErpLine:
-    """One line of a journal; exactly one of `debit` and `credit` is not zero."""
+    """One line of a journal; at most one of `debit` and `credit` is not zero.
+
+    `foreign_currency` and `foreign_amount` (debit positive, as `debit - credit`) are set together, on lines whose
+    transaction currency is not the functional one. Gains, losses and residues of a conversion have neither: they are
+    functional only. The foreign amounts of a journal add up to zero per currency, as debits and credits do.
+    """
 
     account: str
     debit: Decimal
     credit: Decimal
     description: str = ""
     dimensions: Mapping[str, str] = field(default_factory=dict)
+    foreign_currency: str | None = None
+    foreign_amount: Decimal | None = None
+
+    def mirrored(self) -> ErpLine:
+        """The line that undoes this one."""
+        foreign = None if self.foreign_amount is None else -self.foreign_amount
+        return replace(self, debit=self.credit, credit=self.debit, foreign_amount=foreign)
 
 
 @dataclass(frozen=True, slots=True)
 class ErpJournal:
     """A journal as Tieout means it, or as the ERP holds it (`read_back`: then `state` and `number` are set).
+
+    `currency` is the entity's functional currency, whatever currencies its lines came from.
 
     `run_key` is the long key, `short_key` its 16-character form. `narrative` is for people and takes no part
     in equality, because not every ERP has a place for it.
@@ -70,7 +86,7 @@ class ErpJournal:
 
     def mirrored(self, on: dt.date, run_key: str, short_key: str) -> ErpJournal:
         """The journal that undoes this one: debits and credits swapped, everything else kept."""
-        lines = tuple(replace(line, debit=line.credit, credit=line.debit) for line in self.lines)
+        lines = tuple(line.mirrored() for line in self.lines)
         narrative = f"Reversal of {self.run_key}"
         return ErpJournal(self.entity, run_key, short_key, on, self.currency, narrative, lines)
 
@@ -147,6 +163,8 @@ class GlEntry:
     line_no: int | None
     changed_at: dt.datetime
     dimensions: Mapping[str, str] = field(default_factory=dict)
+    foreign_currency: str | None = None
+    foreign_amount: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)

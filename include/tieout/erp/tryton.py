@@ -91,6 +91,7 @@ class TrytonLedger:
         )
         self._companies: dict[str, _Company] = {}
         self._journal_id: int | None = None
+        self._currency_ids: dict[str, int] | None = None
         self._periods: dict[tuple[str, date], int] = {}
         """Ids of periods seen open, by entity and date: asked for once, the ERP refuses what was closed since."""
 
@@ -234,6 +235,7 @@ class TrytonLedger:
             currency=company.currency,
             accounts=company.accounts,
             has_value=lambda dimension, value: f"{dimension}:{value}" in company.analytic,
+            currencies=self._currencies,
         )
         reference(journal)
 
@@ -285,6 +287,9 @@ class TrytonLedger:
             "credit": line.credit,
             "description": line.description or journal.narrative or None,
         }
+        if line.foreign_currency is not None:
+            values["second_currency"] = self._currencies()[line.foreign_currency]
+            values["amount_second_currency"] = line.foreign_amount
         analytic = [
             {
                 "account": company.analytic[f"{dimension}:{value}"],
@@ -350,6 +355,7 @@ class TrytonLedger:
     def _lines(self, moves: list[int], company: _Company) -> dict[int, list[tuple[int, ErpLine]]]:
         """Lines with their ids per move, in the order they were written."""
         fields = ["move", "account", "debit", "credit", "description"]
+        fields += ["amount_second_currency", "second_currency.code"]
         dimensions = self._dimensions(moves, company) if self.config.dimensions else {}
         lines: dict[int, list[tuple[int, ErpLine]]] = {move: [] for move in moves}
         for page in self._pages("account.move.line", [("move", "in", moves)], fields, company.context, 5000):
@@ -360,6 +366,7 @@ class TrytonLedger:
                     credit=_exact(row["credit"]),
                     description=row["description"] or "",
                     dimensions=dimensions.get(row["id"], {}),
+                    **_foreign(row),
                 )
                 lines[row["move"]].append((row["id"], line))
         return lines
@@ -403,6 +410,13 @@ class TrytonLedger:
             company,
         )
         return rows[0] if rows else None
+
+    def _currencies(self) -> dict[str, int]:
+        """Currency code → the ERP's id; asked only where a journal carries a foreign amount."""
+        if self._currency_ids is None:
+            rows = self._search_read("currency.currency", [], ["code"], None)
+            self._currency_ids = {row["code"]: row["id"] for row in rows}
+        return self._currency_ids
 
     def _journal(self, company: _Company) -> int:
         if self._journal_id is None:
@@ -476,6 +490,8 @@ def _gl_entries(company: _Company, move: dict[str, Any], lines: list[tuple[int, 
             line_no=position if ours else None,
             changed_at=changed,
             dimensions=line.dimensions,
+            foreign_currency=line.foreign_currency,
+            foreign_amount=line.foreign_amount,
         )
 
 
@@ -503,6 +519,16 @@ def _shown(
 
 def _ref(entity: str, row: Mapping[str, Any], run_key: str) -> JournalRef:
     return JournalRef(entity, str(row["id"]), run_key, row["date"], row["state"], row["number"])
+
+
+def _foreign(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Tryton's second currency of a line, as the port names it; nothing where the line has none."""
+    if row.get("amount_second_currency") is None:
+        return {}
+    return {
+        "foreign_currency": row["second_currency."]["code"],
+        "foreign_amount": _exact(row["amount_second_currency"]),
+    }
 
 
 def _exact(value: Any) -> Decimal:

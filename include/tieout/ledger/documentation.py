@@ -13,7 +13,9 @@ _HEAD = """# Posting rules
 
 Generated from `include/config/posting_rules.yaml` by `make docs`; do not edit. Each line names an account role and, in
 brackets, the event's amount; roles become GL accounts in `mappings/accounts.csv`. A negative amount is posted on the
-other side.
+other side. In another currency a line is turned at the rate of the event's day, `at origin` at that of the document it
+settles or unwinds; `exchange` is what those rates leave. Money that arrives in another currency `settles` through FX
+clearing. `functional` amounts are in functional currency only.
 
 | event | stream | what happens | dated by | debit | credit |
 |---|---|---|---|---|---|
@@ -40,7 +42,13 @@ def table(rules: PostingRules) -> str:
 
 
 def _side(lines: tuple[RuleLine, ...], side: str) -> str:
-    return ", ".join(f"{line.role.replace('_', ' ')} ({line.amount})" for line in lines if line.side == side)
+    return ", ".join(
+        f"{line.role.replace('_', ' ')} ({line.amount}{_rate(line)})" for line in lines if line.side == side
+    )
+
+
+def _rate(line: RuleLine) -> str:
+    return ", at origin" if line.rate == "origin" else ", settles" if line.settles else ""
 
 
 if __name__ == "__main__":

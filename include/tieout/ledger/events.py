@@ -10,21 +10,22 @@ import pyarrow as pa
 
 from tieout.calendar import period_of
 from tieout.entities import LegalEntity
-from tieout.lake.engine import Engine
+from tieout.lake.engine import Engine, sql_type
 from tieout.lake.tables import Lake
-from tieout.money import minor_digits
+from tieout.money import currencies, minor_digits
 
 SOURCES = (
     "invoice", "invoice_line", "credit_note", "credit_note_line", "payment", "payment_allocation", "refund", "dispute",
     "payout", "balance_transaction", "bank_line", "subscription_item", "price",
-    "price_tier", "usage_summary",
+    "price_tier", "usage_summary", "fx_rate",
+    "revenue_schedule", "entity_transfer",
 )  # fmt: skip
 """Canonical tables that events are made from."""
 
 DAILY = ("billing", "cash")
-MONTH_END = ("release", "accrual")
+MONTH_END = ("release", "accrual", "revaluation")
 
-_MONEY = pa.decimal128(18, 4)
+_MONEY, _RATE = pa.decimal128(18, 4), pa.decimal128(28, 12)
 _AMOUNTS = ("net", "tax", "gross", "deferred", "recognised", "to_receivable", "to_credit", "rounding")
 EVENTS = pa.schema(
     [
@@ -43,15 +44,41 @@ EVENTS = pa.schema(
         pa.field("source_id", pa.string()),
         pa.field("correlation_id", pa.string()),
         pa.field("raw_ref", pa.string()),
+        pa.field("functional_currency", pa.string()),
+        pa.field("functional", _MONEY),
+        pa.field("rate", _RATE),
+        pa.field("rate_source", pa.string()),
+        pa.field("origin_rate", _RATE),
+        pa.field("origin_rate_source", pa.string()),
+        pa.field("settled_currency", pa.string()),
+        pa.field("settled", _MONEY),
+        pa.field("settled_rate", _RATE),
+        pa.field("settled_rate_source", pa.string()),
     ]
 )
 """An accounting event: what happened, to which document, when, and its named amounts in the event's currency.
 
+The columns from `functional_currency` on may be missing or null where the event's currency is the entity's own.
+`rate` turns an amount into functional currency at the event's own date, `origin_rate` at that of the document it
+settles or unwinds; `functional` is the gross amount there where it is not simply gross × rate. `settled` is what
+arrived in `settled_currency`, where money came in another currency than the event's.
+
 Rows of one document wait together when one of them cannot be posted (`held_reason` says why it cannot).
 """
 
-_QUERIES = {"billing": "billing_event", "cash": "cash_event", "release": "release_event", "accrual": "accrual_event"}
-_FILES = {"billing": "events_billing", "cash": "events_cash", "release": "release", "accrual": "accrual"}
+POSITION = pa.schema(
+    [("role", pa.string()), ("currency", pa.string()), ("open_amount", _MONEY), ("carried_at", _MONEY)]
+)
+"""What the books hold in a currency other than the functional one: the amount in it, and in functional currency."""
+
+_QUERIES = {
+    "billing": "billing_event",
+    "cash": "cash_event",
+    "release": "release_event",
+    "accrual": "accrual_event",
+    "revaluation": "revaluation_event",
+}
+_FILES = {"billing": "events_billing", "cash": "events_cash"}
 
 
 def statement(name: str) -> str:
@@ -70,23 +97,26 @@ def events(
     streams: Iterable[str],
     since: date,
     until: date,
+    position: pa.Table | None = None,
 ) -> pa.Table:
     """Events of an entity with an accounting date in `[since, until]`, as `EVENTS`.
 
     The engine has the canonical tables bound. `billing` and `cash` give every day of the span; `release` and
     `accrual` give the fiscal period that holds `until` (the accrual's reversal lies on the day after it). Documents
-    accounted before go-live give no event of their own; what happens to them afterwards does.
+    accounted before go-live give no event of their own; what happens to them afterwards does. `revaluation` needs the
+    `position` (`POSITION`) at the end of that period.
     """
     prepare(engine, entity, since, until)
     parts = []
     for stream in streams:
-        engine.execute(statement(_FILES[stream]))
+        if stream == "revaluation":
+            engine.execute(statement("opening"))
+            engine.bind("fx_position", POSITION.empty_table() if position is None else position, POSITION)
+        engine.execute(statement(_FILES.get(stream, stream)))
         parts.append(f"SELECT * FROM {_QUERIES[stream]}" + ("" if stream in MONTH_END else _WITHIN))
-    columns = ", ".join(
-        f"'{entity.id}' AS legal_entity_id" if f.name == "legal_entity_id" else _typed(f) for f in EVENTS
-    )
-    found = engine.sql(f"SELECT {columns} FROM ({' UNION ALL BY NAME '.join(parts)}) ORDER BY event_id, event_date")
-    return found.cast(EVENTS)
+    engine.execute(f"CREATE OR REPLACE TEMP VIEW found AS {' UNION ALL BY NAME '.join([*parts, _NOTHING])}")
+    columns = ", ".join(_typed(f) for f in EVENTS)
+    return engine.sql(f"SELECT {columns} FROM ({statement('rated')}) ORDER BY event_id, event_date").cast(EVENTS)
 
 
 def prepare(engine: Engine, entity: LegalEntity, since: date, until: date) -> None:
@@ -94,15 +124,21 @@ def prepare(engine: Engine, entity: LegalEntity, since: date, until: date) -> No
     engine.execute(statement("macros"))
     engine.bind("fiscal_period", _fiscal_periods(entity, since, until))
     engine.bind("run", _run(entity, since, until))
+    engine.bind("minor_unit", minor_units())
+    engine.execute(statement("rates"))
     engine.execute(statement("deferral"))
 
+
+_NOTHING = f"""SELECT {", ".join(f"CAST(NULL AS {sql_type(f.type)}) AS {f.name}" for f in EVENTS)},
+  CAST(NULL AS DATE) AS origin_date WHERE false"""
+"""No event, with every column: a query names those it has, and `origin_date`, of what it settles or unwinds."""
 
 _WITHIN = " WHERE event_date BETWEEN (SELECT since FROM run) AND (SELECT until FROM run)"
 
 
 def _typed(field: pa.Field) -> str:
-    kind = {"decimal128(18, 4)": "DECIMAL(18, 4)", "date32[day]": "DATE", "string": "VARCHAR"}[str(field.type)]
-    return f"CAST({field.name} AS {kind}) AS {field.name}"
+    value = f"coalesce({field.name}, 0)" if field.name in _AMOUNTS else field.name
+    return f"CAST({value} AS {sql_type(field.type)}) AS {field.name}"
 
 
 def _run(entity: LegalEntity, since: date, until: date) -> pa.Table:
@@ -113,7 +149,23 @@ def _run(entity: LegalEntity, since: date, until: date) -> pa.Table:
             "go_live": pa.array([entity.go_live], pa.date32()),
             "since": pa.array([since], pa.date32()),
             "until": pa.array([until], pa.date32()),
-            "quantum": pa.array([quantum], pa.int64()),
+            "functional": pa.array([entity.functional_currency]),
+            "functional_quantum": pa.array([quantum], pa.int64()),
+            "rate_days": pa.array([entity.rate_days], pa.int64()),
+            "tax_relief": pa.array([entity.tax_relief]),
+            "schedule_source": pa.array([entity.schedule_source]),
+            "write_off": pa.array([entity.write_off]),
+        }
+    )
+
+
+def minor_units() -> pa.Table:
+    """The minor unit of every currency in units of 0.0001: currency, quantum."""
+    known = currencies()
+    return pa.table(
+        {
+            "currency": pa.array([code for code, _, _ in known], pa.string()),
+            "quantum": pa.array([10 ** (4 - digits) for _, digits, _ in known], pa.int64()),
         }
     )
 

@@ -10,7 +10,7 @@ from decimal import Decimal
 from tieout.entities import LegalEntity
 from tieout.erp.port import Ledger
 from tieout.errors import LedgerError
-from tieout.lake.engine import Engine, engine
+from tieout.lake.engine import engine
 from tieout.lake.tables import Lake
 from tieout.ledger.events import bind, prepare, statement
 from tieout.ledger.rules import Rules
@@ -50,9 +50,10 @@ def load(
     That is the day before go-live; for a later ledger (`entity.of_ledger`) the one before its cut-over, or before its
     replayed history begins. `chart` leads from the mapping's accounts to the ledger's.
 
-    Open invoices, customer credit, deferred schedules, processor clearing and cash in transit are recomputed from
-    canonical tables as of that day; each is tied to its account and the difference stated. Raises LedgerError if
-    the ERP's own trial balance does not balance, ErpError if it cannot be read. A second call reads nothing and
+    Open invoices, customer credit, deferred schedules, unbilled usage, open disputes, processor clearing and cash in
+    transit are recomputed from canonical tables as of that day, other currencies at the rates of their documents; each
+    is tied to its account and the difference stated. Raises LedgerError if the ERP's own trial balance does not
+    balance or a document has no rate, ErpError if it cannot be read. A second call reads nothing and
     changes nothing.
     """
     stored = opening(store, entity)
@@ -96,8 +97,18 @@ def _documents(
         first = entity.taken_over_on
         taken_over = entity.model_copy(update={"go_live": first})  # as far as these documents go, it is the go-live
         prepare(session, taken_over, first, first)
-        return _totals(session)
-
-
-def _totals(session: Engine) -> dict[str, Decimal]:
-    return {role: amount or Decimal(0) for role, amount in session.rows(statement("opening"))}
+        session.execute(statement("opening"))
+        rows = session.rows(
+            "SELECT role, currency, open_amount, carried_at FROM opening_position ORDER BY role, currency"
+        )
+    found: dict[str, Decimal] = {}
+    for role, currency, open_amount, carried_at in rows:
+        if carried_at is None:
+            raise LedgerError(
+                "no exchange rate for open documents at go-live",
+                record=f"{entity.id} {role}",
+                got=f"{open_amount} {currency}",
+                remedy="load the rates of the days of these documents first",
+            )
+        found[role] = found.get(role, Decimal(0)) + carried_at
+    return found

@@ -25,7 +25,7 @@ from tieout.errors import LeaseHeld, LedgerError
 from tieout.ids import Slot, short_key
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
-from tieout.ledger.events import DAILY, MONTH_END, bind, events
+from tieout.ledger.events import DAILY, MONTH_END, POSITION, bind, events
 from tieout.ledger.late import PRIOR_PERIOD, link_origins, test_of, waiting
 from tieout.ledger.placement import PeriodOpen, placement
 from tieout.ledger.restate import reverse_and_repost
@@ -78,13 +78,15 @@ def preview(
     `period_open` says whether the ERP takes postings on a date, by ledger where the entity has several; the store's
     own period states are asked as well.
     """
-    wanted = tuple(streams)
+    wanted = tuple(s for s in streams if entity.posting_spans(s))  # type: ignore[arg-type]
     since = max(since, entity.go_live)
     place = placement(entity, store, period_open)
     with engine(settings) as session:
         bind(session, lake, snapshot)
-        found = events(session, entity, wanted, since, until)
+        position = _position(session, lake, store, entity, until) if "revaluation" in wanted else None
+        found = _ours(events(session, entity, wanted, since, until, position), entity, wanted, rules, session)
         carried = _carried(session, lake, store, entity, wanted, rules, since, until)
+        carried = _ours(carried, entity, wanted, rules, session)
 
         test = test_of(entity, session, lake, store)
 
@@ -135,7 +137,7 @@ def plan_batches(
     Month-end streams and daily streams are planned by separate calls. The tables journals, journal_lines,
     journal_drilldown and journal_held are written and published in the transaction that stores the batches.
     """
-    wanted = tuple(s for s in streams if entity.streams.get(s, "post") == "post")  # type: ignore[call-overload]
+    wanted = tuple(s for s in streams if entity.posting_spans(s))  # type: ignore[arg-type]
     if set(wanted) & set(DAILY) and set(wanted) & set(MONTH_END):
         raise LedgerError("daily and month-end streams are planned apart", got=wanted)
     period = period_of(entity, business_date)
@@ -236,7 +238,11 @@ def _carried(
             l.product_family, l.tax_code, l.currency,
             CAST(sum(CASE l.side WHEN 'debit' THEN d.amount ELSE -d.amount END) AS DECIMAL(18, 4)) AS signed,
             max(d.document_number) AS document_number, max(d.source) AS source, max(d.source_id) AS source_id,
-            max(d.correlation_id) AS correlation_id, max(d.raw_ref) AS raw_ref
+            max(d.correlation_id) AS correlation_id, max(d.raw_ref) AS raw_ref,
+            l.transaction_currency,
+            CAST(sum(CASE l.side WHEN 'debit' THEN d.transaction_amount ELSE -d.transaction_amount END)
+              AS DECIMAL(18, 4)) AS transaction_signed,
+            max(d.rate) AS rate, max(d.rate_source) AS rate_source
           FROM journal_drilldown AS d
           JOIN counting USING (run_key)
           JOIN journals AS j USING (run_key)
@@ -245,11 +251,65 @@ def _carried(
           WHERE d.event_date BETWEEN $since AND $last
             AND NOT (l.event_type = 'accrual_reversal' AND d.event_date = $since)  -- the period before's
           GROUP BY ALL
-        ) WHERE signed <> 0
+        ) WHERE signed <> 0 OR transaction_signed <> 0
         """,
         {"since": since, "last": _last(streams, until)},
     )
     return found.cast(CARRIED)
+
+
+def _ours(rows: pa.Table, entity: LegalEntity, streams: tuple[str, ...], rules: Rules, session: Engine) -> pa.Table:
+    """Events, or legs of them, of the days on which Tieout posts their stream; all of them where it always does."""
+    spans = {s: entity.posting_spans(s) for s in streams}  # type: ignore[arg-type]
+    if all(given == ((date.min, None),) for given in spans.values()):
+        return rows
+    session.bind("every_row", rows)
+    turns = [
+        {"event_type": name, "first": first, "before": before or date.max}
+        for name, stream in rules.streams().items()
+        for first, before in spans.get(stream, ())
+    ]
+    shape = pa.schema([("event_type", pa.string()), ("first", pa.date32()), ("before", pa.date32())])
+    session.bind("turn", pa.Table.from_pylist(turns, schema=shape))
+    # an accrual is taken back by whoever made it: its reversal belongs to the day before
+    return session.sql("""
+        SELECT r.* FROM every_row AS r
+        WHERE EXISTS (
+          SELECT 1 FROM turn AS t WHERE t.event_type = r.event_type
+            AND CASE r.event_type WHEN 'accrual_reversal' THEN r.event_date - 1 ELSE r.event_date END >= t.first
+            AND CASE r.event_type WHEN 'accrual_reversal' THEN r.event_date - 1 ELSE r.event_date END < t.before
+        )
+    """).cast(rows.schema)
+
+
+def _position(session: Engine, lake: Lake, store: Store, entity: LegalEntity, until: date) -> pa.Table:
+    """What batches that count hold in other currencies by the end of `until`, but for that day's own revaluation."""
+    with store.reading() as view:
+        counting = [
+            j.run_key
+            for b in batches.select_batches(view, entity=entity.id)
+            if b.counts and b.accounting_date <= until
+            for j in b.journals
+        ]
+    if not counting:
+        return POSITION.empty_table()
+    lake.bind(session, {t: lake.version(t) for t in JOURNAL_TABLES}, JOURNAL_TABLES)
+    session.bind("counting", pa.table({"run_key": pa.array(counting, pa.string())}))
+    return session.sql(
+        """
+        SELECT l.account_role AS role, l.transaction_currency AS currency,
+          CAST(sum(CASE l.side WHEN 'debit' THEN l.transaction_amount ELSE -l.transaction_amount END) AS DECIMAL(18, 4))
+            AS open_amount,
+          CAST(sum(CASE l.side WHEN 'debit' THEN l.amount ELSE -l.amount END) AS DECIMAL(18, 4)) AS carried_at
+        FROM journal_lines AS l
+        JOIN counting USING (run_key)
+        JOIN journals AS j USING (run_key)
+        WHERE l.transaction_currency <> l.currency
+          AND NOT (l.event_type LIKE 'revaluation%' AND j.period = $period AND j.stream = 'revaluation')
+        GROUP BY ALL
+        """,
+        {"period": period_of(entity, until).name},
+    ).cast(POSITION)
 
 
 def _last(streams: tuple[str, ...], until: date) -> date:
@@ -383,6 +443,7 @@ def _planned(header: Mapping[str, Any], lines: list[dict[str, Any]], shape: _Sha
                 "amount": _minor_text(line["amount"], currency),
                 "description": line["description"],
                 "dimensions": {d: line[d] for d in shape.dimensions if line[d]},
+                **_foreign(line),
             }
             for line in lines
         ],
@@ -396,6 +457,15 @@ def _planned(header: Mapping[str, Any], lines: list[dict[str, Any]], shape: _Sha
         header["line_count"],
         content,
     )
+
+
+def _foreign(line: Mapping[str, Any]) -> dict[str, str]:
+    """A line's amount in its own currency, debit positive; nothing where that is the functional one."""
+    currency, amount = line["transaction_currency"], line["transaction_amount"]
+    if currency is None or currency == line["currency"] or not amount:
+        return {}
+    signed = amount if line["side"] == "debit" else -amount
+    return {"foreign_currency": currency, "foreign_amount": _minor_text(signed, currency)}
 
 
 def _minor_text(amount: Decimal, currency: str) -> str:

@@ -310,6 +310,8 @@ def as_erp_journal(journal: BatchJournal | Copy) -> ErpJournal:
                 credit=Decimal(0) if debit else amount,
                 description=line["description"],
                 dimensions=line["dimensions"],
+                foreign_currency=line.get("foreign_currency"),
+                foreign_amount=Decimal(line["foreign_amount"]) if "foreign_amount" in line else None,
             )
         )
     return ErpJournal(
@@ -359,12 +361,15 @@ def _ordered(lines: Iterable[ErpLine]) -> list[ErpLine]:
     return sorted(lines, key=_comparable)
 
 
-def _comparable(line: ErpLine) -> tuple[str, Decimal, Decimal, tuple[tuple[str, str], ...]]:
-    return line.account, line.debit, line.credit, tuple(sorted(line.dimensions.items()))
+def _comparable(line: ErpLine) -> tuple[Any, ...]:
+    foreign = line.foreign_currency or "", line.foreign_amount or Decimal(0)
+    return line.account, line.debit, line.credit, tuple(sorted(line.dimensions.items())), foreign
 
 
 def _text(line: ErpLine) -> str:
-    return f"{line.account} {'debit' if line.debit else 'credit'} {line.debit or line.credit} {dict(line.dimensions)}"
+    foreign = f" ({line.foreign_amount} {line.foreign_currency})" if line.foreign_currency else ""
+    side = "debit" if line.debit else "credit"
+    return f"{line.account} {side} {line.debit or line.credit}{foreign} {dict(line.dimensions)}"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import csv
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +16,15 @@ from tieout.errors import ConfigError
 from tieout.ids import content_hash
 from tieout.settings import Settings, load_config
 
-AmountField = Literal["gross", "net", "tax", "deferred", "recognised", "to_receivable", "to_credit", "rounding"]
+AmountField = Literal[
+    "gross", "net", "tax", "deferred", "recognised", "to_receivable", "to_credit", "rounding", "functional", "exchange"
+]
+"""An event's named amounts. `functional` and `exchange` have no amount in the event's currency: the first is given by
+the event, the second is what the exchange rates of the other lines leave, a realised gain or loss."""
 Dimension = Literal["product_family", "tax_code"]
-Stream = Literal["billing", "cash", "release", "accrual"]
+Stream = Literal["billing", "cash", "release", "accrual", "revaluation"]
+RESIDUE_LEG = 99
+"""The leg of a rounding residue; a conversion's two further legs are 100 and 200 after the one that settles."""
 _ANY = "*"
 _ACCOUNT_COLUMNS = (
     "legal_entity_id", "role", "product_family", "tax_code", "currency", "account", "valid_from", "valid_to"
@@ -33,6 +40,16 @@ class RuleLine(BaseModel):
     side: Literal["debit", "credit"]
     amount: AmountField
     dimensions: tuple[Dimension, ...] = ()
+    rate: Literal["own", "origin"] = "own"
+    """The exchange rate of a foreign amount: of the event's own date, or of the document it settles or unwinds."""
+    settles: bool = False
+    """Money that moves: where it arrives in another currency than the event's, it passes through FX clearing."""
+
+    @model_validator(mode="after")
+    def _settles_whole(self) -> RuleLine:
+        if self.settles and self.amount != "gross":
+            raise ValueError("only the whole amount (gross) settles")
+        return self
 
 
 class PostingRule(BaseModel):
@@ -49,6 +66,8 @@ class PostingRule(BaseModel):
     def _has_both_sides(self) -> PostingRule:
         if {line.side for line in self.lines} != {"debit", "credit"}:
             raise ValueError("a posting rule needs a debit and a credit")
+        if sum(line.amount == "exchange" for line in self.lines) > 1 or sum(line.settles for line in self.lines) > 1:
+            raise ValueError("a posting rule has at most one line for exchange differences and one that settles")
         return self
 
 
@@ -58,7 +77,17 @@ class PostingRules(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     version: str
+    conversion_role: str = "fx_clearing"
+    """Where two currencies of one event meet."""
+    residue_role: str = "rounding"
+    """What rounding each leg to the functional currency leaves, in events without a line for exchange differences."""
     events: dict[str, PostingRule]
+
+    @model_validator(mode="after")
+    def _lines_can_be_told_apart(self) -> PostingRules:
+        if any(len(rule.lines) >= RESIDUE_LEG for rule in self.events.values()):
+            raise ValueError(f"a posting rule has fewer than {RESIDUE_LEG} lines")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +120,19 @@ class Rules:
     def streams(self) -> dict[str, str]:
         """Event type → stream."""
         return {name: rule.stream for name, rule in self.postings.events.items()}
+
+    def overlaps(self) -> list[str]:
+        """Rows of the account mapping that fit the same and are in force on the same day, with different accounts."""
+        rows: dict[tuple[str, ...], list[AccountMapping]] = {}
+        for a in self.accounts:
+            rows.setdefault((a.legal_entity_id, a.role, a.product_family, a.tax_code, a.currency), []).append(a)
+        found = []
+        for key, same in rows.items():
+            ordered = sorted(same, key=lambda a: a.valid_from)
+            for one, other in pairwise(ordered):
+                if one.account != other.account and (one.valid_to is None or one.valid_to > other.valid_from):
+                    found.append(f"{'/'.join(key)} on {other.valid_from}: {one.account} and {other.account}")
+        return found
 
     def account(self, entity: str, role: str, currency: str, on: date) -> str:
         """The account of a role that has no dimensions. Raises ConfigError if none or several fit."""
@@ -166,6 +208,8 @@ def rules_table(rules: Rules) -> list[dict[str, Any]]:
             "role": line.role,
             "side": line.side,
             "amount": line.amount,
+            "rate": line.rate,
+            "settles": line.settles,
             "by_family": "product_family" in line.dimensions,
             "by_tax": "tax_code" in line.dimensions,
         }

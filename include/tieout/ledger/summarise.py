@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,7 +20,7 @@ from tieout import schema
 from tieout.errors import LedgerError
 from tieout.ids import content_hash, sha256_hex
 from tieout.lake.engine import Engine, engine
-from tieout.ledger.events import EVENTS, statement
+from tieout.ledger.events import EVENTS, minor_units, statement
 from tieout.ledger.late import UNITS, LateTest, hold
 from tieout.ledger.placement import Placement
 from tieout.ledger.rules import Rules, rules_table
@@ -42,9 +43,14 @@ CARRIED = pa.schema(
         pa.field("source_id", pa.string()),
         pa.field("correlation_id", pa.string()),
         pa.field("raw_ref", pa.string()),
+        pa.field("transaction_currency", pa.string()),
+        pa.field("transaction_signed", pa.decimal128(18, 4)),
+        pa.field("rate", pa.decimal128(28, 12)),
+        pa.field("rate_source", pa.string()),
     ]
 )
-"""A leg that an earlier batch carries, debit positive."""
+"""A leg that an earlier batch carries, debit positive: `signed` in `currency`, the functional one; without a
+transaction currency both are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ def summarise(
     late: LateTest | None = None,
     version: Callable[[str], int] = lambda slot: 1,
     line_limit: int = 500,
+    drilldown: bool | Path = True,
     session: Engine | None = None,
 ) -> Journals:
     """Journals for events (`tieout.ledger.events.EVENTS`, an Arrow table or Parquet files).
@@ -95,7 +102,8 @@ def summarise(
     * `late`: what such late entries are tested against; those that fail wait, and so does what was decided not to be
       posted. Without it none is held.
     * `version`: slot → the version its journals get.
-    * `line_limit`: lines an ERP journal may have; a longer slot is split between event types, each part balanced.
+    * `drilldown`: the source rows as a table, written to that Parquet file instead (many millions), or left out.
+    * `line_limit`: lines an ERP journal may have; a longer slot is split between events, each part balanced.
 
     Raises LedgerError if an account cannot be split or something would not balance: that is a fault of ours.
     """
@@ -110,38 +118,145 @@ def summarise(
                 late=late,
                 version=version,
                 line_limit=line_limit,
+                drilldown=drilldown,
                 session=own,
             )
     _bind(session, events, rules, as_of, carried)
-    session.execute(statement("legs"))
+    session.execute(statement("macros"))
+    session.execute(statement("event"))
+    _choose(session, rules, one_by_one=late is not None or (carried is not None and carried.num_rows > 0))
     session.execute(statement("difference"))
     session.bind("place", _places(session, placement))
     session.execute(statement("placed"))
     units = hold(session, late) if late else UNITS.empty_table()
     session.bind("slot_version", _versions(session, version))
-    session.execute(_GROUPED)
     session.bind("slot_chunk", _chunks(session, line_limit))
-    session.execute(_LINES)
+    session.execute(statement("lines"))
     lines = session.sql("SELECT * FROM journal_line ORDER BY run_key, line_no").cast(
         schema.table("journal_lines").arrow
     )
-    drilldown = _drilldown(session)
-    _check(session)
-    return Journals(_headers(session, lines), lines, drilldown, _held(session), units)
+    _check_balance(session)
+    parts = None
+    if drilldown is not False:
+        session.execute(statement("drilldown"))
+        parts = _drilldown(session, drilldown if isinstance(drilldown, Path) else None)
+    return Journals(_headers(session, lines), lines, parts, _held(session), units)
 
 
-_STEPS = statement("lines")
-_SPLIT = _STEPS.index("CREATE OR REPLACE TEMP TABLE numbered")
-_GROUPED, _LINES = _STEPS[:_SPLIT], _STEPS[_SPLIT:]
+def _choose(session: Engine, rules: Rules, *, one_by_one: bool) -> None:
+    """Make legs: of every event by itself, or of buckets of events that are alike and only of the others by itself.
+
+    An event stands apart if it is in another currency, waits, does not balance or shares its document with one that
+    waits. What a line holds is the same either way: in a bucket every amount has one sign.
+    """
+    present = {name for (name,) in session.rows("SELECT DISTINCT event_type FROM within_event")}
+    session.execute(_PLAIN.format(pattern=_pattern(), balance=_balance(rules, present)))
+    if one_by_one:
+        session.execute("CREATE OR REPLACE TEMP TABLE plain_bucket AS SELECT NULL AS bucket_id, * FROM (" + _NO_BUCKET)
+        session.execute("CREATE OR REPLACE TEMP VIEW alike_event AS SELECT * FROM plain_event WHERE false")
+        session.execute("CREATE OR REPLACE TEMP VIEW event AS SELECT * FROM seen_event")
+        session.execute(statement("legs"))
+        return
+    session.execute(statement("buckets"))
+    session.execute(_APART_NONE)
+    if session.scalar("SELECT count(*) FROM bucket WHERE NOT is_plain"):
+        session.execute(_APART)
+    _make_legs(session)
+    unmapped = session.rows(
+        "SELECT DISTINCT document_id FROM waiting WHERE document_id IN (SELECT bucket_id FROM plain_bucket)"
+    )
+    if unmapped:
+        # a document waits whole: those of these buckets are looked at event by event
+        session.bind("unmapped", pa.table({"bucket_id": pa.array([key for (key,) in unmapped], pa.string())}))
+        session.execute(_APART_UNMAPPED)
+        _make_legs(session)
+
+
+def _make_legs(session: Engine) -> None:
+    """Legs of buckets and of the events that stand apart."""
+    apart = session.scalar("SELECT count(*) FROM apart")
+    among = (
+        "(legal_entity_id, document_id, event_date) IN (SELECT (legal_entity_id, document_id, event_date) FROM apart)"
+    )
+    alike = f"is_plain AND NOT {among}" if apart else "is_plain"
+    session.execute(f"CREATE OR REPLACE TEMP VIEW alike_event AS SELECT * FROM plain_event WHERE {alike}")
+    source = "bucket WHERE is_plain"
+    if apart:
+        session.execute(
+            statement("buckets").replace("TABLE bucket", "TABLE alike_bucket").replace("plain_event", "alike_event")
+        )
+        source = "alike_bucket"
+    session.execute(f"CREATE OR REPLACE TEMP TABLE plain_bucket AS {_BUCKETS} FROM {source}")
+    own = f"SELECT * FROM seen_event WHERE {among if apart else 'false'}"
+    session.execute(
+        f"CREATE OR REPLACE TEMP VIEW event AS {own} UNION ALL BY NAME SELECT"
+        " bucket_id AS event_id, bucket_id AS document_id, currency AS event_currency, currency AS into_currency,"
+        " false AS is_foreign, * EXCLUDE (bucket_id, family_key, tax_key, pattern, is_plain) FROM plain_bucket"
+    )
+    session.execute(statement("legs"))
+
+
+_SUMMED = ("net", "tax", "gross", "deferred", "recognised", "to_receivable", "to_credit", "rounding")
+_PLAIN = """
+CREATE OR REPLACE TEMP VIEW plain_event AS
+SELECT *, {pattern} AS pattern, held_reason IS NULL AND NOT is_foreign AND coalesce({balance} = 0, false) AS is_plain
+FROM seen_event
+"""
+_BUCKETS = """
+SELECT
+  'bucket:' || sha256(concat_ws('|', legal_entity_id, event_type, event_date, currency, coalesce(product_family, ''),
+    coalesce(tax_code, ''), pattern)) AS bucket_id,
+  *, coalesce(product_family, '') AS family_key, coalesce(tax_code, '') AS tax_key
+"""
+_NO_BUCKET = "SELECT *, '' AS family_key, '' AS tax_key, false AS is_plain, 0 AS pattern FROM seen_event WHERE false)"
+_APART_NONE = """
+CREATE OR REPLACE TEMP TABLE apart AS SELECT legal_entity_id, document_id, event_date FROM seen_event WHERE false
+"""
+_APART = """
+INSERT INTO apart SELECT DISTINCT legal_entity_id, document_id, event_date FROM plain_event WHERE NOT is_plain
+"""
+_APART_UNMAPPED = """
+INSERT INTO apart
+SELECT DISTINCT e.legal_entity_id, e.document_id, e.event_date
+FROM alike_event AS e
+JOIN plain_bucket AS b
+  ON b.legal_entity_id = e.legal_entity_id AND b.event_type = e.event_type AND b.event_date = e.event_date
+  AND b.currency = e.currency AND b.family_key = coalesce(e.product_family, '') AND b.tax_key = coalesce(e.tax_code, '')
+  AND b.pattern = e.pattern
+JOIN unmapped USING (bucket_id)
+"""
+
+
+def _pattern() -> str:
+    """The signs of an event's amounts as one number."""
+    signs = (
+        f"CASE WHEN {name} > 0 THEN {2 * 3**n} WHEN {name} < 0 THEN 0 ELSE {3**n} END" for n, name in enumerate(_SUMMED)
+    )
+    return f"CAST({' + '.join(signs)} AS SMALLINT)"
+
+
+def _balance(rules: Rules, present: set[str]) -> str:
+    """What an event's legs add up to by its rule; null where there is no rule."""
+    cases = []
+    for name in sorted(present & set(rules.postings.events)):
+        rule = rules.postings.events[name]
+        terms = [
+            f"{'+' if line.side == 'debit' else '-'} {line.amount}" for line in rule.lines if line.amount in _SUMMED
+        ]
+        cases.append(f"WHEN '{name}' THEN 0 {' '.join(terms)}")
+    return f"CASE event_type {' '.join(cases)} END" if cases else "NULL"
 
 
 def _bind(
     session: Engine, events: pa.Table | Path | str, rules: Rules, as_of: date | None, carried: pa.Table | None
 ) -> None:
-    session.bind("every_event", events, EVENTS)
+    session.bind("minor_unit", minor_units())
+    session.bind("every_event", _whole(events), EVENTS)
     within = "" if as_of is None else f"WHERE event_date <= DATE '{as_of.isoformat()}'"
-    session.execute(f"CREATE OR REPLACE TEMP VIEW event AS SELECT * FROM every_event {within}")
+    session.execute(f"CREATE OR REPLACE TEMP VIEW within_event AS SELECT * FROM every_event {within}")
     session.bind("rule", pa.Table.from_pylist(rules_table(rules)))
+    roles = {"conversion": [rules.postings.conversion_role], "residue": [rules.postings.residue_role]}
+    session.bind("role_of", pa.table(roles))
     session.bind(
         "account_map",
         pa.table(
@@ -158,6 +273,16 @@ def _bind(
         ),
     )
     session.bind("carried_leg", CARRIED.empty_table() if carried is None else carried.cast(CARRIED))
+
+
+def _whole(events: pa.Table | Path | str) -> pa.Table | Path | str:
+    """The events with every column of `EVENTS`: those about currencies may be missing."""
+    if not isinstance(events, pa.Table):
+        return events
+    for column in EVENTS:
+        if column.nullable and column.name not in events.column_names:
+            events = events.append_column(column, pa.nulls(events.num_rows, column.type))
+    return events
 
 
 def _places(session: Engine, placement: Callable[[date], Placement]) -> pa.Table:
@@ -185,51 +310,83 @@ def _versions(session: Engine, version: Callable[[str], int]) -> pa.Table:
 
 
 def _chunks(session: Engine, limit: int) -> pa.Table:
-    """Which part of its slot each event type goes to: parts are filled in order, one currency each."""
-    groups = session.rows(
-        "SELECT slot, currency, event_type, count(*) FROM grouped"
-        " GROUP BY slot, currency, event_order, event_type ORDER BY slot, currency, event_order, event_type"
-    )
-    parts: dict[str, list[list[tuple[str, str]]]] = {}
-    filled: tuple[str, str, int] | None = None
-    for slot, currency, event_type, count in groups:
-        if count > limit:
+    """Which journal of its slot each event goes to: journals are filled in order, one functional currency each.
+
+    Events of one type stay together where their lines fit into a journal; else they are dealt out by the lines they
+    reach. Raises LedgerError where a single event has more lines than a journal may have.
+    """
+    units = _units(session, limit)
+    rows: list[dict[str, Any]] = []
+    current: tuple[str, str] | None = None
+    chunk, filled = 0, set[str]()
+    of_slot: dict[str, int] = {}
+    for slot, currency, event_type, shape, lines in units:
+        if len(lines) > limit:
             raise LedgerError(
-                "an event type has more lines than a journal of the ERP may have",
+                "an event has more lines than a journal of the ERP may have",
                 record=f"{slot} {event_type}",
                 expected=f"at most {limit}",
-                got=count,
+                got=len(lines),
                 remedy="map fewer accounts or dimensions, or raise the line limit",
             )
-        of_slot = parts.setdefault(slot, [])
-        if filled is None or filled[:2] != (slot, currency) or filled[2] + count > limit:
-            of_slot.append([])
-            filled = (slot, currency, 0)
-        of_slot[-1].append((currency, event_type))
-        filled = (slot, currency, filled[2] + count)
-    rows = [
-        {"slot": slot, "currency": currency, "event_type": event_type, "chunk": n, "chunks": len(of_slot)}
-        for slot, of_slot in parts.items()
-        for n, part in enumerate(of_slot, 1)
-        for currency, event_type in part
-    ]
-    shape = pa.schema(
-        [
-            ("slot", pa.string()),
-            ("currency", pa.string()),
-            ("event_type", pa.string()),
-            ("chunk", pa.int64()),
-            ("chunks", pa.int64()),
-        ]
+        if current is None or current[0] != slot:
+            chunk = 0
+        if current != (slot, currency) or len(filled | lines) > limit:
+            chunk, filled = chunk + 1, set()
+        current, filled = (slot, currency), filled | lines
+        of_slot[slot] = chunk
+        rows.append({"slot": slot, "currency": currency, "event_type": event_type, "shape": shape, "chunk": chunk})
+    text, whole = pa.string(), pa.int64()
+    shape_of = [("slot", text), ("currency", text), ("event_type", text), ("shape", whole), ("chunk", whole)]
+    for row in rows:
+        row["chunks"] = of_slot[row["slot"]]
+    return pa.Table.from_pylist(rows, schema=pa.schema([*shape_of, ("chunks", whole)]))
+
+
+def _units(session: Engine, limit: int) -> list[tuple[str, str, str, int, set[str]]]:
+    """What stays together, in order: (slot, currency, event type, shape, lines); shape 0 is the whole event type."""
+    groups = session.rows("""
+        SELECT slot, currency, event_type, any_value(event_order), list(DISTINCT concat_ws('|',
+          event_type, posted_side, account, role, product_family, tax_code, transaction_currency))
+        FROM placed GROUP BY slot, currency, event_type
+    """)
+    too_long = [group[:3] for group in groups if len(group[4]) > limit]
+    if not too_long:
+        session.execute("CREATE OR REPLACE TEMP VIEW parted AS SELECT *, 0 AS shape FROM placed")
+        return [(*g[:3], 0, set(g[4])) for g in sorted(groups, key=lambda g: (g[0], g[1], g[3], g[2]))]
+    names = ("slot", "currency", "event_type")
+    session.bind("too_long", pa.Table.from_pylist([dict(zip(names, g, strict=True)) for g in too_long]))
+    session.execute(statement("shapes"))
+    shapes = session.rows(
+        "SELECT slot, currency, event_type, shape, any_value(lines) FROM event_part"
+        " GROUP BY slot, currency, event_type, shape ORDER BY slot, currency, event_type, shape"
     )
-    return pa.Table.from_pylist(rows, schema=shape)
+    units = []
+    for slot, currency, event_type, order, lines in groups:
+        if (slot, currency, event_type) not in too_long:
+            units.append((order, slot, currency, event_type, 0, set(lines)))
+            continue
+        units += [
+            (order, *s[:4], {f"{event_type}|{line}" for line in s[4]})
+            for s in shapes
+            if s[:3] == (slot, currency, event_type)
+        ]
+    units.sort(key=lambda u: (u[1], u[2], u[0], u[3], u[4]))
+    return [u[1:] for u in units]
 
 
-def _drilldown(session: Engine) -> pa.Table:
+def _drilldown(session: Engine, out: Path | None) -> pa.Table | Path:
+    """The source rows of every line, checked to add up to it; unordered where they are written to a file."""
     shape = schema.table("journal_drilldown").arrow
-    columns = ", ".join(shape.names)
-    found = session.sql(f"SELECT {columns} FROM journal_part ORDER BY run_key, line_no, event_id, leg, event_date")
-    return found.cast(shape)
+    query = f"SELECT {', '.join(shape.names)} FROM journal_part"
+    if out is not None:
+        session.bind("written_part", session.copy(query, out))
+        _check_parts(session, "written_part")
+        return out
+    found = session.sql(f"{query} ORDER BY run_key, line_no, event_id, leg, event_date").cast(shape)
+    session.bind("listed_part", found)
+    _check_parts(session, "listed_part")
+    return found
 
 
 def _headers(session: Engine, lines: pa.Table) -> pa.Table:
@@ -248,9 +405,11 @@ def _headers(session: Engine, lines: pa.Table) -> pa.Table:
     """)
     content: dict[str, list[list[str]]] = {}
     for line in lines.to_pylist():
+        foreign = line["transaction_currency"] != line["currency"]
         content.setdefault(line["run_key"], []).append(
             [line[n] for n in ("account", "product_family", "tax_code", "side", "currency", "description")]
             + [format(line["amount"], "f")]
+            + ([line["transaction_currency"], format(line["transaction_amount"], "f")] if foreign else [])
         )
     names = (
         "run_key", "slot", "version", "legal_entity_id", "ledger", "period", "stream", "business_date", "currency",
@@ -273,21 +432,33 @@ def _held(session: Engine) -> pa.Table:
     return session.sql(f"SELECT {columns} FROM held ORDER BY event_id, event_date, state").cast(shape)
 
 
-def _check(session: Engine) -> None:
-    """Both sides of our own boundary: every journal balances, every line is the sum of its source rows."""
+def _check_balance(session: Engine) -> None:
+    """Our own boundary: every journal balances, in functional currency and in each transaction currency."""
     unbalanced = session.rows("""
-        SELECT run_key, currency, sum(CASE posted_side WHEN 'debit' THEN amount ELSE -amount END) FROM numbered
-        GROUP BY run_key, currency HAVING sum(CASE posted_side WHEN 'debit' THEN amount ELSE -amount END) <> 0
+        SELECT run_key, currency, sum(CASE posted_side WHEN 'debit' THEN amount ELSE -amount END) AS difference
+        FROM numbered GROUP BY run_key, currency HAVING difference <> 0
+        UNION ALL
+        SELECT run_key, transaction_currency,
+          sum(CASE posted_side WHEN 'debit' THEN transaction_amount ELSE -transaction_amount END) AS difference
+        FROM numbered GROUP BY run_key, transaction_currency HAVING difference <> 0
     """)
     if unbalanced:
+        key, currency, difference = unbalanced[0]
         raise LedgerError(
-            "a journal does not balance", record=unbalanced[0][0], expected=Decimal(0), got=unbalanced[0][2]
+            "a journal does not balance", record=f"{key} in {currency}", expected=Decimal(0), got=difference
         )
-    torn = session.rows("""
+
+
+def _check_parts(session: Engine, parts: str) -> None:
+    """Our own boundary: every line is the sum of its source rows."""
+    torn = session.rows(f"""
         SELECT coalesce(l.run_key, d.run_key), coalesce(l.line_no, d.line_no) FROM numbered AS l
-        FULL JOIN (SELECT run_key, line_no, sum(amount) AS amount, count(*) AS n FROM journal_part GROUP BY ALL) AS d
-          ON d.run_key = l.run_key AND d.line_no = l.line_no
+        FULL JOIN (
+          SELECT run_key, line_no, sum(amount) AS amount, sum(transaction_amount) AS foreign_amount, count(*) AS n
+          FROM {parts} GROUP BY run_key, line_no
+        ) AS d ON d.run_key = l.run_key AND d.line_no = l.line_no
         WHERE l.amount IS DISTINCT FROM d.amount OR l.row_count IS DISTINCT FROM d.n
+          OR l.transaction_amount IS DISTINCT FROM d.foreign_amount
     """)
     if torn:
         raise LedgerError("a journal line is not the sum of its source rows", record=f"{torn[0][0]} line {torn[0][1]}")

@@ -61,6 +61,8 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     yield lambda: _every_role_has_an_account(work)
     yield from (partial(_connection_can_be_used, work, source) for source in _sources_of(work))
     yield lambda: load_suites(work.settings)
+    yield lambda: _one_author_each(work)
+    yield lambda: _one_account_each(work)
     yield lambda: _every_entity_has_a_ledger(work)
     yield lambda: _charts_name_our_ledgers(work)
     yield from (partial(_erp_fits, work, source) for source in _sources_of(work) if source.kind == LEDGER_KIND)
@@ -107,6 +109,28 @@ def _every_role_has_an_account(work: Work) -> None:
             record=str(work.settings.config_file("mappings/accounts.csv")),
             got=found,
             remedy="add a row for each role, with the entity or `*`",
+        )
+
+
+def _one_author_each(work: Work) -> None:
+    from tieout.ledger.authorship import problems
+
+    found = [text for entity in work.entities.entities for text in problems(entity)]
+    if found:
+        record = str(work.settings.config_file("entities.yaml"))
+        raise ConfigError("it is not clear who posts what", record=record, got=found)
+
+
+def _one_account_each(work: Work) -> None:
+    from tieout.ledger import load_rules
+
+    found = load_rules(work.settings).overlaps()
+    if found:
+        raise ConfigError(
+            "two accounts are mapped to the same on the same days",
+            record=str(work.settings.config_file("mappings/accounts.csv")),
+            got=found,
+            remedy="end one row (valid_to) before the other begins, or make one more precise",
         )
 
 

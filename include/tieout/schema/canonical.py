@@ -357,6 +357,7 @@ CANONICAL: tuple[Table, ...] = (
         CUSTOMER,
         _r("amount", "money", "amount"),
         _r("currency", "text", "ISO 4217 code"),
+        _c("withheld", "money", "tax the customer withheld on top of it: pays the invoice without money"),
     ),
     _entity(
         "refund",
@@ -432,6 +433,31 @@ CANONICAL: tuple[Table, ...] = (
         _r("amount", "money", "signed"),
         _r("currency", "text", "ISO 4217 code"),
         _c("reference", "text", "remittance text"),
+    ),
+    _entity(
+        "fx_rate",
+        "An exchange rate of a day.",
+        _r("currency", "text", "the currency of which one unit is priced"),
+        _r("to_currency", "text", "the currency it is priced in"),
+        _r("rate_date", "date", "the day it is of"),
+        _r("rate", "price", "units of `to_currency` for one of `currency`"),
+    ),
+    _entity(
+        "revenue_schedule",
+        "Revenue on a date, where allocation and timing are decided elsewhere: of an invoice line, or of a "
+        "subscription item whose fee has ramps or free months.",
+        _c("invoice_line_source_id", "text", "the invoice line's id"),
+        _c("subscription_item_source_id", "text", "the item's id: then all revenue of the item, however billed"),
+        _r("recognition_date", "date", "day the revenue is earned"),
+        _r("amount", "money", "net revenue of that day"),
+        _r("currency", "text", "the invoice's currency"),
+    ),
+    _entity(
+        "entity_transfer",
+        "A subscription that another legal entity bills from a day on.",
+        _r("subscription_source_id", "text", "the subscription's id"),
+        _r("to_entity_id", "text", "legal entity that takes it over; the row's own is the one that gives it up"),
+        _r("effective_date", "date", "first day of the new entity"),
     ),
     _entity(
         "entitlement",

@@ -40,7 +40,7 @@ OBJECTS: dict[str, tuple[str, ...]] = {
         "Entitlement",
     ),
     "zendesk": ("organizations", "users", "tickets"),
-    "files": ("usage", "bank", "provisioning"),
+    "files": ("usage", "bank", "provisioning", "fx_rates", "revenue_schedules", "entity_transfers"),
     "erp": ("gl_accounts", "periods", "gl_entries", "trial_balance"),
 }
 """The objects each kind of source reads unless its entry names fewer."""

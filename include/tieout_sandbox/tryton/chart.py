@@ -18,7 +18,9 @@ ACCOUNTS: tuple[tuple[str, str, str], ...] = (
     ("11000", "Trade receivables (control)", "assets"),
     ("11100", "Unbilled receivables", "assets"),
     ("11200", "Disputes receivable", "assets"),
+    ("12000", "Allowance for bad debt", "assets"),
     ("19000", "Intercompany", "assets"),
+    ("19500", "FX clearing", "assets"),
     ("21000", "Deferred revenue", "liabilities"),
     ("22000", "Sales tax and VAT payable", "liabilities"),
     ("23000", "Customer credit", "liabilities"),
@@ -35,6 +37,7 @@ ACCOUNTS: tuple[tuple[str, str, str], ...] = (
     ("61000", "Office and travel", "expense"),
     ("65000", "Rounding", "expense"),
     ("66000", "Foreign exchange gain and loss", "expense"),
+    ("66100", "Unrealised foreign exchange gain and loss", "expense"),
 )
 
 # code, name; journals are shared by the companies

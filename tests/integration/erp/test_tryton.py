@@ -107,6 +107,36 @@ def test_what_is_posted_reads_back_to_the_cent(ledger: Ledger, entity: str, amou
     assert ref.number.startswith(f"{entity}-2026-")
 
 
+def test_a_foreign_amount_is_kept_beside_the_functional_one_on_lines_that_have_one(ledger: Ledger) -> None:
+    lines = (
+        ErpLine("10100", Decimal("110.00"), Decimal(0), "Clearing", {}, "EUR", Decimal("100.00")),
+        ErpLine("11000", Decimal(0), Decimal("108.00"), "Receivable", {}, "EUR", Decimal("-100.00")),
+        ErpLine("66000", Decimal(0), Decimal("2.00"), "Realised gain"),
+        ErpLine("11000", Decimal("0.01"), Decimal(0), "Yen", {}, "JPY", Decimal("1")),
+        ErpLine("40100", Decimal(0), Decimal("0.01"), "Yen", {"product_family": "seats"}, "JPY", Decimal("-1")),
+    )
+    meant = replace(journal(), lines=lines)
+    ref = ledger.post(meant)
+    assert ledger.read_back(ref) == meant
+    other = ids.run_key(ids.Slot("US", "main", "2026-03", "cash", meant.date), next(_versions))
+    mirror = ledger.reverse(ref, meant.date, other, ids.short_key(other))
+    assert ledger.read_back(mirror).lines == tuple(line.mirrored() for line in lines)
+    entries = [e for page in ledger.gl_entries("US", meant.date, meant.date) for e in page if e.run_key == other]
+    assert [(e.foreign_currency, e.foreign_amount) for e in entries][:3] == [
+        ("EUR", Decimal("-100.00")), ("EUR", Decimal("100.00")), (None, None),
+    ]  # fmt: skip
+
+
+def test_a_foreign_amount_in_a_currency_the_erp_does_not_know_is_refused_before_anything_is_sent(
+    ledger: Ledger,
+) -> None:
+    line = ErpLine("11000", Decimal("1.00"), Decimal(0), "Odd", {}, "XTS", Decimal("1.00"))
+    meant = replace(journal(amount="1.00"), lines=(line, *journal(amount="1.00").lines[1:]))
+    with pytest.raises(Rejected, match="no such currency"):
+        ledger.post(meant)
+    assert ledger.find_by_run_key(meant.run_key) == []
+
+
 def test_dimensions_are_kept_on_every_kind_of_account(ledger: Ledger) -> None:
     plain = journal(amount="119.00")
     tax = {"tax_code": "txr_1NwCloudUSsalestax0001"}

@@ -91,7 +91,7 @@ def carried(total: dict[tuple[Any, ...], Decimal]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=CARRIED)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(rows=events())
 def test_journals_balance_and_every_line_is_the_sum_of_its_source_rows(
     session: Engine, rows: list[dict[str, Any]]
@@ -111,7 +111,7 @@ def test_journals_balance_and_every_line_is_the_sum_of_its_source_rows(
         assert header["debit"] == header["credit"]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(rows=events())
 def test_an_event_is_posted_whole_or_waits_whole_with_its_document(session: Engine, rows: list[dict[str, Any]]) -> None:
     made = summarise(table(rows), RULES, session=session)
@@ -123,7 +123,7 @@ def test_an_event_is_posted_whole_or_waits_whole_with_its_document(session: Engi
     assert all(not (r["gross"] or r["net"] or r["tax"]) for r in rows if r["event_id"] in silent)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(rows=events(), data=st.data())
 def test_the_order_of_events_changes_nothing(session: Engine, rows: list[dict[str, Any]], data: st.DataObject) -> None:
     shuffled = data.draw(st.permutations(rows))
@@ -133,7 +133,7 @@ def test_the_order_of_events_changes_nothing(session: Engine, rows: list[dict[st
     assert one.drilldown == other.drilldown
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(first=events(), second=events(), third=events())
 def test_versions_add_up_to_the_latest_content(
     session: Engine, first: list[dict[str, Any]], second: list[dict[str, Any]], third: list[dict[str, Any]]

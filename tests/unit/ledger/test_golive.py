@@ -47,10 +47,12 @@ def test_open_documents_are_tied_to_their_accounts_and_the_difference_is_stated(
         OpeningTie("cash_in_transit", "10150", "USD", Decimal(0), Decimal(0)),
         OpeningTie("customer_credit", "23000", "USD", Decimal(0), Decimal(0)),
         OpeningTie("deferred_revenue", "21000", "USD", Decimal("-20"), Decimal("-20")),
+        OpeningTie("disputes_receivable", "11200", "USD", Decimal(0), Decimal(0)),
         OpeningTie("processor_clearing", "10100", "USD", Decimal("8.50"), Decimal("8.50")),
         OpeningTie("receivable", "11000", "USD", Decimal("30"), Decimal("31")),
+        OpeningTie("unbilled_receivable", "11100", "USD", Decimal(0), Decimal(0)),
     )
-    assert [t.difference for t in opening.ties] == [0, 0, 0, 0, 1]
+    assert [t.difference for t in opening.ties] == [0, 0, 0, 0, 0, 1, 0]
 
 
 def test_the_opening_is_stored_once_and_audited(taken_over: Any) -> None:

@@ -43,7 +43,9 @@ def test_every_event_the_queries_name_has_a_rule(name: str) -> None:
         )
     )
     known = set(RULES.postings.events)
-    prefixes = {"dispute_", "refund", "dispute", "dispute_reversal", "payout_failure", "payout_cancel"}
+    prefixes = {
+        "dispute_", "refund", "dispute", "dispute_reversal", "payout_failure", "payout_cancel", "refund_failure",
+    }  # fmt: skip
     assert literals - known <= prefixes
 
 

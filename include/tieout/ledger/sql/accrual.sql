@@ -5,7 +5,11 @@ WITH span AS (
   SELECT f.name, f.start_date, f.end_date, run.*
   FROM fiscal_period AS f, run WHERE run.until BETWEEN f.start_date AND f.end_date
 ), item AS (
-  SELECT si.* FROM subscription_item AS si, run WHERE si.legal_entity_id = run.entity AND NOT si.is_deleted
+  SELECT si.*, q.quantum
+  FROM subscription_item AS si
+  JOIN run ON si.legal_entity_id = run.entity
+  LEFT JOIN minor_unit AS q ON q.currency = si.currency
+  WHERE NOT si.is_deleted
 ), usage_period AS (
   SELECT DISTINCT u.subscription_source_id, u.meter, u.period_start, u.period_end
   FROM usage_summary AS u, span
@@ -15,9 +19,15 @@ WITH span AS (
   FROM usage_period AS p, span
   WHERE NOT EXISTS (
     SELECT 1 FROM ledger_line AS l
-    WHERE l.subscription_source_id = p.subscription_source_id AND l.meter = p.meter
+    WHERE l.subscription_source_id = p.subscription_source_id AND l.meter = p.meter AND NOT l.is_prepaid
       AND l.period_start = p.period_start AND l.invoice_date <= span.end_date
   )
+), not_prepaid AS (
+  SELECT u.* REPLACE (CAST(u.quantity - coalesce(w.taken, 0) AS DECIMAL(28, 9)) AS quantity)
+  FROM usage_summary AS u
+  LEFT JOIN (SELECT subscription_source_id, meter, day, sum(taken) AS taken FROM drawn GROUP BY ALL) AS w
+    ON w.subscription_source_id = u.subscription_source_id AND w.meter = u.meter AND w.day = u.period_start
+  WHERE u.grain = 'day'
 ), used AS (
   SELECT
     p.subscription_source_id, p.meter, p.period_start, d.period_start AS day, d.quantity, d.correlation_id,
@@ -29,15 +39,15 @@ WITH span AS (
     ) AS is_last
   FROM uninvoiced AS p
   JOIN span ON true
-  JOIN usage_summary AS d
-    ON d.grain = 'day' AND d.subscription_source_id = p.subscription_source_id AND d.meter = p.meter
+  JOIN not_prepaid AS d
+    ON d.subscription_source_id = p.subscription_source_id AND d.meter = p.meter
     AND d.period_start >= p.period_start AND d.period_start < p.period_end AND d.period_start <= span.end_date
 ), tier AS (
   -- what a unit costs, and from which on; a price without tiers is a single one without end
-  SELECT source, source_id, 'graduated' AS mode, 0 AS below, NULL AS up_to, unit_amount, 0 AS flat_amount
+  SELECT source, source_id, quantum, 'graduated' AS mode, 0 AS below, NULL AS up_to, unit_amount, 0 AS flat_amount
   FROM item WHERE meter IS NOT NULL AND unit_amount IS NOT NULL
   UNION ALL
-  SELECT i.source, i.source_id, p.tiers_mode,
+  SELECT i.source, i.source_id, i.quantum, p.tiers_mode,
     coalesce(lag(t.up_to) OVER (PARTITION BY i.source, i.source_id ORDER BY t.tier_no), 0),
     t.up_to, coalesce(t.unit_amount, 0), coalesce(t.flat_amount, 0)
   FROM item AS i
@@ -56,12 +66,11 @@ WITH span AS (
     CAST(sum(
       rated(
         CASE t.mode WHEN 'graduated' THEN least(r.quantity, coalesce(t.up_to, r.quantity)) - t.below ELSE r.quantity END,
-        t.unit_amount, span.quantum
-      ) + rated(1, t.flat_amount, span.quantum)
+        t.unit_amount, t.quantum
+      ) + rated(1, t.flat_amount, t.quantum)
     ) AS DECIMAL(18, 4)) AS amount
   FROM reached AS r
   JOIN tier AS t USING (source, source_id)
-  CROSS JOIN span
   WHERE r.quantity > t.below AND (t.mode = 'graduated' OR t.up_to IS NULL OR r.quantity <= t.up_to)
   GROUP BY ALL
 ), usage_row AS (
@@ -87,7 +96,6 @@ WITH span AS (
 ), fixed AS (
   SELECT
     i.*,
-    span.quantum,
     span.end_date AS upto,
     -- the first day no invoice covers
     greatest(
@@ -99,6 +107,10 @@ WITH span AS (
   FROM item AS i, span
   WHERE i.usage_type = 'licensed' AND i.status IN ('active', 'past_due') AND i.monthly_amount <> 0
     AND (i.ended_date IS NULL OR i.ended_date > span.end_date)
+    AND i.source_id NOT IN (
+      SELECT subscription_item_source_id FROM revenue_schedule
+      WHERE subscription_item_source_id IS NOT NULL AND legal_entity_id = span.entity AND NOT is_deleted
+    )
 ), fixed_row AS (
   SELECT
     'fixed:' || source || ':' || source_id AS document, '' AS part,
@@ -117,16 +129,45 @@ WITH span AS (
       day(last_day(upto)) AS days_in_month
     FROM fixed WHERE open_from <= upto
   )
+), agreed AS (
+  -- ramps and free months: what the schedule of an item says by now, whatever was billed
+  SELECT s.subscription_item_source_id AS source_id, sum(s.amount) AS amount
+  FROM revenue_schedule AS s, span
+  WHERE s.subscription_item_source_id IS NOT NULL AND s.legal_entity_id = span.entity AND s.recognition_date <= span.end_date AND NOT s.is_deleted
+  GROUP BY ALL
+), from_invoices AS (
+  SELECT l.source, l.subscription_item_source_id AS source_id, sum(
+    CASE WHEN l.is_ahead
+      THEN sign(l.net) * least(
+        abs(earned(l.net, l.period_start, date_diff('day', l.period_start, l.period_end), span.end_date, l.quantum)),
+        abs(l.net) - abs(coalesce(u.unwound, 0)))
+      ELSE l.net - coalesce(u.net, 0)
+    END) AS amount
+  FROM ledger_line AS l
+  CROSS JOIN span
+  LEFT JOIN (
+    SELECT source, line_id, sum(unwound) AS unwound, sum(net) AS net FROM unwinding, span WHERE on_date <= span.end_date GROUP BY ALL
+  ) AS u ON u.source = l.source AND u.line_id = l.line_id
+  WHERE l.invoice_date <= span.end_date AND l.subscription_item_source_id IS NOT NULL
+  GROUP BY ALL
+), scheduled_row AS (
+  SELECT
+    'scheduled:' || i.source || ':' || i.source_id AS document, '' AS part,
+    i.source, i.source_id, i.currency, i.product_family, i.product_source_id, i.customer_id,
+    CAST(a.amount - coalesce(f.amount, 0) AS DECIMAL(18, 4)) AS amount,
+    CAST(NULL AS VARCHAR) AS fault, i.correlation_id, i.raw_ref
+  FROM agreed AS a
+  JOIN item AS i USING (source_id)
+  LEFT JOIN from_invoices AS f ON f.source = i.source AND f.source_id = i.source_id
 ), delivered AS (
-  SELECT * FROM usage_row UNION ALL SELECT * FROM fixed_row
+  SELECT * FROM usage_row UNION ALL SELECT * FROM fixed_row UNION ALL SELECT * FROM scheduled_row
 )
 SELECT
   kind.event_type || ':' || span.name || ':' || d.document || d.part AS event_id,
   kind.event_type,
   d.document AS document_id, NULL AS document_number,
   CASE kind.event_type WHEN 'accrual' THEN span.end_date ELSE CAST(span.end_date + INTERVAL 1 DAY AS DATE) END AS event_date,
-  d.currency, d.product_family, NULL AS tax_code,
-  0 AS net, 0 AS tax, d.amount AS gross, 0 AS deferred, 0 AS recognised, 0 AS to_receivable, 0 AS to_credit, 0 AS rounding,
+  d.currency, d.product_family, d.amount AS gross, span.end_date AS origin_date,
   coalesce(d.fault, CASE WHEN d.product_family IS NULL
     THEN 'product ' || coalesce(d.product_source_id, '(none)') || ' is not mapped to a family' END) AS held_reason,
   d.source, d.source_id, d.correlation_id, d.raw_ref

@@ -13,8 +13,9 @@ SELECT
     AS origin_slot,
   p.origin_period,
   p.is_prior_year,
-  CASE WHEN d.signed > 0 THEN 'debit' ELSE 'credit' END AS posted_side,
-  abs(d.signed) AS amount
+  CASE WHEN d.signed > 0 OR (d.signed = 0 AND d.transaction_signed > 0) THEN 'debit' ELSE 'credit' END AS posted_side,
+  abs(d.signed) AS amount,
+  abs(d.transaction_signed) AS transaction_amount
 FROM due AS d
 JOIN place AS p ON p.legal_entity_id = d.legal_entity_id AND p.event_date = d.event_date
 JOIN (SELECT DISTINCT event_type, stream, event_order FROM rule) AS r USING (event_type);
