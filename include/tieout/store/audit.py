@@ -241,7 +241,7 @@ def verify(session: Session, chain: str, anchors: Iterable[Anchor] = ()) -> list
 
 
 def _and_more(anchors: list[Anchor]) -> str:
-    return f", and {len(anchors) - 1} more anchors say so" if len(anchors) > 1 else ""
+    return f", and {len(anchors) - 1} more say so" if len(anchors) > 1 else ""
 
 
 def write_anchors(folder: Path, day: str, anchors: Iterable[Anchor]) -> Path:

@@ -6,6 +6,8 @@ A store that was begun with this version has the columns already: the first migr
 from alembic import op
 from sqlalchemy import inspect
 
+from tieout.store.models import Base
+
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
@@ -13,6 +15,7 @@ depends_on = None
 
 
 def upgrade() -> None:
+    Base.metadata.create_all(op.get_bind())  # earlier versions did not always make `ledger_copies`
     for table in ("batch_journals", "ledger_copies"):
         if "anchor" not in {column["name"] for column in inspect(op.get_bind()).get_columns(table)}:
             op.execute(f"ALTER TABLE {table} ADD COLUMN anchor VARCHAR(80)")
