@@ -24,6 +24,7 @@ from tieout.erp.port import (
     GlEntry,
     JournalRef,
     PeriodStatus,
+    anchored,
     unfenced,
 )
 from tieout.errors import ErpUnavailable, Rejected, UnknownOutcome
@@ -117,9 +118,9 @@ class FileLedger:
         )
 
     def reverse(
-        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
+        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, anchor: str = "", fence: Fence = unfenced
     ) -> JournalRef:
-        return self.post(self.read_back(ref).mirrored(on, run_key, short_key), fence=fence)
+        return self.post(self.read_back(ref).mirrored(on, run_key, short_key, anchor), fence=fence)
 
     def period_status(self, entity: str, on: date) -> PeriodStatus:
         return PeriodStatus(entity, on, "open")
@@ -187,7 +188,7 @@ class FileLedger:
                 journal.short_key,
                 journal.date.isoformat(),
                 journal.currency,
-                journal.narrative,
+                anchored(journal.narrative, journal.anchor),
                 state,
             ),
         )

@@ -175,14 +175,24 @@ def _tell_changes(changes: Mapping[str, str]) -> None:
 
 
 @audit_app.command("verify")
-def audit_verify() -> None:
-    """Verify every audit chain against itself and the anchors kept outside the store; exit code 1 on any problem."""
+def audit_verify(
+    erp: Annotated[bool, typer.Option("--erp", help="read the journals from the ERPs now, not from the lake")] = False,
+) -> None:
+    """Verify every audit chain against itself and its anchors outside the store; exit code 1 on any problem.
+
+    Anchors are in files (`TIEOUT_ANCHORS`) and in the memo of every journal in the ERP, as the last night read it.
+    """
+    from tieout.lake.tables import Lake
+    from tieout.orchestration.anchors import anchors_in_erps, anchors_in_lake
+    from tieout.orchestration.work import Work
     from tieout.store import Store
     from tieout.store.audit import read_anchors
 
     settings = Settings.from_env()
     store, found = Store(settings.store), 0
-    anchors = read_anchors(settings.anchors)
+    files = read_anchors(settings.anchors)
+    memos = anchors_in_erps(Work.from_env()) if erp else anchors_in_lake(Lake(settings.lake))
+    anchors = [*files, *memos]
     chains = sorted({*store.audit_chains(), *(a.chain for a in anchors)})
     for chain in chains:
         problems = store.verify_audit(chain, anchors)
@@ -191,7 +201,8 @@ def audit_verify() -> None:
             typer.echo(str(problem), err=True)
     if found:
         raise typer.Exit(1)
-    typer.echo(f"{len(chains)} audit chains verified, {len(anchors)} anchors agree")
+    agree = f"{len(files)} anchors in files and {len(memos)} in the ERP's journals agree"
+    typer.echo(f"{len(chains)} audit chains verified; {agree}")
 
 
 @audit_app.command("show")

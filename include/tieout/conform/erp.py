@@ -20,7 +20,7 @@ from tieout.sources.config import SourceConfig
 from tieout.sources.extract import LEASE, Extraction, Filled, Pages
 from tieout.store import Store
 
-_FIRST, _LAST = date(1970, 1, 1), date(2199, 12, 31)
+FIRST, LAST = date(1970, 1, 1), date(2199, 12, 31)
 _OVERLAP = timedelta(hours=1)
 """Entries become visible when their transaction ends, with the stamp of its beginning: each window reaches back."""
 _MONTHS_BACK, _MOST_MONTHS_BACK, _MONTHS_AHEAD = 3, 24, 2
@@ -110,10 +110,10 @@ def _all_entries(pages: Pages, ledger: Ledger, entities: Iterable[LegalEntity], 
     claimed, counted = {}, {}
     for entity in entities:
         total = Decimal(0)
-        for page in ledger.gl_entries(entity.id, _FIRST, _LAST):
+        for page in ledger.gl_entries(entity.id, FIRST, LAST):
             _land(pages, [_entry(e) for e in page], f"entries of {entity.id}", now)
             total += sum((e.debit for e in page), Decimal(0))
-        balances = ledger.trial_balance(entity.id, _LAST)
+        balances = ledger.trial_balance(entity.id, LAST)
         claimed[f"debit {entity.id}"] = _plain(sum((b.debit for b in balances), Decimal(0)))
         counted[f"debit {entity.id}"] = _plain(total)
     return Filled(control=ControlTotal("debits of the ERP's trial balance", claimed, counted))

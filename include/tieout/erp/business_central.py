@@ -42,6 +42,7 @@ from tieout.erp.port import (
     GlEntry,
     JournalRef,
     PeriodStatus,
+    anchored,
     unfenced,
 )
 from tieout.erp.rest import Refused, Rest, readable
@@ -237,10 +238,10 @@ class BusinessCentralLedger:
         return post_once(self, journal, fence)
 
     def reverse(
-        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
+        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, anchor: str = "", fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a posted journal, dated `on`."""
-        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key, anchor), fence=fence)
 
     def create_draft(self, journal: ErpJournal, fence: Fence) -> JournalRef:
         """Fill a new batch with the journal's lines and see that it holds just them."""
@@ -603,7 +604,7 @@ class BusinessCentralLedger:
 
 
 def _line_bodies(journal: ErpJournal) -> list[dict[str, Any]]:
-    """The lines as the API takes them: debits positive, the run key before the first one's description."""
+    """The lines as the API takes them: debits positive, run key before the first text, anchor after the second."""
     bodies = []
     for number, line in enumerate(journal.lines, 1):
         text = line.description or journal.narrative
@@ -617,7 +618,7 @@ def _line_bodies(journal: ErpJournal) -> list[dict[str, Any]]:
                 "postingDate": journal.date,
                 "documentNumber": document_number(journal.run_key),
                 "amount": line.debit - line.credit,
-                "description": text[:_DESCRIPTION],
+                "description": anchored(text, journal.anchor if number == 2 else "", _DESCRIPTION),
             }
         )
     return bodies

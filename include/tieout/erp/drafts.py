@@ -16,14 +16,14 @@ from typing import Any, Protocol, TypeVar
 
 from tieout.erp.config import ErpConfig
 from tieout.erp.http import LOOK_IT_UP, LockNotObtained
-from tieout.erp.port import ErpJournal, Fence, JournalRef, PeriodStatus
+from tieout.erp.port import ErpJournal, Fence, JournalRef, PeriodStatus, anchored
 from tieout.errors import ErpError, PeriodClosed, Rejected, UnknownOutcome
 
 log = logging.getLogger("tieout.erp")
 
 T = TypeVar("T")
 
-_OURS = re.compile(r"(TIEOUT/\S+) (T[0-9A-F]{15})\Z")
+_OURS = re.compile(r"(TIEOUT/\S+) (T[0-9A-F]{15})(?: · audit [^·]+)?\Z")
 
 
 class DraftBook(Protocol):
@@ -92,11 +92,11 @@ def post_once(
     return posted
 
 
-def mirror(original: ErpJournal, on: date, run_key: str, short_key: str) -> ErpJournal:
+def mirror(original: ErpJournal, on: date, run_key: str, short_key: str, anchor: str) -> ErpJournal:
     """The mirror of a posted journal, dated `on`, to be posted under its own key. Raises Rejected for a draft."""
     if original.state != "posted":
         raise Rejected("only a posted journal can be reversed", record=original.run_key, got=original.state)
-    return original.mirrored(on, run_key, short_key)
+    return original.mirrored(on, run_key, short_key, anchor)
 
 
 def refuse_unfit(
@@ -167,8 +167,13 @@ def reference(journal: ErpJournal) -> str:
     return text
 
 
+def entry_text(journal: ErpJournal) -> str:
+    """The reference with the journal's anchor after it, for a field that is long enough. Raises Rejected."""
+    return anchored(reference(journal), journal.anchor)
+
+
 def keys_in(text: str | None) -> tuple[str, str] | None:
-    """Run key and short key of a text that `reference` made; None for anybody else's."""
+    """Run key and short key of a text that `reference` or `entry_text` made; None for anybody else's."""
     ours = _OURS.match(text or "")
     return (ours[1], ours[2]) if ours else None
 

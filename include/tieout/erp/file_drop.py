@@ -39,6 +39,7 @@ from tieout.erp.port import (
     GlEntry,
     JournalRef,
     PeriodStatus,
+    anchored,
     unfenced,
 )
 from tieout.errors import ConfigError, ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
@@ -219,10 +220,10 @@ class FileDropLedger:
         return self._wait(journal)
 
     def reverse(
-        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
+        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, anchor: str = "", fence: Fence = unfenced
     ) -> JournalRef:
         """Drop our own mirror of a posted journal, dated `on`."""
-        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key, anchor), fence=fence)
 
     def _hand_over(self, journal: ErpJournal, attempt: int) -> None:
         content = self._file(journal, attempt)
@@ -244,7 +245,7 @@ class FileDropLedger:
         write = csv.writer(text, lineterminator="\n").writerow
         write(
             ["H", journal.run_key, journal.short_key, self._company(journal.entity), journal.date.isoformat(),
-             journal.currency, journal.narrative, attempt, reference(journal)]
+             journal.currency, anchored(journal.narrative, journal.anchor), attempt, reference(journal)]
         )  # fmt: skip
         write(["#", "line", "account", "debit", "credit", "description", *self.config.dimensions.values()])
         for number, line in enumerate(journal.lines, 1):
@@ -375,7 +376,7 @@ class FileDropLedger:
             debit=_amount(row, "debit"),
             credit=_amount(row, "credit"),
             currency=row.get("currency") or self._currency(entity),
-            narrative=text,
+            narrative=(keys and row.get("narrative")) or text,
             description=row.get("description") or "",
             run_key=keys[0] if keys else None,
             line_no=int(_text(row, "line")) if keys else None,

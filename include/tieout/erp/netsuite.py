@@ -36,6 +36,7 @@ from tieout.erp.port import (
     GlEntry,
     JournalRef,
     PeriodStatus,
+    anchored,
     unfenced,
 )
 from tieout.erp.rest import Refused, Rest, readable
@@ -368,10 +369,10 @@ class NetSuiteLedger:
         return present
 
     def reverse(
-        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
+        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, anchor: str = "", fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a posted journal, dated `on`."""
-        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key, anchor), fence=fence)
 
     def _record(self, journal: ErpJournal) -> JournalRef | None:
         """The journal as the record service has it now; None if it has none of this external id."""
@@ -410,7 +411,7 @@ class NetSuiteLedger:
             "tranDate": journal.date,
             # named, because NetSuite may otherwise choose the first open one
             "postingPeriod": {"id": str(period["id"])},
-            "memo": (journal.narrative or journal.run_key)[:_MEMO],
+            "memo": anchored(journal.narrative or journal.run_key, journal.anchor, _MEMO),
             "approvalStatus": {"id": _APPROVED},
             "line": {"items": [self._item(line, journal, company) for line in journal.lines]},
         }

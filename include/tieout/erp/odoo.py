@@ -25,6 +25,7 @@ from tieout.erp.config import Adapter, ErpConfig
 from tieout.erp.drafts import (
     again_if_locked,
     closed,
+    entry_text,
     is_under,
     keys_in,
     mirror,
@@ -230,10 +231,10 @@ class OdooLedger:
         return post_once(self, journal, fence)
 
     def reverse(
-        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
+        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, anchor: str = "", fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a posted entry, dated `on` (Odoo's wizard fails where the original is locked)."""
-        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key, anchor), fence=fence)
 
     def create_draft(self, journal: ErpJournal, fence: Fence) -> JournalRef:
         """Make the draft under its external id, or find it, then give it exactly the journal's lines."""
@@ -242,7 +243,7 @@ class OdooLedger:
             "id": _external_id(journal.run_key),
             "journal_id/.id": str(company.journal),
             "date": journal.date.isoformat(),
-            "ref": reference(journal),
+            "ref": entry_text(journal),
         }
         loaded = self._write(company, fence, "account.move", "load", fields=list(header), data=[list(header.values())])
         if not isinstance(loaded, dict) or not loaded.get("ids"):

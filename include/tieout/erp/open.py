@@ -141,10 +141,10 @@ class LedgersByEntity:
         return [shown[ref] for ref in refs]
 
     def reverse(
-        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
+        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, anchor: str = "", fence: Fence = unfenced
     ) -> JournalRef:
         """See the port."""
-        return self.of(ref.entity).reverse(ref, on, run_key, short_key, fence=fence)
+        return self.of(ref.entity).reverse(ref, on, run_key, short_key, anchor=anchor, fence=fence)
 
     def period_status(self, entity: str, on: date) -> PeriodStatus:
         """See the port."""

@@ -61,7 +61,8 @@ class ErpJournal:
     `currency` is the entity's functional currency, whatever currencies its lines came from.
 
     `run_key` is the long key, `short_key` its 16-character form. `narrative` is for people and takes no part
-    in equality, because not every ERP has a place for it.
+    in equality, because not every ERP has a place for it; nor does `anchor`, where the audit log stood when the
+    journal was sent (`audit 1234:ab12…`), which an adapter writes beside a text for people (`anchored`).
     """
 
     entity: str
@@ -73,6 +74,7 @@ class ErpJournal:
     lines: tuple[ErpLine, ...]
     state: Literal["draft", "posted"] | None = field(default=None, compare=False)
     number: str | None = field(default=None, compare=False)
+    anchor: str = field(default="", compare=False)
 
     @property
     def debit(self) -> Decimal:
@@ -84,11 +86,23 @@ class ErpJournal:
         """Sum of credits."""
         return sum((line.credit for line in self.lines), ZERO)
 
-    def mirrored(self, on: dt.date, run_key: str, short_key: str) -> ErpJournal:
-        """The journal that undoes this one: debits and credits swapped, everything else kept."""
+    def mirrored(self, on: dt.date, run_key: str, short_key: str, anchor: str = "") -> ErpJournal:
+        """The journal that undoes this one: debits and credits swapped, its own anchor, everything else kept."""
         lines = tuple(line.mirrored() for line in self.lines)
         narrative = f"Reversal of {self.run_key}"
-        return ErpJournal(self.entity, run_key, short_key, on, self.currency, narrative, lines)
+        return ErpJournal(self.entity, run_key, short_key, on, self.currency, narrative, lines, anchor=anchor)
+
+
+def anchored(text: str, anchor: str, room: int | None = None) -> str:
+    """A text for people with a journal's anchor after it; in a field with `room` for so many signs the text gives way.
+
+    An anchor that does not fit is left out: a part of one proves nothing.
+    """
+    tail = f" · {anchor}" if anchor else ""
+    if room is None:
+        return text + tail
+    tail = tail if len(tail) <= room else ""
+    return text[: room - len(tail)] + tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +211,9 @@ class Ledger(Protocol):
         ...
 
     def reverse(
-        self, ref: JournalRef, on: dt.date, run_key: str, short_key: str, *, fence: Fence = unfenced
+        self, ref: JournalRef, on: dt.date, run_key: str, short_key: str, *, anchor: str = "", fence: Fence = unfenced
     ) -> JournalRef:
-        """Post the mirror of a posted journal under its own run key, dated `on`."""
+        """Post the mirror of a posted journal under its own run key and anchor, dated `on`."""
         ...
 
     def period_status(self, entity: str, on: dt.date) -> PeriodStatus:

@@ -37,6 +37,7 @@ from tieout.erp.port import (
     GlEntry,
     JournalRef,
     PeriodStatus,
+    anchored,
     unfenced,
 )
 from tieout.erp.rest import Rest, readable
@@ -274,10 +275,10 @@ class SapLedger:
         )
 
     def reverse(
-        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
+        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, anchor: str = "", fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a document, dated `on`; SAP's reversal would date and number itself."""
-        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key, anchor), fence=fence)
 
     def _of_reference(self, company: _Company, journal: ErpJournal) -> JournalRef | None:
         """The document that carries the journal's short key, whatever became of its other references."""
@@ -339,7 +340,10 @@ class SapLedger:
             "GLAccount": {"_value_1": line.account},
             "AmountInTransactionCurrency": {"_value_1": line.debit - line.credit, "currencyCode": journal.currency},
             "DebitCreditCode": "S" if line.debit else "H",
-            "DocumentItemText": (line.description or journal.narrative)[:_ITEM_TEXT],
+            # the document's header has no room left beside the run key
+            "DocumentItemText": anchored(
+                line.description or journal.narrative, journal.anchor if number == 1 else "", _ITEM_TEXT
+            ),
         }
         assignment: dict[str, str] = {}
         for dimension, value in sorted(line.dimensions.items()):

@@ -22,7 +22,17 @@ from typing import Any
 from pydantic import Field
 
 from tieout.erp.config import Adapter, ErpConfig
-from tieout.erp.drafts import again_if_locked, closed, is_under, keys_in, mirror, post_once, reference, refuse_unfit
+from tieout.erp.drafts import (
+    again_if_locked,
+    closed,
+    entry_text,
+    is_under,
+    keys_in,
+    mirror,
+    post_once,
+    reference,
+    refuse_unfit,
+)
 from tieout.erp.jsonrpc import JsonRpc, RpcError
 from tieout.erp.port import (
     ZERO,
@@ -222,10 +232,10 @@ class TrytonLedger:
         return post_once(self, journal, fence, period=self._status_to_post)
 
     def reverse(
-        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, fence: Fence = unfenced
+        self, ref: JournalRef, on: date, run_key: str, short_key: str, *, anchor: str = "", fence: Fence = unfenced
     ) -> JournalRef:
         """Post our own mirror of a posted journal, dated `on` (Tryton's cancel would date itself)."""
-        return self.post(mirror(self.read_back(ref), on, run_key, short_key), fence=fence)
+        return self.post(mirror(self.read_back(ref), on, run_key, short_key, anchor), fence=fence)
 
     def _check(self, journal: ErpJournal, company: _Company) -> None:
         """Refuse what the ERP would misread. Balance, digits and dates are the ERP's own to refuse."""
@@ -250,7 +260,7 @@ class TrytonLedger:
             "journal": self._journal(company),
             "period": self._periods[journal.entity, journal.date],
             "date": journal.date,
-            "description": reference(journal),
+            "description": entry_text(journal),
             "lines": [["create", [self._line_values(line, journal, company) for line in journal.lines]]],
         }
         try:

@@ -199,7 +199,7 @@ class _Writer:
         """Whether the ERP says that it has it."""
         with self.store.transaction() as session:
             renew(session, self.lease, self.rules.ttl, self.store.now())
-            self._note(session, copy, "submitted")
+            copy = self._note(session, copy, "submitted")
         try:
             self._refuse_closed(copy)
             self.ledger.post(as_erp_journal(copy), fence=self._renewed)
@@ -253,8 +253,8 @@ class _Writer:
             guard(session, self.lease)
             self._note(session, copy, to, ref, note)
 
-    def _note(self, session: Any, copy: Copy, to: str, ref: JournalRef | None = None, note: str | None = None) -> None:
-        copies.mark(
+    def _note(self, session: Any, copy: Copy, to: str, ref: JournalRef | None = None, note: str | None = None) -> Copy:
+        return copies.mark(
             session, self.entity.id, self.entity.ledger, copy.run_key, to, actor=self.actor, now=self.store.now(),
             fence=self.lease.token, erp_id=ref.erp_id if ref else None, erp_number=ref.number if ref else None,
             note=note,

@@ -28,13 +28,14 @@ from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, R
 from tieout.ids import Slot, mirror_key, short_key
 from tieout.ledger.halts import OWNER, Difference, close_breaks, open_breaks
 from tieout.ledger.protocol import Protocol, Step
-from tieout.store import Lease, Store, approvals, batches, links, periods, status_checks
+from tieout.store import Lease, Store, approvals, audit, batches, links, periods, status_checks
 from tieout.store.batches import Batch, BatchJournal
 from tieout.store.copies import Copy
 from tieout.store.leases import guard, renew
 
 log = logging.getLogger("tieout.ledger")
 
+_REVERSING = "batch.reversing"
 ABSENT = "the ERP holds no journal of this run key"
 
 Found = Mapping[str, list[JournalRef]]
@@ -232,6 +233,7 @@ def reverse(
         if batch.state not in ("posted", "mismatched"):
             raise LedgerError("there is nothing to reverse", record=batch_id, got=batch.state)
         fence = _fence(store, lease, rules)
+        anchor = _write_ahead_of_mirrors(batch, store, lease, {"on": on, "reason": reason, "second": second}, actor)
         mirrors = []
         in_erp = _look_up(batch, ledger)
         for journal in batch.journals:
@@ -239,7 +241,7 @@ def reverse(
             for number, ref in enumerate(held, 1):
                 key = mirror_key(journal.run_key, number)
                 meant = replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
-                mirror = ledger.reverse(ref, on, key, short_key(key), fence=fence)
+                mirror = ledger.reverse(ref, on, key, short_key(key), anchor=anchor, fence=fence)
                 found = differences(meant, ledger.read_back(mirror))
                 if found:
                     raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(map(str, found)))
@@ -322,6 +324,7 @@ def as_erp_journal(journal: BatchJournal | Copy) -> ErpJournal:
         currency=content["currency"],
         narrative=content["narrative"],
         lines=tuple(lines),
+        anchor=journal.anchor,
     )
 
 
@@ -435,6 +438,19 @@ def _decide(
         for mirror in facts.get("mirrors", ()):
             links.link(session, mirror["run_key"], links.REVERSES, [batch_id])
         return batches.transition(session, batch_id, to, actor=actor, now=store.now(), facts=facts, reason=reason).state
+
+
+def _write_ahead_of_mirrors(batch: Batch, store: Store, lease: Lease, facts: Mapping[str, Any], actor: str) -> str:
+    """Audit that a batch is being reversed, once; gives the anchor that each of its mirrors carries."""
+    with store.transaction() as session:
+        guard(session, lease)
+        done = [act for act in audit.entries(session, batch.chain, batch.batch_id) if act.action == _REVERSING]
+        if done:
+            begun = audit.Anchor(batch.chain, done[0].sequence, done[0].hash, done[0].at.isoformat())
+        else:
+            audit.append(session, batch.chain, _REVERSING, actor, facts, store.now(), subject=batch.batch_id)
+            begun = audit.anchor(session, batch.chain, store.now())
+    return audit.memo(begun, batch.batch_id)
 
 
 def _load(store: Store, batch_id: str) -> Batch:
@@ -572,7 +588,9 @@ def _submit_journal(
             renew(session, lease, rules.ttl, store.now())
             if batches.state_of(session, batch.batch_id) not in ("submitted", "partially_posted"):
                 batches.transition(session, batch.batch_id, "submitted", actor=actor, now=store.now())
-            batches.mark_journal(session, journal.run_key, "submitted", actor=actor, now=store.now(), fence=lease.token)
+            journal = batches.mark_journal(
+                session, journal.run_key, "submitted", actor=actor, now=store.now(), fence=lease.token
+            )
     try:
         _refuse_closed(store, batch)
         with rules.at(Step.SEND):

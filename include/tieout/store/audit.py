@@ -2,12 +2,14 @@
 
 One chain per name (the ledger uses `<entity>/<ledger>`). A row's hash is SHA-256 over the canonical JSON of its
 own fields and the previous hash, so a changed, removed or inserted row breaks the chain after it. A cut tail and
-a chain computed anew show only against an *anchor*, the length and head hash written down outside the store.
+a chain computed anew show only against an *anchor*, the length and head hash written down outside the store: in files,
+and, the head cut to 16 digits, in the memo of every journal that an ERP holds.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -67,7 +69,10 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
-    """Length and head of a chain at a moment, to be kept where nobody can rewrite it."""
+    """Length and head of a chain at a moment, to be kept where nobody can rewrite it.
+
+    `head` may be the first digits only; `at` is an instant, or the journal whose memo has it.
+    """
 
     chain: str
     length: int
@@ -164,6 +169,35 @@ def anchor(session: Session, chain: str, now: datetime) -> Anchor:
     return Anchor(chain, head.length if head else 0, head.head if head else GENESIS, now.isoformat())
 
 
+_MEMO = re.compile(r"\baudit (?:(\S+) )?(\d+):([0-9a-f]{16})(?![0-9a-f])")
+
+
+def memo(kept: Anchor, run_key: str) -> str:
+    """An anchor as the memo of a journal carries it: `audit 1234:ab12…`, 16 digits of the head.
+
+    A copy of a journal goes to another ledger than its run key says; there the ledger is named: `audit new 12:ab12…`.
+    """
+    ledger = "" if kept.chain == _chain_in(run_key) else f"{kept.chain.partition('/')[2]} "
+    return f"audit {ledger}{kept.length}:{kept.head[:16]}"
+
+
+def anchors_in_memos(memos: Iterable[tuple[str, str]]) -> list[Anchor]:
+    """The anchors in texts of journals, given as (run key, text); a text without one gives none."""
+    found = {
+        Anchor(
+            f"{run_key.split('/')[1]}/{told[1]}" if told[1] else _chain_in(run_key), int(told[2]), told[3],
+            f"the posting of {run_key}",
+        )
+        for run_key, text in memos
+        if (told := _MEMO.search(text))
+    }  # fmt: skip
+    return sorted(found, key=lambda a: (a.chain, a.length, a.head, a.at))
+
+
+def _chain_in(run_key: str) -> str:
+    return "/".join(run_key.split("/")[1:3])
+
+
 def chains(session: Session) -> list[str]:
     """The names of every chain."""
     return list(session.scalars(select(AuditHeadRow.chain).order_by(AuditHeadRow.chain)))
@@ -192,14 +226,22 @@ def verify(session: Session, chain: str, anchors: Iterable[Anchor] = ()) -> list
         problems.append(Problem(chain, length, f"the chain's end was cut or extended: {head.length} rows were written"))
     if head is None and length:
         problems.append(Problem(chain, length, "the chain's head record is gone"))
-    for kept in anchors:
-        if kept.chain != chain:
-            continue
-        if kept.length > length:
-            problems.append(Problem(chain, length, f"truncated: {kept.length} rows were anchored at {kept.at}"))
-        elif hashes.get(kept.length) != kept.head:
-            problems.append(Problem(chain, kept.length, f"recomputed: its hash differs from the anchor of {kept.at}"))
+    mine = [kept for kept in anchors if kept.chain == chain]
+    beyond = [kept for kept in mine if kept.length > length]
+    other = [kept for kept in mine if kept.length <= length and not hashes.get(kept.length, "").startswith(kept.head)]
+    if beyond:
+        last = max(beyond, key=lambda kept: kept.length)
+        told = f"truncated: {last.length} rows were anchored at {last.at}"
+        problems.append(Problem(chain, length, told + _and_more(beyond)))
+    if other:
+        first = min(other, key=lambda kept: kept.length)
+        told = f"recomputed: its hash differs from the anchor of {first.at}"
+        problems.append(Problem(chain, first.length, told + _and_more(other)))
     return problems
+
+
+def _and_more(anchors: list[Anchor]) -> str:
+    return f", and {len(anchors) - 1} more say so" if len(anchors) > 1 else ""
 
 
 def write_anchors(folder: Path, day: str, anchors: Iterable[Anchor]) -> Path:

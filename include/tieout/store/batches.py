@@ -115,6 +115,7 @@ class BatchJournalRow(Base):
     state: Mapped[str] = mapped_column(String(20))
     attempts: Mapped[int] = mapped_column(Integer)
     fence: Mapped[int | None] = mapped_column(Integer)
+    anchor: Mapped[str | None] = mapped_column(String(80))
     submitted_at: Mapped[datetime | None] = mapped_column(Instant)
     erp_id: Mapped[str | None] = mapped_column(String(100))
     erp_number: Mapped[str | None] = mapped_column(String(100))
@@ -154,6 +155,7 @@ class BatchJournal:
     erp_id: str | None
     erp_number: str | None
     note: str | None
+    anchor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -448,7 +450,11 @@ def mark_journal(
     erp_number: str | None = None,
     note: str | None = None,
 ) -> BatchJournal:
-    """Move one journal of a batch and audit it. Going to `submitted` is the write-ahead record of an attempt."""
+    """Move one journal of a batch and audit it. Going to `submitted` is the write-ahead record of an attempt.
+
+    With the first attempt the journal gets its anchor, the end of the audit chain with that record; later ones send
+    the same.
+    """
     row = session.get(BatchJournalRow, key, with_for_update=True, populate_existing=True)
     if row is None:
         raise StoreError("no such journal", got=key)
@@ -456,6 +462,7 @@ def mark_journal(
         raise IllegalTransition(f"a journal cannot go from {row.state} to {to}", record=key)
     batch = session.get(BatchRow, row.batch_id)
     assert batch is not None  # noqa: S101  held by the foreign key
+    chain = chain_of(batch.legal_entity_id, batch.ledger)
     before, row.state, row.note = row.state, to, note
     if to == "submitted":
         row.attempts, row.submitted_at, row.fence = row.attempts + 1, now, fence
@@ -463,7 +470,7 @@ def mark_journal(
     session.flush()
     audit.append(
         session,
-        chain_of(batch.legal_entity_id, batch.ledger),
+        chain,
         f"journal.{to}",
         actor,
         {
@@ -479,6 +486,8 @@ def mark_journal(
         now,
         subject=row.batch_id,
     )
+    if to == "submitted" and row.attempts == 1:
+        row.anchor = audit.memo(audit.anchor(session, chain, now), key)
     return _journal(row)
 
 
@@ -544,4 +553,5 @@ def _journal(row: BatchJournalRow) -> BatchJournal:
         erp_id=row.erp_id,
         erp_number=row.erp_number,
         note=row.note,
+        anchor=row.anchor or "",
     )

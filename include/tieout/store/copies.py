@@ -49,6 +49,7 @@ class CopyRow(Base):
     content_hash: Mapped[str] = mapped_column(String(64))
     state: Mapped[str] = mapped_column(String(20), index=True)
     attempts: Mapped[int] = mapped_column(Integer)
+    anchor: Mapped[str | None] = mapped_column(String(80))
     changed_at: Mapped[datetime] = mapped_column(Instant)
     erp_id: Mapped[str | None] = mapped_column(String(100))
     erp_number: Mapped[str | None] = mapped_column(String(100))
@@ -71,6 +72,7 @@ class Copy:
     erp_id: str | None = None
     erp_number: str | None = None
     note: str | None = None
+    anchor: str = ""
 
 
 def plan(session: Session, entity: str, ledger: str, copies: Iterable[Copy], *, actor: str, now: datetime) -> int:
@@ -106,8 +108,11 @@ _PLANNED = ("run_key", "short_key", "batch_id", "currency", "accounting_date", "
 def mark(
     session: Session, entity: str, ledger: str, run_key: str, to: str, *, actor: str, now: datetime, fence: int,
     erp_id: str | None = None, erp_number: str | None = None, note: str | None = None,
-) -> None:  # fmt: skip
-    """Move one copy and audit it; going to `submitted` is the write-ahead record. Raises IllegalTransition."""
+) -> Copy:  # fmt: skip
+    """Move one copy and audit it; going to `submitted` is the write-ahead record. Raises IllegalTransition.
+
+    With the first attempt the copy gets its anchor: the end of the audit chain of the ledger it goes to.
+    """
     row = session.get(CopyRow, (entity, ledger, run_key), with_for_update=True, populate_existing=True)
     if row is None:
         raise StoreError("no such copy", got=run_key)
@@ -121,22 +126,29 @@ def mark(
         "from": before, "attempt": row.attempts, "fence": fence, "content_hash": row.content_hash, "erp_id": row.erp_id,
         "erp_number": row.erp_number, "note": note,
     }  # fmt: skip
-    subject = _subject(entity, ledger, run_key)
-    audit.append(session, chain_of(entity, ledger), f"copy.{to}", actor, facts, now, subject=subject)
+    chain, subject = chain_of(entity, ledger), _subject(entity, ledger, run_key)
+    audit.append(session, chain, f"copy.{to}", actor, facts, now, subject=subject)
+    if to == "submitted" and row.attempts == 1:
+        row.anchor = audit.memo(audit.anchor(session, chain, now), run_key)
+    return _copy(row)
 
 
 def copies_of(session: Session, entity: str, ledger: str) -> list[Copy]:
     """Every copy in a ledger, by accounting date and run key."""
     query = select(CopyRow).where(CopyRow.legal_entity_id == entity, CopyRow.ledger == ledger)
     rows = session.scalars(query.order_by(CopyRow.accounting_date, CopyRow.run_key))
-    kept = (*_PLANNED, "state", "changed_at", "erp_id", "erp_number", "note")
-    return [Copy(**{name: getattr(row, name) for name in kept}) for row in rows]
+    return [_copy(row) for row in rows]
 
 
 def states(session: Session) -> list[tuple[str, str, str]]:
     """Ledger, run key and state of every copy."""
     query = select(CopyRow.ledger, CopyRow.run_key, CopyRow.state).order_by(CopyRow.ledger, CopyRow.run_key)
     return [(ledger, key, state) for ledger, key, state in session.execute(query)]
+
+
+def _copy(row: CopyRow) -> Copy:
+    kept = (*_PLANNED, "state", "changed_at", "erp_id", "erp_number", "note")
+    return Copy(**{name: getattr(row, name) for name in kept}, anchor=row.anchor or "")
 
 
 def _subject(entity: str, ledger: str, run_key: str) -> str:

@@ -132,11 +132,17 @@ class LedgerServer:
         inner = Starlette(routes=list(self.erp.routes()))
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            at, status = time.monotonic(), 0
+            at, known = time.monotonic(), False
+
+            def note(status: int) -> None:
+                nonlocal known
+                if not known:
+                    self.asked.append(Asked(scope["method"], scope["path"], status, at))
+                known = True
 
             async def noted(message: dict[str, int]) -> None:
-                nonlocal status
-                status = message.get("status", status)
+                if "status" in message:
+                    note(message["status"])  # before the client has its answer: what it asks next is listed after
                 await send(message)
 
             self._open += 1
@@ -148,7 +154,7 @@ class LedgerServer:
                     await disturbed(inner, self.dial, self.erp, scope, receive, noted)
             finally:
                 self._open -= 1
-                self.asked.append(Asked(scope["method"], scope["path"], status, at))
+                note(0)
 
         return app
 

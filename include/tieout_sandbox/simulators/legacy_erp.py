@@ -23,7 +23,7 @@ from typing import Any
 from tieout.erp.drop_folder import DropFolder, Manifest
 
 _GL = ("journal_id", "journal_number", "line", "date", "posted_on", "account", "debit", "credit", "currency",
-       "reference", "description", "changed_at")  # fmt: skip
+       "reference", "narrative", "description", "changed_at")  # fmt: skip
 _ACK = ("run_key", "sha256", "document", "at", "reason", "code")
 
 
@@ -110,7 +110,8 @@ class LegacyErp:
             rows = [
                 {**{c: line.get(c, "") for c in (*_GL, *self.columns)}, "journal_id": j["id"], "line": n,
                  "journal_number": j["number"], "date": j["date"], "posted_on": j["date"],
-                 "currency": self.companies[company], "reference": j["reference"], "changed_at": j["at"]}
+                 "currency": self.companies[company], "reference": j["reference"], "narrative": j["narrative"],
+                 "changed_at": j["at"]}
                 for j in own for n, line in enumerate(j["lines"], 1)
             ]  # fmt: skip
             totals = {side: f"{sum((Decimal(r[side]) for r in rows), Decimal(0)):f}" for side in ("debit", "credit")}
@@ -148,7 +149,7 @@ class LegacyErp:
         elif unknown:
             says |= {"reason": f"no account {unknown[0]}", "code": "account"}
         else:
-            meant = self._journal(header[3], header[4], header[8], lines)
+            meant = self._journal(header[3], header[4], header[8], lines, narrative=header[6])
             self._keep([*self.journals, *({**journal, "file": manifest.path} for journal in self.twist(meant))])
             if self.unspoken:
                 self.unspoken -= 1
@@ -156,11 +157,13 @@ class LegacyErp:
             says |= {"document": meant["number"]}
         return partial(self._acknowledge, manifest, says)
 
-    def _journal(self, company: str, on: str, reference: str, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    def _journal(
+        self, company: str, on: str, reference: str, lines: list[dict[str, Any]], narrative: str = ""
+    ) -> dict[str, Any]:
         number = len(self.journals) + 1
         return {
             "file": None, "company": company, "id": f"GL{number:06}", "number": f"JV-{number:06}", "date": on,
-            "reference": reference, "lines": lines, "at": self.now().isoformat(),
+            "reference": reference, "narrative": narrative, "lines": lines, "at": self.now().isoformat(),
         }  # fmt: skip
 
     def _acknowledge(self, manifest: Manifest, says: Mapping[str, str]) -> None:

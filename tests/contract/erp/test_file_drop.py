@@ -65,7 +65,7 @@ def journal(version: int = 1, amount: str = "100.10", on: date = DAY) -> ErpJour
         ErpLine("40100", D(0), D(amount) - D("0.10"), "seats\nof March", {"product_family": "seats"}),
         ErpLine("22000", D(0), D("0.10"), "tax"),
     )
-    return ErpJournal("US", key, ids.short_key(key), on, "USD", "Billing", lines)
+    return ErpJournal("US", key, ids.short_key(key), on, "USD", "Billing", lines, anchor="audit 7:0123456789abcdef")
 
 
 def dropped(erp: LegacyErp) -> list[str]:
@@ -315,6 +315,7 @@ def test_entries_come_in_pages_of_whole_journals_and_the_newest_extract_wins(erp
     assert [e.run_key is None for e in entries] == [False] * 6 + [True] * 2
     assert entries[1].dimensions == {"product_family": "seats"}
     assert entries[1].line_no == 2
+    assert {e.narrative for e in entries if e.run_key} == {"Billing · audit 7:0123456789abcdef"}
     assert list(ledger.gl_entries("US", date(2026, 3, 1), date(2026, 3, 29))) == []
 
 

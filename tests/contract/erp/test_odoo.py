@@ -80,7 +80,7 @@ def journal(version: int = 1, amount: str = "100.10", on: date = DAY, slot: ids.
         ErpLine("40100", D(0), D(amount) - D("0.10"), "seats", seats),
         ErpLine("22000", D(0), D("0.10"), "tax"),
     )
-    return ErpJournal("US", key, ids.short_key(key), on, "USD", "Billing", lines)
+    return ErpJournal("US", key, ids.short_key(key), on, "USD", "Billing", lines, anchor="audit 7:0123456789abcdef")
 
 
 def test_what_is_posted_reads_back_to_the_cent_and_is_posted_once(odoo):
@@ -349,6 +349,8 @@ def test_entries_come_in_pages_of_whole_journals_and_foreign_ones_carry_no_key(o
         ledger.post(journal(version))
     odoo.books.by_hand(COMPANY, DAY, "by hand", ("11000", "1", "0"), ("40100", "0", "1"))
     pages = list(ledger.gl_entries("US", DAY, DAY))
+    told = {e.narrative for page in pages for e in page if e.run_key}
+    assert all(text.endswith(" · audit 7:0123456789abcdef") for text in told)
     assert [len({entry.journal_id for entry in page}) for page in pages] == [2, 2]
     entries = [entry for page in pages for entry in page]
     assert [(e.run_key is None, e.line_no) for e in entries] == [(False, n) for _ in range(3) for n in (1, 2, 3)] + [

@@ -14,6 +14,7 @@ from tieout.erp import ErpJournal, ErpLine
 from tieout.ids import short_key
 from tieout_sandbox.simulators.ledger_server import LedgerServer, SimulatedErp, serve
 
+ANCHOR = "audit 1234567:0123456789abcdef"
 SLOT = "TIEOUT/US/main/2026-03/invoices/2026-03-29"
 
 
@@ -34,7 +35,12 @@ def journal() -> Callable[..., ErpJournal]:
         for amount in map(Decimal, amounts or ("110.00",)):
             lines.append(ErpLine("11000", amount, Decimal(0), "Invoices of the day"))
             lines.append(ErpLine("40100", Decimal(0), amount, "Seats", {"product_family": "seats"}))
-        content = {"date": date(2026, 3, 29), "currency": "USD", "narrative": "Invoices, 2026-03-29"} | changed
+        content = {
+            "date": date(2026, 3, 29),
+            "currency": "USD",
+            "narrative": "Invoices, 2026-03-29",
+            "anchor": ANCHOR,
+        } | changed
         content = {"entity": "US", "run_key": key, "short_key": short_key(key), "lines": tuple(lines)} | content
         return ErpJournal(**content)
 

@@ -16,6 +16,7 @@ from tieout.errors import ErpUnavailable, LeaseLost, PeriodClosed, Rejected, Unk
 from tieout.ids import short_key
 from tieout.ledger.post import differences
 from tieout.settings import Connection
+from tieout.store.audit import anchors_in_memos
 from tieout_sandbox.simulators.businesscentral import BusinessCentral
 from tieout_sandbox.simulators.ledger_server import LedgerServer
 from tieout_sandbox.simulators.netsuite import NetSuite
@@ -281,6 +282,8 @@ def test_balances_entries_and_changes_agree_and_show_other_peoples_entries(serve
     ours = [e for e in entries if e.run_key == journal(1).run_key]
     assert [e.line_no for e in ours] == [1, 2, 3, 4]
     assert ours[1].dimensions == {"product_family": "seats"}
+    anchors = anchors_in_memos((e.run_key, text) for e in ours if e.run_key for text in (e.narrative, e.description))
+    assert [(a.chain, a.length, a.head) for a in anchors] == [("US/main", 1234567, "0123456789abcdef")]
     totals: dict[str, Decimal] = {}
     for e in entries:
         totals[e.account] = totals.get(e.account, Decimal(0)) + e.debit - e.credit

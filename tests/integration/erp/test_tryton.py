@@ -20,6 +20,7 @@ import requests
 from tieout import ids
 from tieout.erp import ErpJournal, ErpLine, Ledger, connect
 from tieout.errors import ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
+from tieout.store.audit import anchors_in_memos
 from tieout_sandbox.testing import ERP_CONFIG, Erp
 
 pytestmark = pytest.mark.server
@@ -43,7 +44,8 @@ def journal(
         ErpLine("11000", Decimal(amount), Decimal(0), "Trade receivables"),
         ErpLine(account, Decimal(0), Decimal(credit or amount), "Seats", {"product_family": "seats"}),
     )
-    return ErpJournal(entity, key, ids.short_key(key), on, CURRENCIES[entity], "Invoices", lines)
+    anchor = f"audit 12:{'0f' * 8}"
+    return ErpJournal(entity, key, ids.short_key(key), on, CURRENCIES[entity], "Invoices", lines, anchor=anchor)
 
 
 @pytest.fixture
@@ -297,6 +299,8 @@ def test_the_general_ledger_is_read_whole_in_pages_of_whole_journals(erp: Erp) -
     assert sum(e.debit for e in entries) == sum(e.credit for e in entries) == Decimal(100 + 101 + 102 + 103 + 104)
     assert {e.line_no for e in entries} == {1, 2}
     assert all(e.run_key and e.run_key.startswith("TIEOUT/JP/") for e in entries)
+    anchors = anchors_in_memos((e.run_key, e.narrative) for e in entries if e.run_key)
+    assert [(a.chain, a.length, a.head) for a in anchors] == [("JP/main", 12, "0f" * 8)] * 5
     narrow = [e for page in ledger.gl_entries("JP", date(2025, 6, 2), date(2025, 6, 29)) for e in page]
     assert len(narrow) == 4
 

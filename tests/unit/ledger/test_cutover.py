@@ -101,6 +101,12 @@ def test_a_journal_goes_to_the_ledger_in_force_on_its_date_and_history_follows_u
         assert bring(two, "main").states == {"posted": 1}
     for ledger in (two.erp, two.next):  # each journal once in each, under its own key and date
         assert sorted((j.run_key, j.date) for j in ledger.journals()) == [(old, GO_LIVE), (new, APRIL)]
+    sent = {
+        e.action: f"{e.sequence}:{e.hash[:16]}" for e in two.store.audit_entries("US/next") if "submitted" in e.action
+    }
+    assert {journal.narrative.partition(" · ")[2] for journal in two.next.journals()} == {
+        f"audit {sent['journal.submitted']}", f"audit next {sent['copy.submitted']}",
+    }  # fmt: skip
     found = compared(two, APRIL)
     assert found.agrees
     assert {line.account: line.left for line in found.lines if line.left} == {

@@ -78,6 +78,23 @@ def test_the_journal_carries_long_and_short_key(books: Any, batch_id: str, insta
     assert len(journal.short_key) == 16
 
 
+def test_its_memo_anchors_the_audit_chain_and_every_attempt_sends_the_same(
+    books: Any, batch_id: str, instant: Protocol
+) -> None:
+    sent: list[ErpJournal] = []
+    post = books.erp.post
+    books.erp.post = lambda journal, **options: (sent.append(journal), post(journal, **options))[1]
+    books.erp.lies = ["lose_request", "down"]
+    assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "unknown"
+    with pytest.raises(ErpUnavailable):
+        post_batch(batch_id, books.erp, books.store, protocol=instant)
+    assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "posted"
+    written = next(e for e in books.store.audit_entries(subject=batch_id) if e.action == "journal.submitted")
+    assert [journal.anchor for journal in sent] == [f"audit {written.sequence}:{written.hash[:16]}"] * 3
+    (held,) = books.erp.journals()
+    assert held.narrative == f"billing 2026-03-29 v1 · {sent[0].anchor}"
+
+
 @pytest.mark.parametrize("lost", ["lose_request", "lose_answer"])
 def test_after_a_lost_answer_the_erp_is_asked_before_anything_is_sent(
     books: Any, batch_id: str, lost: Any, instant: Protocol
@@ -379,6 +396,8 @@ def test_a_mismatch_that_is_reversed_is_planned_again(books: Any, half_wrong: st
     for _ in range(2):
         assert reverse(half_wrong, books.erp, books.store, on=D30, **by) == "reversed"
     assert books.balances() == {}
+    (begun,) = (e for e in books.store.audit_entries(subject=half_wrong) if e.action == "batch.reversing")
+    assert books.erp.journals()[-1].narrative.endswith(f" · audit {begun.sequence}:{begun.hash[:16]}")
     with books.store.reading() as session:
         (mirror,) = links.links_of(session, half_wrong)
     assert (mirror[0].rpartition("/")[2], mirror[1:]) == ("reversed", (links.REVERSES, half_wrong))
