@@ -15,6 +15,7 @@ from tieout.store import (
     periods,
     quarantine,
     runs,
+    write_offs,
 )
 from tieout.store.base import Base
 
@@ -32,4 +33,5 @@ __all__ = [
     "periods",
     "quarantine",
     "runs",
+    "write_offs",
 ]
