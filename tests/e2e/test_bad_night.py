@@ -30,6 +30,7 @@ from tieout.store import Store
 from tieout.store.batches import PlannedJournal, get, plan, select_batches, transition
 from tieout.store.break_acts import Act, carry_out
 from tieout.store.break_list import Filter, listed
+from tieout.store.write_offs import ToWriteOff
 from tieout_sandbox import control
 from tieout_sandbox import demo as demo_module
 from tieout_sandbox.airflow import FINISHED, Airflow, Client
@@ -256,7 +257,8 @@ def a_batch_prepared_by_the_clerk(storm: Storm) -> str:
     with storm.store.transaction() as session:
         found = listed(session, Filter(legal_entity_id="US", states=("open",)), None)
         (one, *_) = (b for b in found if b.value is not None)
-        act = Act("write_off", "clerk", "too small to pursue")
+        what = {one.break_id: ToWriteOff(Decimal("1.00"), "USD", "receivable", "credit")}
+        act = Act("write_off", "clerk", "too small to pursue", write_offs=what)
         assert carry_out(session, act, [one.break_id], now).refused == ()
         batch = plan(
             session, slot, 1, [journal], digest=content_hash(content), accounting_date=SECOND, kind="original",

@@ -25,6 +25,7 @@ from tieout.store import Store
 from tieout.store.break_acts import Act, Done, Evidence, Pair, Refusal, carry_out, consider, standings
 from tieout.store.break_list import full_id
 from tieout.store.breaks import BreakRow, Change, history, seen_until
+from tieout.store.write_offs import ToWriteOff
 
 ID_COLUMN = "break_id"
 _CUT = "; and "
@@ -138,6 +139,66 @@ def pairs_of(
     if counterpart is not None and found:
         found = _with_amounts(found, kept, seen, definitions, store=store, lake=lake, settings=settings)
     return found
+
+
+def write_offs_of(
+    break_ids: Sequence[str], *, store: Store, lake: Lake, settings: Settings
+) -> dict[str, ToWriteOff | str]:
+    """What of each break can be written off, and where; or why nothing can. An unknown id is missing."""
+    return {
+        one: _to_write_off(row, store=store, lake=lake, settings=settings)
+        for one in break_ids
+        if (row := _kept(one, store)) is not None
+    }
+
+
+def _kept(break_id: str, store: Store) -> Mapping[str, Any] | None:
+    with store.reading() as session:
+        row = session.get(BreakRow, break_id)
+        if row is None:
+            return None
+        kept = {c: getattr(row, c) for c in BreakRow.__table__.columns.keys()}  # noqa: SIM118
+        return kept | {"last_seen": seen_until(session, row)}
+
+
+def _to_write_off(kept: Mapping[str, Any], *, store: Store, lake: Lake, settings: Settings) -> ToWriteOff | str:
+    definition = configured_definition(settings, kept["definition_id"])
+    if not kept["legal_entity_id"]:
+        return "it belongs to no legal entity, so there is no ledger to write it off in"
+    found = _last_found(kept, store=store, lake=lake, settings=settings)
+    difference, currency = _difference(found), kept["currency"]
+    if difference is None or abs(difference) != kept["value"] or currency is None:
+        return "its two sides differ in no amount that could be written off"
+    direction = "left_higher" if difference > 0 else "right_higher"
+    of_type = definition.write_off.get(kept["break_type"])
+    account = getattr(of_type, direction) if of_type else None
+    if account is None:
+        higher = definition.left.name if difference > 0 else definition.right.name
+        return (
+            f"{definition.id} names no account for a write-off of a break of type {kept['break_type']} where {higher}"
+            f" has more; settle it where it arose, or name one (write_off.{kept['break_type']}.{direction})"
+        )
+    written = kept["written_off"] or Decimal(0)
+    if written and kept["written_off_currency"] != currency:
+        return f"{written.normalize():f} {kept['written_off_currency']} of it is written off; reverse that first"
+    left = difference - written
+    if left * difference <= 0:
+        return f"{abs(written).normalize():f} {currency} of it is written off already, which is all of it"
+    ((side, role),) = account.items()
+    return ToWriteOff(left, currency, role, side)
+
+
+def _difference(found: Mapping[str, Any]) -> Decimal | None:
+    """Left − right; of a break that has one side only, that side's amount."""
+    amounts = found.get("left_amount"), found.get("right_amount")
+    if found.get("difference") is not None:
+        return Decimal(found["difference"])
+    match amounts:
+        case (Decimal() as left, None):
+            return left
+        case (None, Decimal() as right):
+            return -right
+    return None
 
 
 def _pair(definition: Definition, row: Mapping[str, Any], counterpart: str | None) -> Pair | None:
@@ -283,4 +344,5 @@ __all__ = [
     "preview",
     "read_ids",
     "show",
+    "write_offs_of",
 ]

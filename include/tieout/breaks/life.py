@@ -32,6 +32,8 @@ _KEPT = pa.schema(
         ("cap_currency", pa.string()),
         ("expires", pa.date32()),
         ("decided_on", pa.date32()),
+        ("written_off", pa.decimal128(38, 6)),
+        ("written_off_currency", pa.string()),
     ]
 )
 _ROWS = 50_000
@@ -163,11 +165,28 @@ SELECT id, past.first_seen, p.id IS NOT NULL AS was_open FROM past LEFT JOIN pri
 """
 
 
+# Whether journals that were read back have written off as much as still differs, to the same side.
+_WRITTEN_OFF = """coalesce(
+      k.written_off_currency = b.currency AND b.value <= abs(k.written_off)
+      AND coalesce(sign(nullif(b.difference, 0)) = sign(k.written_off), true), false)"""
+
+_STILL_WRITTEN_OFF = "'found again; it is written off'"
+_REMAINDER = r"""CASE
+        WHEN k.written_off_currency = b.currency AND b.value > abs(k.written_off)
+          AND coalesce(sign(nullif(b.difference, 0)) = sign(k.written_off), true)
+          THEN 'it grew beyond what was written off: '
+            || regexp_replace((b.value - abs(k.written_off))::DECIMAL(38, 6)::VARCHAR, '(\.\d\d\d*?)0+$', '\1')
+            || ' ' || b.currency || ' is left'
+        ELSE 'it is no longer the difference that was written off'
+      END"""
+
+
 def _life(cause: str, joins: str) -> str:
     """The statement for `life`: of each found break only what time and people add, and what movements are made of.
 
     A decision of the same business date stands where the date is run again; later, a break that is found though it was
-    closed is open again, and so is a known difference that outgrew its cap or expired.
+    closed is open again, and so is a known difference that outgrew its cap or expired. What journals wrote off stays
+    written off as long as the difference does not grow beyond it: the two systems go on to differ.
     """
     return f"""
 CREATE OR REPLACE TEMP TABLE life AS
@@ -176,6 +195,9 @@ WITH moved AS (
     b.id, b.legal_entity_id, b.break_type, b.currency, b.value, b.is_material, b.economic_date, b.owner, b.sentence,
     {cause} AS cause,
     CASE
+      WHEN k.state IN ({_CLOSED}) AND k.decided_on IS DISTINCT FROM $day AND {_WRITTEN_OFF}
+        THEN {_STILL_WRITTEN_OFF}
+      WHEN k.state = 'written_off' AND NOT {_WRITTEN_OFF} THEN {_REMAINDER}
       WHEN k.state IN ({_CLOSED}) AND k.decided_on IS DISTINCT FROM $day THEN 'found again'
       WHEN k.state = 'known_difference' AND k.expires < $day THEN 'the known difference expired on ' || k.expires
       WHEN k.state = 'known_difference'
@@ -192,7 +214,11 @@ WITH moved AS (
 )
 SELECT
   * EXCLUDE (is_new, was_open, economic_date, owner, sentence),
-  CASE WHEN note IS NOT NULL THEN 'open' ELSE coalesce(was_state, 'open') END AS state,
+  CASE
+    WHEN note = {_STILL_WRITTEN_OFF} THEN 'written_off'
+    WHEN note IS NOT NULL THEN 'open'
+    ELSE coalesce(was_state, 'open')
+  END AS state,
   CASE WHEN is_new AND NOT was_open THEN 'new' WHEN was_open THEN 'continuing' ELSE 'reopened' END AS change,
   greatest($day - economic_date, 0) AS age_days,
   $day - first_seen AS days_seen,

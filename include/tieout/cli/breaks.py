@@ -339,23 +339,17 @@ def write_off(chosen: Chosen, reason: Reason, evidence: Annotated[list[Path] | N
 @app.command("approve-write-off")
 @about_breaks
 def approve_write_off(chosen: Chosen, reason: Reason = "") -> None:
-    """Approve write-offs that somebody else asked for."""
+    """Agree to write-offs that somebody else asked for; each gets a journal, which a third person approves."""
     _do(chosen, "approve_write_off", reason=reason)
-
-
-@app.command("written-off")
-@about_breaks
-def written_off(
-    chosen: Chosen, journal: Annotated[str, typer.Option(help="run key of the journal that wrote it off")]
-) -> None:
-    """Say which posted journal wrote the differences off."""
-    _do(chosen, "written_off", journal=journal)
 
 
 @app.command()
 @about_breaks
 def reopen(chosen: Chosen, reason: Reason) -> None:
-    """Open breaks again that were resolved, accepted as known or to be written off, and are still there."""
+    """Open breaks again that were resolved, accepted as known or to be written off, and are still there.
+
+    A journal that was to write them off is not posted then; one that was posted is reversed with `tieout reversal`.
+    """
     _do(chosen, "reopen", reason=reason)
 
 
@@ -375,6 +369,8 @@ def _do(
         fields["pairs"] = desk.pairs_of(
             ids, store=work.store, lake=work.lake, settings=work.settings, counterpart=candidate
         )
+    if action == "write_off":
+        fields["write_offs"] = desk.write_offs_of(ids, store=work.store, lake=work.lake, settings=work.settings)
     missing = [str(f) for f in files if not f.is_file()]
     if missing:
         raise ConfigError("the evidence is not there", got=", ".join(missing))
@@ -401,8 +397,23 @@ def _do(
         desk.keep_evidence(file, work.settings)
     done = desk.act_on(act, ids, work.store, partly=chosen.partly)
     _report(done, {}, would=False)
+    if action == "approve_write_off" and done.changed:
+        _plan_journals(work, [identity for identity, _, _ in done.changed])
     if done.refused and not (chosen.partly and done.changed):
         raise typer.Exit(1)
+
+
+def _plan_journals(work: Work, ids: Sequence[str]) -> None:
+    """Plan the journals of accepted write-offs, these and any that waited, and say which they are."""
+    from tieout.orchestration.write_offs import plan_by_hand
+
+    made = plan_by_hand(work)
+    for batch in made:
+        for journal in batch.journals:
+            amount = _money(journal.debit, journal.currency)
+            typer.echo(f"{journal.run_key}  {amount}  waits for the approval of a third person")
+    for one in sorted(set(ids) - {batch.origin for batch in made}):
+        typer.echo(f"{one[:12]}  its journal cannot be planned yet; the next night tries again and says why")
 
 
 def _report(done: Done, amounts: Mapping[str, Decimal], *, would: bool) -> None:

@@ -239,7 +239,7 @@ def _breaks(
 ) -> list[dict[str, Any]]:
     entities = [e for e in own if e is not None]
     query = select(BreakRow).where(
-        BreakRow.legal_entity_id.in_(entities), BreakRow.state.not_in((*CLOSED, "known_difference"))
+        BreakRow.legal_entity_id.in_(entities), BreakRow.state.not_in((*CLOSED, "known_difference", "written_off"))
     )
     with store.reading() as session:
         found = list(session.scalars(query.order_by(BreakRow.break_id)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import date, timedelta
 from importlib.resources import files
+from typing import Any
 
 import pyarrow as pa
 
@@ -115,6 +116,20 @@ def events(
         engine.execute(statement(_FILES.get(stream, stream)))
         parts.append(f"SELECT * FROM {_QUERIES[stream]}" + ("" if stream in MONTH_END else _WITHIN))
     engine.execute(f"CREATE OR REPLACE TEMP VIEW found AS {' UNION ALL BY NAME '.join([*parts, _NOTHING])}")
+    return _rated(engine)
+
+
+def rated(engine: Engine, entity: LegalEntity, event: Mapping[str, Any]) -> pa.Table:
+    """One event that no query makes, as `EVENTS`, at the rates of its day. The engine has `fx_rate` bound."""
+    engine.execute(statement("macros"))
+    engine.bind("run", _run(entity, event["event_date"], event["event_date"]))
+    engine.execute(statement("rates"))
+    engine.bind("made_event", pa.Table.from_pylist([dict(event)], schema=pa.schema([EVENTS.field(n) for n in event])))
+    engine.execute(f"CREATE OR REPLACE TEMP VIEW found AS SELECT * FROM made_event UNION ALL BY NAME {_NOTHING}")
+    return _rated(engine)
+
+
+def _rated(engine: Engine) -> pa.Table:
     columns = ", ".join(_typed(f) for f in EVENTS)
     return engine.sql(f"SELECT {columns} FROM ({statement('rated')}) ORDER BY event_id, event_date").cast(EVENTS)
 

@@ -145,7 +145,7 @@ def plan_batches(
     first = max(since or entity.go_live, entity.go_live)
     if set(wanted) & set(MONTH_END):
         first = max(period.start, entity.go_live)
-    with _planning(store, entity) as lease:
+    with planning(store, entity) as lease:
         journals = preview(
             entity,
             wanted,
@@ -162,7 +162,7 @@ def plan_batches(
         store.renew(lease, _PLAN_TTL)  # a planner that was stopped for long and taken over writes nothing
         versions = _write(lake, entity, wanted, first, until, journals, rules)
         scope = [name for name, stream in rules.streams().items() if stream in wanted], first, _last(wanted, until)
-        shapes = _shapes(entity, dimensions, charts or Charts())
+        shapes = shapes_of(entity, dimensions, charts or Charts())
         ids = _store(store, lease, entity, journals, rules, run_id, versions, shapes, actor, scope)
     return Plan(tuple(ids), _held(journals.held), versions, journals)
 
@@ -184,7 +184,8 @@ def _published_as(entity: LegalEntity) -> dict[str, str]:
 
 
 @contextmanager
-def _planning(store: Store, entity: LegalEntity, patience: float = 300.0) -> Iterator[Lease]:
+def planning(store: Store, entity: LegalEntity, patience: float = 300.0) -> Iterator[Lease]:
+    """The lease of whoever plans for an entity; the others wait. Raises LeaseHeld after so many seconds."""
     name = f"plan/{batches.chain_of(entity.id, entity.ledger)}"
     deadline = time.monotonic() + patience
     while True:
@@ -317,6 +318,13 @@ def _last(streams: tuple[str, ...], until: date) -> date:
     return until + timedelta(days=1) if "accrual" in streams else until
 
 
+def write_journals(lake: Lake, tables: Mapping[str, pa.Table]) -> dict[str, int]:
+    """Write journals' rows in each of the journal tables, over those of the same run keys; gives the versions."""
+    keys = sorted(set(tables["journals"]["run_key"].to_pylist()))
+    where = "run_key IN (" + ", ".join(f"'{k}'" for k in keys) + ")"
+    return {name: lake.write(name, rows, where=where) for name, rows in tables.items()} if keys else {}
+
+
 def _write(
     lake: Lake,
     entity: LegalEntity,
@@ -330,16 +338,9 @@ def _write(
 
     Held events are replaced inside the span that was planned only: a run of an earlier date keeps later ones.
     """
-    versions: dict[str, int] = {}
-    keys = [row["run_key"] for row in journals.headers.select(["run_key"]).to_pylist()]
-    if keys:
-        where = "run_key IN (" + ", ".join(f"'{k}'" for k in keys) + ")"
-        tables = {
-            "journals": journals.headers,
-            "journal_lines": journals.lines,
-            "journal_drilldown": journals.drilldown,
-        }
-        versions |= {name: lake.write(name, rows, where=where) for name, rows in tables.items()}
+    versions = write_journals(
+        lake, dict(zip(JOURNAL_TABLES, (journals.headers, journals.lines, journals.drilldown), strict=True))
+    )
     types = ", ".join(f"'{name}'" for name, stream in rules.streams().items() if stream in streams)
     where = (
         f"legal_entity_id = '{entity.id}' AND event_type IN ({types})"
@@ -358,7 +359,7 @@ def _store(
     rules: Rules,
     run_id: str,
     versions: Mapping[str, int],
-    shapes: Mapping[str, _Shape],
+    shapes: Mapping[str, Shape],
     actor: str,
     scope: tuple[list[str], date, date],
 ) -> list[str]:
@@ -378,7 +379,7 @@ def _store(
                 session,
                 slot,
                 version,
-                [_planned(h, lines[h["run_key"]], shapes[slot.ledger]) for h in headers],
+                [journal_to_send(h, lines[h["run_key"]], shapes[slot.ledger]) for h in headers],
                 digest=hashes[text, version],
                 accounting_date=headers[0]["accounting_date"],
                 kind=headers[0]["kind"],
@@ -403,7 +404,7 @@ def _store(
 
 
 @dataclass(frozen=True, slots=True)
-class _Shape:
+class Shape:
     """How a ledger takes lines: the dimensions it keeps, the accounts it numbers otherwise."""
 
     dimensions: tuple[str, ...]
@@ -415,12 +416,13 @@ class _Shape:
         return {"account": theirs} if theirs == ours else {"account": theirs, "mapped_from": ours}
 
 
-def _shapes(
+def shapes_of(
     entity: LegalEntity, dimensions: Iterable[str] | Mapping[str, Iterable[str]], charts: Charts
-) -> dict[str, _Shape]:
+) -> dict[str, Shape]:
+    """How each ledger of an entity takes lines."""
     every = None if isinstance(dimensions, Mapping) else tuple(dimensions)
     return {
-        one.ledger: _Shape(
+        one.ledger: Shape(
             tuple(dimensions.get(one.ledger, ())) if isinstance(dimensions, Mapping) else every or (),
             charts.of(entity.id, one.ledger),
         )
@@ -428,8 +430,8 @@ def _shapes(
     }
 
 
-def _planned(header: Mapping[str, Any], lines: list[dict[str, Any]], shape: _Shape) -> batches.PlannedJournal:
-    """The journal as it will be sent: the ledger's accounts, amounts as text at the currency's minor unit."""
+def journal_to_send(header: Mapping[str, Any], lines: list[dict[str, Any]], shape: Shape) -> batches.PlannedJournal:
+    """The journal as it is sent: the ledger's accounts, amounts as text at the currency's minor unit."""
     currency = header["currency"]
     content = {
         "entity": header["legal_entity_id"],

@@ -23,13 +23,13 @@ from tieout.ids import Slot, content_hash, run_key, sha256_hex, short_key
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.ledger.events import statement
+from tieout.ledger.plan import JOURNAL_TABLES, write_journals
 from tieout.money import minor_digits
 from tieout.settings import Settings
 from tieout.store import Lease, Store, audit, batches, late_events, leases, links, periods, runs
 from tieout.store.batches import Batch
 from tieout.store.late_events import LateEvent
 
-TABLES = ("journals", "journal_lines", "journal_drilldown")
 _SCALE = Decimal("0.0001")
 
 
@@ -98,8 +98,7 @@ def plan_reversal(
                 got=waiting.batch_id,
                 remedy="decide about that one first",
             )
-        keys = ", ".join(f"'{journal.run_key}'" for journal in made.journals)
-        versions = {name: lake.write(name, rows, where=f"run_key IN ({keys})") for name, rows in made.tables.items()}
+        versions = write_journals(lake, made.tables)
         return _stored(
             store, lease, entity, origin, slot, made, on, versions, events, run_id, actor, reason, keep_out_by
         )
@@ -173,7 +172,7 @@ def _reversed_rows(
     session: Engine, lake: Lake, origin: Batch, earlier: Sequence[Batch], part: Part
 ) -> list[dict[str, Any]]:
     """The lines to mirror, with what is taken back of each; the source rows stay in the table `reversed_part`."""
-    lake.bind(session, {t: lake.version(t) for t in TABLES}, TABLES)
+    lake.bind(session, {t: lake.version(t) for t in JOURNAL_TABLES}, JOURNAL_TABLES)
     session.execute(statement("macros"))
     _bind_part(session, "origin_part", origin.journals, "l.side")
     taken = [journal for batch in earlier for journal in batch.journals]

@@ -22,7 +22,9 @@ AmountField = Literal[
 """An event's named amounts. `functional` and `exchange` have no amount in the event's currency: the first is given by
 the event, the second is what the exchange rates of the other lines leave, a realised gain or loss."""
 Dimension = Literal["product_family", "tax_code"]
-Stream = Literal["billing", "cash", "release", "accrual", "revaluation"]
+Stream = Literal["billing", "cash", "release", "accrual", "revaluation", "write_off"]
+DIFFERING = "differing"
+"""Stands for the account role that a reconciliation names for what is written off of its breaks."""
 RESIDUE_LEG = 99
 """The leg of a rounding residue; a conversion's two further legs are 100 and 200 after the one that settles."""
 _ANY = "*"
@@ -120,6 +122,28 @@ class Rules:
     def streams(self) -> dict[str, str]:
         """Event type → stream."""
         return {name: rule.stream for name, rule in self.postings.events.items()}
+
+    @property
+    def roles(self) -> set[str]:
+        """Every account role the rules name."""
+        return {line.role for rule in self.postings.events.values() for line in rule.lines} - {DIFFERING}
+
+    def of_write_off(self, role: str, stream: str) -> Rules:
+        """The rules of one write-off: with the role its break's reconciliation names, in a stream of its own."""
+        events = {
+            name: rule.model_copy(
+                update={
+                    "stream": stream,
+                    "lines": tuple(
+                        line.model_copy(update={"role": role}) if line.role == DIFFERING else line
+                        for line in rule.lines
+                    ),
+                }
+            )
+            for name, rule in self.postings.events.items()
+            if rule.stream == "write_off"
+        }
+        return Rules(self.postings.model_copy(update={"events": events}), self.accounts)
 
     def overlaps(self) -> list[str]:
         """Rows of the account mapping that fit the same and are in force on the same day, with different accounts."""

@@ -146,7 +146,7 @@ def decide(work: Work, batch_id: str, digest: str, *, who: str, accept: bool, co
 
     `via` says by which way it came: a run of Airflow, where `who` is signed in, or the command, where `who` is stated.
     """
-    from tieout.store import approvals, batches
+    from tieout.store import approvals, batches, write_offs
 
     with work.store.reading() as session:
         batch = batches.get(session, batch_id)
@@ -157,10 +157,13 @@ def decide(work: Work, batch_id: str, digest: str, *, who: str, accept: bool, co
         named |= {person.name for person in approval.escalate_to}
     try:
         with work.store.transaction() as session:
-            return approvals.decide(
+            decided = approvals.decide(
                 session, batch_id, digest, approver=who, accept=accept, comment=comment, now=work.store.now(),
                 allowed=named, facts={"via": via},
-            ).state  # fmt: skip
+            )  # fmt: skip
+            if batch.kind == batches.WRITE_OFF:
+                write_offs.settle(session, work.store.now())  # a break whose write-off is refused is open again
+            return decided.state
     except LedgerError as error:
         with work.store.transaction() as session:
             approvals.refuse(session, batch_id, who or "nobody", error.message, work.store.now())

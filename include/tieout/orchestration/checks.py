@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -97,7 +98,7 @@ def _every_role_has_an_account(work: Work) -> None:
     from tieout.ledger import load_rules
 
     rules = load_rules(work.settings)
-    used = {line.role for rule in rules.postings.events.values() for line in rule.lines}
+    used = rules.roles | set(_written_off_roles(work.settings))
     lacking = {
         entity.id: sorted(used - {a.role for a in rules.accounts if a.legal_entity_id in ("*", entity.id)})
         for entity in work.entities.entities
@@ -105,11 +106,22 @@ def _every_role_has_an_account(work: Work) -> None:
     found = [f"{entity}: {', '.join(roles)}" for entity, roles in lacking.items() if roles]
     if found:
         raise ConfigError(
-            "posting rules use roles that have no account",
+            "posting rules and write-offs use roles that have no account",
             record=str(work.settings.config_file("mappings/accounts.csv")),
             got=found,
             remedy="add a row for each role, with the entity or `*`",
         )
+
+
+def _written_off_roles(settings: Settings) -> Iterator[str]:
+    """The account roles that reconciliations name for write-offs; one with a mistake is told by another check."""
+    from tieout.breaks.inputs import configured_definition, definition_ids
+
+    for name in definition_ids(settings):
+        with suppress(ConfigError):
+            for of_type in configured_definition(settings, name).write_off.values():
+                for account in (of_type.left_higher, of_type.right_higher):
+                    yield from (account or {}).values()
 
 
 def _one_author_each(work: Work) -> None:

@@ -61,12 +61,14 @@ def _views(work: Work, day: date) -> list[LegalEntity]:
 def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
     """The posting runs to start: one per batch the protocol can go on with, each under a name of its own.
 
-    The first time, the ledger is taken over: opening balances are loaded from the ERP. While the ERP cannot be
-    reached for that, nothing is due.
+    Accepted write-offs get their batches before. The first time, the ledger is taken over: opening balances are loaded
+    from the ERP. While the ERP cannot be reached for that, nothing is due.
     """
     from tieout.ledger.post import due_batches
     from tieout.ledger.protocol import Protocol
+    from tieout.orchestration.write_offs import plan_accepted
 
+    plan_accepted(work, run_id)
     try:
         take_over(work, run_id)
     except ErpUnavailable as error:
@@ -140,11 +142,15 @@ def _status_checks(work: Work) -> tuple[timedelta, ...]:
 
 
 def read_back(work: Work, batch_id: str) -> str:
-    """Read a batch back and compare every line; its state."""
+    """Read a batch back and compare every line; its state. A break that it writes off is written off then."""
     from tieout.ledger import post
+    from tieout.orchestration.write_offs import settle
+    from tieout.store.batches import REVERSAL, WRITE_OFF
 
     with _kept_of(work, batch_id, "read_back"), work.ledger(Slot.of(batch_id).ledger) as ledger:
         state = post.read_back(batch_id, ledger, work.store, protocol=protocol(work, batch_id))
+    if _batches(work, [batch_id])[0].kind in (WRITE_OFF, REVERSAL):
+        settle(work)
     work.store.finish_run(_run_of(batch_id), state)
     return _not_refused(work, batch_id, state)
 

@@ -553,6 +553,24 @@ class WorkCalendar(_Part):
         return self
 
 
+Account = Annotated[dict[Literal["debit", "credit"], Name], Field(min_length=1, max_length=1)]
+
+
+class WriteOff(_Part):
+    """Which account takes a difference of one type that is written off, and on which side; the other is the loss."""
+
+    left_higher: Account | None = None
+    """Where the left amount is the higher one: `credit` or `debit`, and an account role of the posting rules."""
+    right_higher: Account | None = None
+    """Where the right amount is the higher one, or nothing is on the left."""
+
+    @model_validator(mode="after")
+    def _names_an_account(self) -> WriteOff:
+        if self.left_higher is None and self.right_higher is None:
+            raise ValueError("name an account where the left amount is higher, where the right one is, or both")
+        return self
+
+
 class Definition(_Part):
     """A reconciliation. The same values as its YAML file; see `docs/interfaces.md` for a complete example."""
 
@@ -584,6 +602,9 @@ class Definition(_Part):
     """What to do next, per break type, where the standard advice does not fit."""
     sentences: dict[BreakType, str] = Field(default_factory=dict)
     """What a break says, per type, with placeholders such as {key} and {difference}."""
+    write_off: dict[BreakType, WriteOff] = Field(default_factory=dict)
+    """Per break type, the account that a written-off difference is taken from. A type that is missing here cannot be
+    written off: it is settled where it arose."""
     max_candidates: int = Field(default=5_000_000, ge=1)
     """A search that would have to look at more pairs than this is refused."""
 
@@ -701,7 +722,11 @@ class Definition(_Part):
         for lag in data["lags"]:
             lag["type"] = _MIRROR[lag["type"]]
         data["completeness"] = {"left": "right", "right": "left"}.get(data["completeness"], "both")
-        for table in ("owners", "actions", "sentences"):
+        data["write_off"] = {
+            kind: {"left_higher": of["right_higher"], "right_higher": of["left_higher"]}
+            for kind, of in data["write_off"].items()
+        }
+        for table in ("owners", "actions", "sentences", "write_off"):
             data[table] = {_MIRROR.get(k, k): v for k, v in data[table].items()}
         return Definition.model_validate(data)
 

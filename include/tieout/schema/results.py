@@ -188,7 +188,7 @@ RESULTS: tuple[Table, ...] = (
             _r(
                 "stream",
                 "text",
-                "billing, cash, release, accrual, revaluation; prior_period: late entries; reversal-…: a reversal",
+                "billing, cash, release, accrual, revaluation; prior_period: late entries; reversal-… and write_off-…",
             ),
             _r("business_date", "date", "business date of the slot"),
             _r("accounting_date", "date", "posting date in the ledger"),
@@ -201,9 +201,9 @@ RESULTS: tuple[Table, ...] = (
             _c(
                 "kind",
                 "text",
-                "original, difference of a slot already planned (or taken_back and reposted), or reversal",
+                "original, difference of a slot already planned (or taken_back and reposted), reversal, or write_off",
             ),
-            _c("origin", "text", "run key of the slot's version it corrects"),
+            _c("origin", "text", "run key of the slot's version it corrects; of a write-off the break's id"),
         ),
         "result",
     ),

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from tieout.errors import LedgerError
 from tieout.ids import Slot
-from tieout.store import audit, configuration
+from tieout.store import audit, configuration, write_offs
 from tieout.store.base import Base, Instant, Json
 from tieout.store.batches import Batch, BatchRow, get, select_batches, transition
 from tieout.store.breaks import deciders as break_deciders
@@ -134,6 +134,7 @@ def preparers(session: Session, batch: Batch) -> tuple[Preparer, ...]:
     """
     since, entity = last_approved(session, batch.slot), batch.slot.legal_entity_id
     found = [Preparer(who, "decided about breaks") for who in break_deciders(session, entity, since)]
+    found += [Preparer(who, "decided about the write-off") for who in write_offs.preparers(session, batch.batch_id)]
     found += [Preparer(who, "changed rules or mappings") for who in configuration.authors(session, SHAPING, since)]
     query = select(RunRow).where((RunRow.kind == "backfill") | (RunRow.run_id == batch.run_id))
     for run in session.scalars(query):

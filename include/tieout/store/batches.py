@@ -50,6 +50,9 @@ UNFINISHED = tuple(state for state in STATES if state not in (*FINISHED, "reject
 VOIDED = ("rejected", "rejected_by_approver", "reversed")
 """States whose content is not, and will not come to be, in the ledger; the next version carries it again."""
 
+WRITE_OFF = "write_off"
+"""Kind of a batch that writes a break off, its `origin`; its stream is told by the beginning of the break's id."""
+
 REVERSAL = "reversal"
 """Kind of a batch that mirrors another one, its `origin`."""
 

@@ -16,9 +16,9 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from tieout.errors import DataError, IllegalTransition
-from tieout.store import audit
-from tieout.store.batches import BatchJournalRow
+from tieout.store import audit, write_offs
 from tieout.store.breaks import CLOSED, BreakChangeRow, BreakRow, BreakVerdictRow, last_recorded
+from tieout.store.write_offs import ToWriteOff
 
 TRANSITIONS: Mapping[str, Mapping[str, str]] = {
     "assign": {"open": "assigned", "assigned": "assigned"},
@@ -27,8 +27,7 @@ TRANSITIONS: Mapping[str, Mapping[str, str]] = {
     "known_difference": dict.fromkeys(("open", "assigned", "known_difference"), "known_difference"),
     "write_off": dict.fromkeys(("open", "assigned", "known_difference"), "write_off_pending"),
     "approve_write_off": {"write_off_pending": "write_off_pending"},
-    "written_off": {"write_off_pending": "written_off"},
-    "reopen": dict.fromkeys(("known_difference", "write_off_pending", "resolved", "written_off"), "open"),
+    "reopen": dict.fromkeys(("known_difference", "write_off_pending", "resolved"), "open"),
     "accept": {"open": "open", "assigned": "assigned"},
     "reject": {"open": "open", "assigned": "assigned"},
     "withdraw": {},  # any state, where a verdict stands
@@ -64,8 +63,8 @@ class Pair:
 class Act:
     """What a person does to one break or to many. Which fields count depends on `action`.
 
-    `cap` is in `cap_currency`; `expires` is the last business date it is accepted for; `journal` is the run key of the
-    posted write-off; `pairs` gives, by break, the rows that an accept or reject is about.
+    `cap` is in `cap_currency`; `expires` is the last business date it is accepted for; `pairs` gives, by break, the
+    rows that an accept or reject is about; `write_offs` what of it can be written off, or why nothing can.
     """
 
     action: str
@@ -76,8 +75,8 @@ class Act:
     cap_currency: str | None = None
     expires: date | None = None
     evidence: tuple[Evidence, ...] = ()
-    journal: str | None = None
     pairs: Mapping[str, Pair] | None = None
+    write_offs: Mapping[str, ToWriteOff | str] | None = None
 
     def __post_init__(self) -> None:
         if self.action not in TRANSITIONS:
@@ -92,8 +91,6 @@ class Act:
             raise DataError("a resolution needs evidence", record=self.action, remedy="add a file that proves it")
         if self.action == "known_difference" and self.expires is None:
             raise DataError("a known difference needs the last day it is accepted for", record=self.action)
-        if self.action == "written_off" and not self.journal:
-            raise DataError("name the journal that wrote it off", record=self.action)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +111,8 @@ class Standing:
     """The newest business date recorded for its definition."""
     verdicts: frozenset[tuple[str, Pair]] = frozenset()
     """`accepted` or `rejected`, and which rows."""
+    is_on_its_way: bool = False
+    """The batch that writes it off may have reached the ERP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +149,9 @@ def judge(act: Act, at: Standing) -> str:
     allowed = TRANSITIONS[act.action]
     if at.state not in allowed:
         verb = act.action.replace("_", " ")
-        raise refuse(f"{verb} is for breaks that are {_listed(allowed)}; this one is {_words(at.state)}")
+        is_posted = act.action == "reopen" and at.state == "written_off"
+        remedy = "reverse the journal that wrote it off" if is_posted else None
+        raise refuse(f"{verb} is for breaks that are {_listed(allowed)}; this one is {_words(at.state)}", remedy)
     if not at.found and at.state != "disappeared":
         raise refuse("the newest run does not find it any more", "it opens again by itself when it is back")
     if act.action == "assign" and at.state == "assigned" and at.assignee == act.assignee:
@@ -179,8 +180,12 @@ def _known(act: Act, at: Standing, refuse: Refuse) -> None:
 
 
 def _written(act: Act, at: Standing, refuse: Refuse) -> None:
+    what = (act.write_offs or {}).get(at.break_id, "it was not looked up what of it can be written off")
     if at.value is None:
         raise refuse("there is no single amount to write off")
+    if isinstance(what, str):
+        raise refuse(what)
+    _not_on_its_way(act, at, refuse)
 
 
 def _approved(act: Act, at: Standing, refuse: Refuse) -> None:
@@ -190,9 +195,9 @@ def _approved(act: Act, at: Standing, refuse: Refuse) -> None:
         raise refuse("who asks for a write-off may not approve it", "ask a second person")
 
 
-def _posted(act: Act, at: Standing, refuse: Refuse) -> None:
-    if at.approved_by is None:
-        raise refuse("nobody approved the write-off yet", "a second person approves it first")
+def _not_on_its_way(act: Act, at: Standing, refuse: Refuse) -> None:
+    if at.is_on_its_way:
+        raise refuse("the journal that writes it off is on its way into the ERP", "reverse it once it is posted")
 
 
 def _about_a_match(act: Act, at: Standing, refuse: Refuse) -> None:
@@ -209,7 +214,7 @@ _WITH_RULES: Mapping[str, Callable[[Act, Standing, Refuse], None]] = {
     "known_difference": _known,
     "write_off": _written,
     "approve_write_off": _approved,
-    "written_off": _posted,
+    "reopen": _not_on_its_way,
     "accept": _about_a_match,
     "reject": _about_a_match,
 }
@@ -233,6 +238,7 @@ def standings(session: Session, ids: Sequence[str], *, locked: bool = False) -> 
         for said in session.scalars(select(BreakVerdictRow).where(BreakVerdictRow.break_id.in_(part))):
             pair = Pair(said.left_ids, said.right_ids, said.left_amount, said.right_amount)
             verdicts.setdefault(said.break_id, set()).add((said.verdict, pair))
+        on_their_way = write_offs.on_their_way(session, part)
         query = select(BreakRow).where(BreakRow.break_id.in_(part)).order_by(BreakRow.break_id)
         for row in session.scalars(query.with_for_update() if locked else query):
             if row.definition_id not in newest:
@@ -250,6 +256,7 @@ def standings(session: Session, ids: Sequence[str], *, locked: bool = False) -> 
                 _is_found(row, newest[row.definition_id]),
                 newest[row.definition_id],
                 frozenset(verdicts.get(row.break_id, ())),
+                row.break_id in on_their_way,
             )
     return found
 
@@ -264,7 +271,6 @@ def consider(session: Session, act: Act, ids: Sequence[str], *, locked: bool = F
     at = standings(session, ids, locked=locked)
     changed: list[tuple[str, str, str]] = []
     refused: list[Refusal] = []
-    posted = act.journal is None or _is_posted(session, act.journal)
     for identity in dict.fromkeys(ids):
         if identity not in at:
             refused.append(Refusal(identity, "no break has this id"))
@@ -275,16 +281,8 @@ def consider(session: Session, act: Act, ids: Sequence[str], *, locked: bool = F
             told = problem.message + (f"; {problem.remedy}" if problem.remedy else "")
             refused.append(Refusal(identity, told))
             continue
-        if not posted:
-            refused.append(Refusal(identity, f"journal {act.journal} is not posted: it was not read back"))
-            continue
         changed.append((identity, at[identity].state, to_state))
     return Done(tuple(changed), tuple(refused))
-
-
-def _is_posted(session: Session, run_key: str) -> bool:
-    journal = session.get(BatchJournalRow, run_key)
-    return journal is not None and journal.state == "posted"
 
 
 def carry_out(session: Session, act: Act, ids: Sequence[str], now: datetime, *, partly: bool = False) -> Done:
@@ -308,6 +306,7 @@ def carry_out(session: Session, act: Act, ids: Sequence[str], now: datetime, *, 
         if rows:
             session.execute(update(BreakRow), rows)
     _keep_verdicts(session, act, [s for s, _ in moved])
+    _keep_write_offs(session, act, [s for s, _ in moved], now)
     details = _details(act)
     if moved:
         session.execute(
@@ -325,7 +324,7 @@ def carry_out(session: Session, act: Act, ids: Sequence[str], now: datetime, *, 
                     "actor": act.actor,
                     "action": act.action,
                     "note": act.reason or None,
-                    "details": details | _pair_details(act, s.break_id),
+                    "details": details | _own_details(act, s.break_id),
                 }
                 for s, to_state in moved
             ],
@@ -335,7 +334,7 @@ def carry_out(session: Session, act: Act, ids: Sequence[str], now: datetime, *, 
             (
                 s.break_id,
                 {"from_state": s.state, "to_state": to_state, "reason": act.reason, "value": s.value,
-                 "currency": s.currency} | details | _pair_details(act, s.break_id),
+                 "currency": s.currency} | details | _own_details(act, s.break_id),
             )
             for s, to_state in moved
             if s.definition_id == definition
@@ -357,12 +356,23 @@ def _decided(act: Act) -> dict[str, Any] | None:
             return nothing | known | {"assignee": act.assignee, "decided_by": act.actor}
         case "approve_write_off":
             return {"approved_by": act.actor}
-        case "written_off":
-            return {"decided_by": act.actor}
+        case "write_off":  # who looks after it does so still where the write-off is refused
+            return {n: None for n in nothing if n != "assignee"} | {"decided_by": act.actor}
         case "comment" | "accept" | "reject" | "withdraw":
             return None
         case _:
             return nothing | {"decided_by": act.actor}
+
+
+def _keep_write_offs(session: Session, act: Act, about: Sequence[Standing], now: datetime) -> None:
+    for s in about:
+        what = (act.write_offs or {}).get(s.break_id)
+        if act.action == "write_off" and isinstance(what, ToWriteOff) and s.value is not None:
+            write_offs.request(session, s.break_id, what, s.value, act.actor, now)
+        elif act.action == "approve_write_off":
+            write_offs.approve(session, s.break_id, act.actor, s.newest)
+        elif act.action == "reopen" and s.state == "write_off_pending":
+            write_offs.withdraw(session, s.break_id, act.actor, act.reason, now)
 
 
 def _keep_verdicts(session: Session, act: Act, about: Sequence[Standing]) -> None:
@@ -414,12 +424,14 @@ def _details(act: Act) -> dict[str, Any]:
         "cap": act.cap,
         "cap_currency": act.cap_currency,
         "expires": act.expires,
-        "journal": act.journal,
     }
     kept = {name: value for name, value in found.items() if value is not None}
     return kept | ({"evidence": [asdict(e) for e in act.evidence]} if act.evidence else {})
 
 
-def _pair_details(act: Act, break_id: str) -> dict[str, Any]:
-    pair = (act.pairs or {}).get(break_id)
+def _own_details(act: Act, break_id: str) -> dict[str, Any]:
+    """What an act says of one break alone."""
+    pair, what = (act.pairs or {}).get(break_id), (act.write_offs or {}).get(break_id)
+    if act.action == "write_off" and isinstance(what, ToWriteOff):
+        return {"written_off": what.difference, "role": what.role, "side": what.side}
     return {"left_ids": pair.left_ids, "right_ids": pair.right_ids} if pair else {}

@@ -26,7 +26,7 @@ _PREFIX = 6
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions that all hold. Without states: every break that is not closed."""
+    """Conditions that all hold. Without states: every break that is neither closed nor written off."""
 
     definition_id: str | None = None
     legal_entity_id: str | None = None
@@ -122,7 +122,8 @@ def _where(query: Select[Any], session: Session, wanted: Filter) -> Select[Any]:
             query = query.where(getattr(BreakRow, name) == value)
     if wanted.owner is not None:
         query = query.where(or_(BreakRow.owner == wanted.owner, BreakRow.assignee == wanted.owner))
-    query = query.where(BreakRow.state.in_(wanted.states) if wanted.states else BreakRow.state.not_in(CLOSED))
+    settled = BreakRow.state.in_((*CLOSED, "written_off"))
+    query = query.where(BreakRow.state.in_(wanted.states) if wanted.states else ~settled)
     if wanted.min_age is not None:
         newest = session.scalar(select(func.max(BreakNightRow.business_date)))
         if newest is not None:

@@ -22,7 +22,7 @@ from tieout.ids import canonical_key, sha256_hex
 from tieout.store import audit
 from tieout.store.base import Amount, Base, Instant, Json
 
-CLOSED = ("resolved", "written_off", "disappeared")
+CLOSED = ("resolved", "disappeared")
 """States from which a break that is found again comes back to `open`."""
 
 NIGHT = "tieout"
@@ -64,6 +64,9 @@ class BreakRow(Base):
     """The newest business date that was known when its state was decided."""
     approved_by: Mapped[str | None] = mapped_column(String(200))
     """The second person behind a write-off."""
+    written_off: Mapped[Decimal | None] = mapped_column(Amount)
+    """What journals that were read back have written off of it: left − right, in `written_off_currency`."""
+    written_off_currency: Mapped[str | None] = mapped_column(String(3))
 
 
 class BreakChangeRow(Base):
@@ -211,6 +214,9 @@ def history(session: Session, identity: str, *, people: bool = False) -> list[Ch
     ]
 
 
+_DECISIONS = ("resolve", "accept", "reject", "known_difference", "write_off", "approve_write_off")
+
+
 def deciders(session: Session, legal_entity_id: str, since: datetime | None) -> set[str]:
     """Who resolved, accepted or wrote off breaks of an entity, or of the group, since an instant (ever, without one).
 
@@ -221,7 +227,7 @@ def deciders(session: Session, legal_entity_id: str, since: datetime | None) -> 
         .join(BreakRow, BreakRow.break_id == BreakChangeRow.break_id)
         .where(
             BreakRow.legal_entity_id.in_([legal_entity_id, ""]),
-            BreakChangeRow.action.in_(["resolve", "accept", "reject", "known_difference", "write_off"]),
+            BreakChangeRow.action.in_(_DECISIONS),
         )
         .distinct()
     )

@@ -9,9 +9,10 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from tieout.store.base import Base
 
-LATE_FOR, REVERSES = "late_for", "reverses"
-KINDS = (LATE_FOR, REVERSES)
-"""`late_for`: a batch of the stream `prior_period` → an origin slot. `reverses`: a reversal → the batch it mirrors."""
+LATE_FOR, REVERSES, WRITES_OFF = "late_for", "reverses", "writes_off"
+KINDS = (LATE_FOR, REVERSES, WRITES_OFF)
+"""`late_for`: a batch of the stream `prior_period` → an origin slot. `reverses`: a reversal → the batch it mirrors.
+`writes_off`: a batch → the break it writes off."""
 
 
 class LinkRow(Base):

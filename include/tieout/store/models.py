@@ -16,6 +16,7 @@ from tieout.store import (
     periods,
     quarantine,
     runs,
+    write_offs,
 )
 from tieout.store.base import Base
 
@@ -34,4 +35,5 @@ __all__ = [
     "periods",
     "quarantine",
     "runs",
+    "write_offs",
 ]

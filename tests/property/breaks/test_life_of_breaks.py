@@ -12,14 +12,17 @@ import pyarrow as pa
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy.orm import Session
 
 from tieout import schema
 from tieout.breaks.life import departures, kept_lives, make_life, sightings
+from tieout.ids import Slot, run_key, short_key
 from tieout.lake.engine import engine
 from tieout.reconcile import Definition, result_schema
-from tieout.store import Store
+from tieout.store import Store, batches, write_offs
 from tieout.store.break_acts import Act, Evidence, Pair, carry_out
 from tieout.store.breaks import break_id, history, record, select_breaks
+from tieout.store.write_offs import ToWriteOff
 
 NAME, DAY, KEYS = "d", date(2026, 3, 29), ("a", "b", "c")
 SIDE = {"name": "one", "id": ["id"], "currency": "currency", "amount": "amount"}
@@ -49,6 +52,9 @@ class Model:
     decided_on: date | None = None
     asked_by: str | None = None
     approved: bool = False
+    asked_for: int | None = None
+    written_off: int = 0
+    has_batch: bool = False
     verdict: str | None = None
     moves: int = 1
 
@@ -65,7 +71,7 @@ def undecided(model: Model) -> None:
 def night(model: Model, day: date, value: int | None, is_suggestion: bool, matched: bool) -> None:
     """What one run makes of a break that was seen before; `value` is None where it finds none."""
     before = (model.state, model.is_suggestion)
-    closed = model.state in ("resolved", "written_off", "disappeared")
+    closed = model.state in ("resolved", "disappeared")
     if value is None:
         if not closed:
             model.state = "resolved" if matched else "disappeared"
@@ -73,8 +79,10 @@ def night(model: Model, day: date, value: int | None, is_suggestion: bool, match
     else:
         model.is_suggestion, model.value = is_suggestion, value
         outgrown = model.state == "known_difference" and (value > model.cap or model.expires < day)
-        if outgrown or (closed and model.decided_on != day):
-            model.state = "open"
+        covered = 0 < value <= model.written_off
+        found_again = closed and model.decided_on != day
+        if outgrown or found_again or (model.state == "written_off" and not covered):
+            model.state = "written_off" if found_again and covered else "open"
             undecided(model)
     model.found = value is not None
     model.moves += (model.state, model.is_suggestion) != before
@@ -99,9 +107,9 @@ def person(model: Model, act: str, who: str, today: date, cap: int, days: int) -
         "unassign": model.state == "assigned",
         "resolve": living or model.state in ("known_difference", "disappeared"),
         "known_difference": (living or model.state == "known_difference") and cap >= model.value and days >= 0,
-        "write_off": living or model.state == "known_difference",
+        "write_off": (living or model.state == "known_difference") and model.value > model.written_off,
         "approve_write_off": model.state == "write_off_pending" and not model.approved and who != model.asked_by,
-        "reopen": model.state in ("known_difference", "write_off_pending", "resolved", "written_off"),
+        "reopen": model.state in ("known_difference", "write_off_pending", "resolved"),
         "accept": living and model.is_suggestion and model.verdict != "accepted",
         "reject": living and model.is_suggestion and model.verdict != "rejected",
     }[act]
@@ -116,6 +124,8 @@ def person(model: Model, act: str, who: str, today: date, cap: int, days: int) -
     else:
         undecided(model)
         model.decided_on, model.asked_by = today, who
+        if act in ("write_off", "reopen"):
+            model.asked_for, model.has_batch = (model.value if act == "write_off" else None), False
         if act == "known_difference":
             model.cap, model.expires = cap, today + timedelta(days=days)
         model.move(
@@ -125,6 +135,31 @@ def person(model: Model, act: str, who: str, today: date, cap: int, days: int) -
             }[act]
         )  # fmt: skip
     return True
+
+
+def journal(model: Model, fate: str, today: date) -> None:
+    """What becomes of a break once its write-off's journal was planned, posted or refused."""
+    if model.asked_for is None:
+        return
+    pending = model.state == "write_off_pending"
+    if not pending or model.asked_for != model.value:
+        ended = "open" if pending else None
+    elif not model.approved:
+        return
+    elif not model.has_batch:
+        model.has_batch = True
+        return
+    elif fate == "wait":
+        return
+    else:
+        ended = "written_off" if fate == "posted" else "open"
+    if ended == "written_off":
+        model.written_off = model.asked_for
+    if ended:
+        model.move(ended)
+        model.approved = ended == "written_off"
+        model.decided_on = today
+    model.asked_for, model.has_batch = None, False
 
 
 class Life(RuleBasedStateMachine):
@@ -167,13 +202,59 @@ class Life(RuleBasedStateMachine):
         asked = Act(
             act, who, "because", cap=Decimal(cap), cap_currency="USD", expires=self.day + timedelta(days=days),
             assignee=f"{who} {self.models[key].moves}" if key in self.models else who, evidence=PROOF,
-            pairs={identity: Pair(key, f"{key}'", Decimal(1), Decimal(1))},
+            pairs={identity: Pair(key, f"{key}'", Decimal(1), Decimal(1))}, write_offs={identity: self.rest(key)},
         )  # fmt: skip
         with self.store.transaction() as session:
             done = carry_out(session, asked, [identity], self.store.now())
         told = key in self.models and person(self.models[key], act, who, self.day, cap, days)
         assert bool(done.changed) is told
         assert bool(done.refused) is not told
+
+    def rest(self, key: str) -> ToWriteOff | str:
+        model = self.models.get(key, Model())
+        left = model.value - model.written_off
+        return ToWriteOff(Decimal(left), "USD", "receivable", "credit") if left > 0 else "all of it is written off"
+
+    @rule(fate=st.sampled_from(("wait", "posted", "posted", "refused")))
+    def journals(self, fate: str) -> None:
+        now = self.store.now()
+        with self.store.transaction() as session:
+            write_offs.settle(session, now)
+            for batch in batches.select_batches(session, states=["awaiting_approval"]):
+                steps = {"wait": (), "posted": ("approved", "submitted", "confirmed", "posted")}
+                for state in steps.get(fate, ("rejected_by_approver",)):
+                    batches.transition(session, batch.batch_id, state, actor="carla", now=now)
+            for what in write_offs.accepted(session):
+                self.plan(session, what)
+            write_offs.settle(session, now)
+            assert write_offs.settle(session, now) == 0
+        for model in self.models.values():
+            journal(model, fate, self.day)
+
+    def plan(self, session: Session, what: write_offs.Accepted) -> None:
+        slot = Slot("US", "main", "2026-03", f"write_off-{what.break_key}", DAY)
+        version, now = batches.next_version(session, slot), self.store.now()
+        key = run_key(slot, version)
+        content = {"amount": what.amount}
+        lines = [batches.PlannedJournal(key, short_key(key), "USD", DAY, what.amount, 2, content)]
+        batch = batches.plan(
+            session, slot, version, lines, digest=key, accounting_date=DAY, kind=batches.WRITE_OFF,
+            origin=what.break_id, needs_approval=True, run_id="r", actor="tieout", now=now,
+        )  # fmt: skip
+        write_offs.carry(session, what, batch.batch_id)
+        for state in ("validated", "awaiting_approval"):
+            batches.transition(session, batch.batch_id, state, actor="tieout", now=now)
+
+    @invariant()
+    def what_is_posted_is_what_is_written_off(self) -> None:
+        if not hasattr(self, "store"):
+            return
+        with self.store.reading() as session:
+            posted = {}
+            for batch in batches.select_batches(session, states=["posted"]):
+                posted[batch.origin] = posted.get(batch.origin, Decimal(0)) + batch.gross["USD"]
+            for row in select_breaks(session, NAME):
+                assert (row.written_off or 0) == posted.get(row.break_id, 0) == self.models[row.break_key].written_off
 
     @invariant()
     def the_store_is_as_the_model_says(self) -> None:
@@ -188,7 +269,7 @@ class Life(RuleBasedStateMachine):
                 past = history(session, row.break_id, people=True)
                 assert len(past) == model.moves
                 assert past[-1].to_state == model.state
-                by_people = sum(change.actor != "tieout" for change in past)
+                by_people = sum(change.action != "recorded" for change in past)  # or by the journal of a write-off
                 assert len(self.store.audit_entries(subject=row.break_id)) == by_people
         assert self.store.verify_audit(f"breaks/{NAME}") == []
 

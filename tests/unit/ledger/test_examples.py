@@ -147,7 +147,8 @@ def posted() -> dict[str, Journals]:
 
 
 def test_every_rule_has_an_example_and_every_example_a_rule() -> None:
-    assert set(EXAMPLES) == set(RULES.postings.events)
+    by_hand = {name for name, stream in RULES.streams().items() if stream == "write_off"}  # no document makes them
+    assert set(EXAMPLES) == set(RULES.postings.events) - by_hand
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.rule}: {case.example['case']}")

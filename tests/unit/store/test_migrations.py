@@ -7,7 +7,18 @@ from tieout.store import Store, models
 from tieout.store.models import Base
 
 ADDED = {
-    "breaks": ("content", "assignee", "cap", "cap_currency", "expires", "decided_by", "decided_on", "approved_by"),
+    "breaks": (
+        "content",
+        "assignee",
+        "cap",
+        "cap_currency",
+        "expires",
+        "decided_by",
+        "decided_on",
+        "approved_by",
+        "written_off",
+        "written_off_currency",
+    ),
     "break_changes": ("actor", "action", "note", "details"),
     "batch_journals": ("anchor",),
 }
