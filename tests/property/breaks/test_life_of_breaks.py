@@ -231,6 +231,14 @@ class Life(RuleBasedStateMachine):
         for model in self.models.values():
             journal(model, fate, self.day)
 
+    @rule(fate=st.sampled_from(("posted", "refused")))
+    def write_all_off(self, fate: str) -> None:
+        for key in KEYS:
+            self.decide(key, "write_off", "anna", 0, 0)
+            self.decide(key, "approve_write_off", "ben", 0, 0)
+        self.journals("wait")
+        self.journals(fate)
+
     def plan(self, session: Session, what: write_offs.Accepted) -> None:
         slot = Slot("US", "main", "2026-03", f"write_off-{what.break_key}", DAY)
         version, now = batches.next_version(session, slot), self.store.now()
