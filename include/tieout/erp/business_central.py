@@ -560,15 +560,7 @@ class BusinessCentralLedger:
 
     def _company(self, entity: str) -> _Company:
         if entity not in self._companies:
-            wanted = self.config.companies.get(entity)
-            if wanted is None:
-                raise ConfigError(
-                    "no company for this legal entity",
-                    got=entity,
-                    expected=list(self.config.companies),
-                    remedy="add it to `companies` of the ERP's file",
-                )
-            self._companies[entity] = self._load_company(entity, wanted)
+            self._companies[entity] = self._load_company(entity, self.config.company_of(entity))
         return self._companies[entity]
 
     def _load_company(self, entity: str, wanted: str) -> _Company:

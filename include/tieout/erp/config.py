@@ -63,6 +63,17 @@ class ErpConfig(BaseModel):
         except ValidationError as error:
             raise ConfigError(f"the ERP's configuration is not usable: {error}") from None
 
+    def company_of(self, entity: str) -> str:
+        """The ERP's own company of a legal entity. Raises ConfigError where the file names none."""
+        if entity not in self.companies:
+            raise ConfigError(
+                "no company of the ERP for this legal entity",
+                got=entity,
+                expected=list(self.companies),
+                remedy="add it to `companies` in the ERP's file",
+            )
+        return self.companies[entity]
+
     def problems(self, entity: LegalEntity) -> list[str]:
         """What this file says wrongly about an entity besides its company, in sentences."""
         return []

@@ -230,7 +230,7 @@ class FileDropLedger:
         says = {
             "run_key": journal.run_key,
             "short_key": journal.short_key,
-            "company": self._company(journal.entity),
+            "company": self.config.company_of(journal.entity),
             "attempt": attempt,
             "date": journal.date.isoformat(),
             "lines": len(journal.lines),
@@ -244,7 +244,7 @@ class FileDropLedger:
         text = io.StringIO()
         write = csv.writer(text, lineterminator="\n").writerow
         write(
-            ["H", journal.run_key, journal.short_key, self._company(journal.entity), journal.date.isoformat(),
+            ["H", journal.run_key, journal.short_key, self.config.company_of(journal.entity), journal.date.isoformat(),
              journal.currency, anchored(journal.narrative, journal.anchor), attempt, reference(journal)]
         )  # fmt: skip
         write(["#", "line", "account", "debit", "credit", "description", *self.config.dimensions.values()])
@@ -316,7 +316,7 @@ class FileDropLedger:
 
     def _extracts(self, entity: str) -> list[_Extract]:
         """The ledger extracts of an entity, the newest first."""
-        company = self._company(entity)
+        company = self.config.company_of(entity)
         found = []
         for manifest in self._folder.delivered("in/gl"):
             if manifest.says.get("company") == company:
@@ -391,7 +391,7 @@ class FileDropLedger:
         later one, and the extracts' movement between. Raises ErpUnavailable where there is none, or where the extract
         has what was posted after the trial balance was made.
         """
-        company = self._company(entity)
+        company = self.config.company_of(entity)
         files = [(_day(m.says, "on"), m) for m in self._folder.delivered("in/tb") if m.says.get("company") == company]
         earlier, later = [f for f in files if f[0] <= on], [f for f in files if f[0] > on]
         if not files:
@@ -419,7 +419,7 @@ class FileDropLedger:
 
     def _newest_rows(self, below: str, entity: str) -> list[dict[str, str]]:
         """The rows of an entity's newest file in a folder; none where there is no file."""
-        company = self._company(entity)
+        company = self.config.company_of(entity)
         files = [m for m in self._folder.delivered(below) if m.says.get("company") in (company, None)]
         if not files:
             return []
@@ -436,18 +436,8 @@ class FileDropLedger:
         if page:
             yield page
 
-    def _company(self, entity: str) -> str:
-        if entity not in self.config.companies:
-            raise ConfigError(
-                "no ERP company for this legal entity",
-                got=entity,
-                expected=list(self.config.companies),
-                remedy="add it to `companies` in the ERP's file",
-            )
-        return self.config.companies[entity]
-
     def _currency(self, entity: str) -> str:
-        self._company(entity)
+        self.config.company_of(entity)
         if entity not in self.config.currencies:
             raise ConfigError(
                 "no currency for this legal entity", got=entity, remedy="add it to `currencies` in the ERP's file"

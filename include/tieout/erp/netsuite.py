@@ -515,15 +515,7 @@ class NetSuiteLedger:
 
     def _company(self, entity: str) -> _Company:
         if entity not in self._companies:
-            wanted = self.config.companies.get(entity)
-            if wanted is None:
-                raise ConfigError(
-                    "no subsidiary for this legal entity",
-                    got=entity,
-                    expected=list(self.config.companies),
-                    remedy="add it to `companies` of the ERP's file",
-                )
-            self._companies[entity] = self._load_company(entity, wanted)
+            self._companies[entity] = self._load_company(entity, self.config.company_of(entity))
         return self._companies[entity]
 
     def _load_company(self, entity: str, wanted: str) -> _Company:

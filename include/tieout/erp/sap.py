@@ -513,15 +513,7 @@ class SapLedger:
 
     def _company(self, entity: str) -> _Company:
         if entity not in self._companies:
-            code = self.config.companies.get(entity)
-            if code is None:
-                raise ConfigError(
-                    "no company code for this legal entity",
-                    got=entity,
-                    expected=list(self.config.companies),
-                    remedy="add it to `companies` of the ERP's file",
-                )
-            self._companies[entity] = self._load_company(entity, code)
+            self._companies[entity] = self._load_company(entity, self.config.company_of(entity))
         return self._companies[entity]
 
     def _load_company(self, entity: str, code: str) -> _Company:

@@ -438,15 +438,7 @@ class TrytonLedger:
 
     def _company(self, entity: str) -> _Company:
         if entity not in self._companies:
-            wanted = self.config.companies.get(entity)
-            if wanted is None:
-                raise ConfigError(
-                    "no ERP company for this legal entity",
-                    got=entity,
-                    expected=list(self.config.companies),
-                    remedy="add it to `companies` in erp/tryton.yaml",
-                )
-            self._companies[entity] = self._load_company(entity, wanted)
+            self._companies[entity] = self._load_company(entity, self.config.company_of(entity))
         return self._companies[entity]
 
     def _load_company(self, entity: str, wanted: str) -> _Company:

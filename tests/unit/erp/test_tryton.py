@@ -412,7 +412,7 @@ def test_content_is_compared_without_regard_to_the_order_of_lines() -> None:
 
 
 def test_an_entity_without_a_company_says_what_to_configure(ledger: TrytonLedger) -> None:
-    with pytest.raises(ConfigError, match=r"erp/tryton\.yaml"):
+    with pytest.raises(ConfigError, match="add it to `companies`"):
         ledger.period_status("FR", date(2026, 3, 29))
 
 
