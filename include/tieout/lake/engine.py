@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import tempfile
@@ -86,7 +87,7 @@ class Engine:
         """
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")  # two processes may write the same file
         self.connection.execute(f"COPY ({query}) TO {_text(str(partial))} ({_FORMATS[target.suffix]})", params)
         partial.replace(target)
         return target
