@@ -425,7 +425,7 @@ def test_before_16_one_dimension_is_kept_and_two_are_refused(tmp_path):
     [
         ({"companies": {"US": "Nobody"}}, "not exactly one such company"),
         ({"journal": "NONE"}, "no such journal"),
-        ({"companies": {"DE": COMPANY}}, "no ERP company"),
+        ({"companies": {"DE": COMPANY}}, "no company of the ERP"),
     ],
 )
 def test_what_the_configuration_names_and_the_erp_lacks_is_told(by_wire, change, says):
