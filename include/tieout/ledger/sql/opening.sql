@@ -54,7 +54,8 @@ WITH cut AS (
         AND list_contains(string_split(b.reference, ' '), p.bank_reference)
     )
 ), unbilled AS (
-  -- usage that no invoice of before covers, at the unit price its item has
+  -- usage that no invoice of before covers, at the unit price its item has; the ledger holds it at the end of a period
+  -- only, and takes it back the day after
   SELECT i.currency, cut.as_of AS on_date, rated(u.quantity, i.unit_amount, q.quantum) AS amount
   FROM usage_summary AS u
   CROSS JOIN cut
@@ -63,6 +64,7 @@ WITH cut AS (
     AND i.unit_amount IS NOT NULL AND NOT i.is_deleted
   LEFT JOIN minor_unit AS q ON q.currency = i.currency
   WHERE u.grain = 'period' AND u.period_end <= cut.as_of + 1
+    AND EXISTS (SELECT 1 FROM fiscal_period AS f WHERE f.end_date = cut.as_of)
     AND NOT EXISTS (
       SELECT 1 FROM ledger_line AS l
       WHERE l.subscription_source_id = u.subscription_source_id AND l.meter = u.meter
