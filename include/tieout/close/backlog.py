@@ -18,6 +18,7 @@ from tieout.entities import LegalEntity
 from tieout.lake.engine import engine
 from tieout.lake.tables import Lake
 from tieout.ledger import TrialBalanceProof
+from tieout.money import format_money
 from tieout.store import Store, batches, late_events, periods, runs
 from tieout.store.breaks import CLOSED, BreakRow
 from tieout.store.quarantine import QuarantineRow
@@ -75,6 +76,7 @@ def backlog(
         *_late(entity, period, store),
         *_periods(entity, period, store, erp_periods),
         *_breaks(own, period, store, _next_actions(lake, snapshot, today)),
+        *_watched(own, lake, snapshot, today),
         *_quarantine(own, period, store, today),
         *_proof(entity, period, proof),
         *(
@@ -258,6 +260,31 @@ def _breaks(
         for b in found
         if (b.economic_date or b.first_seen) <= period.end
     ]
+
+
+def _watched(
+    own: tuple[str | None, ...], lake: Lake, snapshot: Mapping[str, int], today: date
+) -> Iterator[dict[str, Any]]:
+    """Reconciliations whose immaterial breaks add up to more than they may, aged from the day they first did."""
+    query = """
+      WITH seen AS (SELECT * FROM breaks_forward WHERE business_date <= $today AND legal_entity_id IN $own), calm AS (
+        SELECT definition_id, legal_entity_id, currency, max(business_date) AS until
+        FROM seen WHERE NOT is_watched GROUP BY ALL
+      ), newest AS (SELECT definition_id, max(business_date) AS business_date FROM seen GROUP BY ALL)
+      SELECT w.definition_id, w.currency, w.immaterial_breaks, w.immaterial_value, w.immaterial_limit,
+        (SELECT min(s.business_date) FROM seen s LEFT JOIN calm c USING (definition_id, legal_entity_id, currency)
+         WHERE s.definition_id = w.definition_id AND s.legal_entity_id = w.legal_entity_id AND s.currency = w.currency
+           AND s.business_date > coalesce(c.until, DATE '0001-01-01'))
+      FROM seen w JOIN newest USING (definition_id, business_date) WHERE w.is_watched ORDER BY ALL
+    """
+    with engine() as session:
+        lake.bind(session, snapshot, ["breaks_forward"])
+        found = session.rows(query, {"today": today, "own": [e for e in own if e is not None]})
+    for definition, currency, number, total, limit, since in found:
+        sums = f"{format_money(total, currency)}, more than {format_money(limit, currency)}"
+        action = f"look for what they have in common: tieout breaks list --definition {definition}"
+        what = f"{number} immaterial breaks add up to {sums}"
+        yield _item("watch", f"{definition} {currency}", "watched", _CONTROLLER, since, what, action, total, currency)
 
 
 def _quarantine(own: tuple[str | None, ...], period: Period, store: Store, today: date) -> list[dict[str, Any]]:

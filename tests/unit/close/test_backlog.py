@@ -121,6 +121,32 @@ def test_a_break_carries_what_is_different_and_its_own_next_action(
     assert (item["what"], item["next_action"], item["owner"]) == ("It differs.", "Correct it.", "treasury")
 
 
+def test_small_breaks_that_add_up_to_a_large_sum_are_one_item_aged_from_the_day_they_first_did(
+    entity: LegalEntity, parts: tuple[Store, Lake]
+) -> None:
+    store, lake = parts
+    shape = schema.table("breaks_forward").arrow
+    moves = {
+        f.name: Decimal(0) if pa.types.is_decimal(f.type) else 0
+        for f in shape
+        if f.name.endswith(("_breaks", "_value"))
+    }
+    watched = {29: True, 30: False, 31: True}
+    table = pa.Table.from_pylist(
+        [
+            moves | {"business_date": date(2026, 3, day), "definition_id": "d", "legal_entity_id": owner,
+                     "currency": "USD", "immaterial_breaks": 7, "immaterial_value": Decimal("1234.5"),
+                     "immaterial_limit": Decimal("1000"), "is_watched": is_watched}
+            for day, is_watched in watched.items() for owner in ("US", "DE")
+        ],
+        schema=shape,
+    )  # fmt: skip
+    store.publish("r", {"breaks_forward": lake.write("breaks_forward", table)})
+    (item,) = [r for r in rows(entity, parts) if r["kind"] == "watch"]
+    assert (item["item"], item["since"], item["amount"]) == ("d USD", END, Decimal("1234.5"))
+    assert item["what"] == "7 immaterial breaks add up to 1,234.50 USD, more than 1,000.00 USD"
+
+
 def test_what_belongs_to_no_entity_is_listed_once(entity: LegalEntity, parts: tuple[Store, Lake]) -> None:
     store, _ = parts
     store.start_run("night", "nightly", date(2026, 3, 30))
