@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import traceback
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from itertools import count
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from sqlalchemy import event
@@ -276,7 +278,7 @@ class Trial:
                 os.kill(os.getpid(), end)
 
         try:
-            store = Store(self.store.url)
+            store = self.store  # its statements are compiled already; it holds no connection that a fork could share
             event.listen(store._database.engine, "commit", lambda connection: by("commit"))
             ledger: Ledger = self.running.ledger(self.line.url if self.line else None)
             if lose:
@@ -311,10 +313,28 @@ def _at_once(seconds: float) -> None: ...
 @contextmanager
 def trial_of(subject: Subject, shared: Shared, store: Store | None = None) -> Iterator[Trial]:
     """A subject under trial, for the block; with a store of its own in a file unless another one is given."""
-    store = store or fresh_store(shared.folder / "store.sqlite")
-    with subject.start(shared) as running:
+    store = store or _store(shared.folder / "store.sqlite")
+    with subject.start(shared) as running, _frozen():
         if not subject.network:
             yield Trial(subject, running, None, store)
             return
         with line_to(subject, running) as line:
             yield Trial(subject, running, line, store)
+
+
+def _store(path: Path) -> Store:
+    """A store in a file that does not wait for the disk: it outlives killed processes, and here no machine dies."""
+    store = fresh_store(path)
+    event.listen(store._database.engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA synchronous=OFF"))
+    return store
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """What is loaded by now is looked at by no garbage collection, so that forked processes share it."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
