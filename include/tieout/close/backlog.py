@@ -48,6 +48,14 @@ class StaleSource:
     until: date | None
 
 
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Something read of a source that the vendor's own total contradicts; `told` says both figures."""
+
+    source: str
+    told: str
+
+
 def backlog(
     entity: LegalEntity,
     period: Period,
@@ -58,13 +66,15 @@ def backlog(
     snapshot: Mapping[str, int],
     proof: TrialBalanceProof | None = None,
     stale: Iterable[StaleSource] = (),
+    contradicted: Iterable[Contradiction] = (),
     erp_periods: Mapping[str, str] = MappingProxyType({}),
     shared: bool = True,
 ) -> pa.Table:
     """The entity's backlog of a period as the result table `close_backlog`, the largest items of a kind first.
 
     `snapshot` says which versions of `journal_held` and `breaks` to read; `proof` adds the accounts that do not tie
-    out, and its absence is an item of its own: an unproven ledger is not a proven one. `erp_periods` is the ERP's
+    out, and its absence is an item of its own: an unproven ledger is not a proven one. `stale` and
+    `contradicted` say what was not read, or not whole. `erp_periods` is the ERP's
     state of the period by ledger, as last read; one that differs from ours is an item. Only with `shared` it lists what
     belongs to no entity; who asks for several entities sets it for one of them.
     """
@@ -88,6 +98,10 @@ def backlog(
                 "find out why it is behind",
             )
             for s in stale
+        ),
+        *(
+            _item("source", c.source, "contradicted", _INTEGRATION, period.end, c.told, "read it again, or explain it")
+            for c in contradicted
         ),
     ]
     rows = [

@@ -15,6 +15,7 @@ from tieout.errors import LedgerError
 from tieout.money import format_money
 from tieout.orchestration.markdown import figure, table
 from tieout.orchestration.work import Work
+from tieout.store.people import same_person
 
 if TYPE_CHECKING:
     from tieout.entities import LegalEntity
@@ -83,7 +84,7 @@ def question(work: Work, batch_id: str) -> Question | None:
     may = [
         (person.airflow_id, person.name)
         for person in named
-        if not any(approvals.same_person(person.name, p.who) for p in prepared)
+        if not any(same_person(person.name, p.who) for p in prepared)
     ]
     if named and not may:
         raise LedgerError(
@@ -178,9 +179,9 @@ def refuse_approver(work: Work, batch_id: str, second: str) -> None:
         batch = batches.get(session, batch_id)
         prepared = approvals.preparers(session, batch)
     named = [p.name for p in work.entities[batch.slot.legal_entity_id].approval.approvers]
-    if any(approvals.same_person(p.who, second) for p in prepared):
+    if any(same_person(p.who, second) for p in prepared):
         raise LedgerError("a preparer may not approve", record=batch_id, got=second)
-    if named and not any(approvals.same_person(name, second) for name in named):
+    if named and not any(same_person(name, second) for name in named):
         raise LedgerError("not among those who may approve", record=batch_id, got=second, expected=sorted(named))
 
 

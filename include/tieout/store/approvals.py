@@ -21,6 +21,7 @@ from tieout.store import audit, configuration, write_offs
 from tieout.store.base import Base, Instant, Json
 from tieout.store.batches import Batch, BatchRow, get, select_batches, transition
 from tieout.store.breaks import deciders as break_deciders
+from tieout.store.people import same_person
 from tieout.store.runs import RunRow
 
 SHAPING = ("posting_rules.yaml", "mappings/", "conform/", "entities.yaml", "erp/")
@@ -86,11 +87,6 @@ class Decision:
     approver: str
     comment: str
     preparers: tuple[str, ...]
-
-
-def same_person(one: str, other: str) -> bool:
-    """Whether two names are one person's: sign-in names differ in case between systems."""
-    return one.strip().casefold() == other.strip().casefold()
 
 
 def gross_of_slot(session: Session, slot: Slot, before: int | None = None) -> dict[str, Decimal]:
