@@ -18,7 +18,7 @@ from tieout.entities import LegalEntity
 from tieout.lake.engine import engine
 from tieout.lake.tables import Lake
 from tieout.ledger import TrialBalanceProof
-from tieout.store import Store, batches, late_events, periods, runs
+from tieout.store import Store, batches, golive, late_events, periods, runs
 from tieout.store.breaks import CLOSED, BreakRow
 from tieout.store.quarantine import QuarantineRow
 from tieout.store.runs import RunRow
@@ -84,6 +84,7 @@ def backlog(
         *_held(entity, period, lake, snapshot),
         *_late(entity, period, store),
         *_periods(entity, period, store, erp_periods),
+        *_golive(entity, period, store),
         *_breaks(own, period, store, _next_actions(lake, snapshot, today)),
         *_quarantine(own, period, store, today),
         *_proof(entity, period, proof),
@@ -234,6 +235,17 @@ def _periods(
             what = f"Tieout says {ours.replace('_', '-')}, the ERP {there}"
             action = "move the one that is behind, see tieout period status"
             yield _item("period", f"{ledger} {period.name}", "differs", _LEDGER, period.end, what, action)
+
+
+def _golive(entity: LegalEntity, period: Period, store: Store) -> Iterator[dict[str, Any]]:
+    """Ledgers taken over by the period's end whose opening position nobody signed."""
+    for ledger in dict.fromkeys((entity.ledger, *(one.ledger for one in entity.in_force))):
+        with store.reading() as session:
+            unsigned = golive.is_unsigned(session, entity.id, ledger, golive.WHOLE)
+        since = entity.of_ledger(ledger).taken_over_on
+        if unsigned and since <= period.end:
+            what, action = "the opening position is not signed", "look at it and sign it: tieout golive show"
+            yield _item("go-live", ledger, "unsigned", _CONTROLLER, since, what, action)
 
 
 def _next_actions(lake: Lake, snapshot: Mapping[str, int], today: date) -> dict[tuple[Any, ...], str]:

@@ -29,6 +29,7 @@ from tieout.settings import Settings
 from tieout.store import Lease, Store, audit, batches, late_events, leases, links, periods, runs
 from tieout.store.batches import Batch
 from tieout.store.late_events import LateEvent
+from tieout.store.people import need_two
 
 _SCALE = Decimal("0.0001")
 
@@ -127,7 +128,7 @@ def _stored(
         leases.guard(session, lease)
         batch = batches.plan(
             session, slot, made.version, made.journals, digest=made.digest, accounting_date=on, kind=batches.REVERSAL,
-            origin=origin.batch_id, needs_approval=True, run_id=run_id, actor=actor, now=now, facts=facts,
+            origin=origin.batch_id, needs_approval=False, run_id=run_id, actor=actor, now=now, facts=facts,
         )  # fmt: skip
         if batch.state == "planned":
             links.link(session, batch.batch_id, links.REVERSES, [origin.batch_id])
@@ -152,8 +153,10 @@ def _refuse(
             got=origin.kind if origin.kind == batches.REVERSAL else origin.state,
             remedy="what a reversal took out is planned again; a mismatched batch: tieout posting reverse",
         )
-    if not reason.strip() or second == actor:
-        raise LedgerError("a reversal needs a reason, and to keep something out a second person", record=record)
+    if not reason.strip():
+        raise LedgerError("a reversal needs a reason", record=record)
+    if second is not None:
+        need_two(record, actor, second, reason)
     if on < origin.accounting_date:
         raise LedgerError("a reversal is not dated before what it reverses", record=record, got=on)
     if part.share is not None and (part.amount is not None or not 0 < part.share <= 1):

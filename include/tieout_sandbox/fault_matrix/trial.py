@@ -108,6 +108,7 @@ class Trial:
         With `lose` nothing reaches the ERP, and its answer counts as lost.
         """
         reader, writer = os.pipe()
+        self.store.let_go()
         pid = os.fork()
         if pid == 0:
             os.close(reader)
@@ -121,6 +122,7 @@ class Trial:
 
     def stopped(self, batch_id: str, at: str) -> int:
         """A process that stands still at a point while it posts; gives its pid."""
+        self.store.let_go()
         pid = os.fork()
         if pid == 0:
             os._exit(self._run(batch_id, at, signal.SIGSTOP, os.open(os.devnull, os.O_WRONLY)))
@@ -278,7 +280,7 @@ class Trial:
                 os.kill(os.getpid(), end)
 
         try:
-            store = self.store  # its statements are compiled already; it holds no connection that a fork could share
+            store = self.store  # its statements are compiled already
             event.listen(store._database.engine, "commit", lambda connection: by("commit"))
             ledger: Ledger = self.running.ledger(self.line.url if self.line else None)
             if lose:
@@ -324,7 +326,7 @@ def trial_of(subject: Subject, shared: Shared, store: Store | None = None) -> It
 
 def _store(path: Path) -> Store:
     """A store in a file that does not wait for the disk: it outlives killed processes, and here no machine dies."""
-    store = fresh_store(path)
+    store = Store(fresh_store(path).url, pooled=True)
     event.listen(store._database.engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA synchronous=OFF"))
     return store
 

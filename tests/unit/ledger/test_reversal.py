@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tieout.errors import LedgerError
+from tieout.errors import IllegalTransition, LedgerError
 from tieout.ledger import check_approval, due_batches, post_batch, prove
 from tieout.ledger.reversal import Part, plan_reversal
 from tieout.store import approvals, batches, links
@@ -84,7 +84,7 @@ def test_a_whole_reversal_waits_for_a_second_person_and_takes_everything_back(po
     with posted.store.transaction() as session:
         load_opening(
             session, "US", "main", D28, [OpeningBalance(RECEIVABLE, "USD", Decimal(0))], (), actor="t",
-            now=posted.store.now(),
+            now=posted.store.now(), waiver="a test",
         )  # fmt: skip
     for day in (D30, APRIL):
         proof = prove(posted.entity, day, posted.erp, posted.store)
@@ -98,8 +98,8 @@ def test_a_whole_reversal_waits_for_a_second_person_and_takes_everything_back(po
 
 
 def test_a_document_is_taken_back_and_stays_out(posted: Any, instant: Any) -> None:
-    with pytest.raises(LedgerError, match="second person"):
-        reverse(posted, documents=("B",), keep_out_by="al")
+    with pytest.raises(IllegalTransition, match="second person"):
+        reverse(posted, documents=("B",), keep_out_by="Al")
     made = reverse(posted, documents=("B",), keep_out_by="bea")
     adds_up(posted, made)
     assert {row["document_number"] for row in rows_of(posted, "journal_drilldown", made)} == {"B"}

@@ -75,6 +75,7 @@ def take_over(work: Work) -> None:
         golive.load_opening(
             session, "US", "main", date(2025, 12, 31), [],
             [golive.OpeningTie("receivable", "11000", "USD", Decimal(0), Decimal(0))], actor="t", now=work.store.now(),
+            waiver="a test",
         )  # fmt: skip
 
 
