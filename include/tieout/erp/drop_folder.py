@@ -98,7 +98,7 @@ class DropFolder:
         return self.create(path + MARKER, json.dumps(manifest, sort_keys=True, indent=1).encode())
 
     def delivered(self, below: str, recursive: bool = False) -> list[Manifest]:
-        """The delivered files of a folder by path; those whose manifest is unreadable are set aside once it is whole."""
+        """The delivered files of a folder by path; one whose manifest is unreadable, and stays so, is set aside."""
         folder = posixpath.join(self.root, below)
         self.fs.invalidate_cache()
         try:

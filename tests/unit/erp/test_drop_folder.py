@@ -1,4 +1,4 @@
-"""A manifest that cannot be read: left alone while it may still be written, set aside with its reason once it is not."""
+"""A manifest that cannot be read: left alone while it may still be written, then set aside with its reason."""
 
 from __future__ import annotations
 
