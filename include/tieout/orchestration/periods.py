@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from tieout.erp import Ledger
 
 
+NOT_TOLD = "not told"
+
+
 @dataclass(frozen=True, slots=True)
 class PeriodLine:
     """A period of a ledger: our state, the ERP's (and why), whether they agree, what still keeps it from closing."""
@@ -67,9 +70,9 @@ def status(work: Work, entities: Sequence[str] = (), until: date | None = None) 
                             view.ledger,
                             period.name,
                             state,
-                            erp.state,
+                            erp.state if erp.told else NOT_TOLD,
                             erp.reason,
-                            agree(state.state, erp.state),
+                            not erp.told or agree(state.state, erp.state),
                             len(unfinished),
                             len(held),
                             sum((event.gross for event in held), Decimal(0)),
@@ -92,13 +95,13 @@ def move(
     view, period = _found(work, entity_id, ledger, name)
     with work.store.lease(batches.chain_of(view.id, view.ledger)):
         with work.ledger(view.ledger) as erp:
-            there = erp.period_status(view.id, _day_in(view, period)).state
-            if not agree(to, there):
+            there = erp.period_status(view.id, _day_in(view, period))
+            if there.told and not agree(to, there.state):
                 raise ConfigError(
                     "the ERP's period does not agree",
                     record=f"{view.id}/{view.ledger}/{name}",
                     expected="closed" if to == "closed" else "open",
-                    got=there,
+                    got=there.state,
                     remedy="change it in the ERP first",
                 )
             found = _in_the_way(work, view, period, erp) if to in ("soft_closed", "closed") else []
@@ -129,13 +132,18 @@ def _in_the_way(work: Work, view: LegalEntity, period: Period, erp: Ledger) -> l
         proof = prove(view, period.end, erp, work.store)
     except LedgerError:  # never taken over: the backlog says that there is no proof
         proof = None
+    there = erp.period_status(view.id, _day_in(view, period))
+    untold = Obstacle(
+        "period", f"{view.ledger} {period.name}", NOT_TOLD, "general ledger", there.reason,
+        "look in the ERP whether it is closed",
+    )  # fmt: skip
     table = unfinished(
         work, view, period, today=work.store.now().date(), snapshot=work.store.published(), proof=proof,
         until=period.end, shared=True,
     )  # fmt: skip
     chain = batches.chain_of(view.id, view.ledger)
     names = [field.name for field in fields(Obstacle)]
-    return [
+    return ([] if there.told else [untold]) + [
         Obstacle(**{name: row[name] for name in names})
         for row in table.to_pylist()
         if row["kind"] != "journal" or batches.chain_of_batch(row["item"]) == chain

@@ -30,9 +30,10 @@ class Erp:
 
     closed: set[str] = set()
     off = Decimal(0)
+    told = True
 
     def period_status(self, entity: str, on: date) -> PeriodStatus:
-        return PeriodStatus(entity, on, "closed" if f"{on:%Y-%m}" in self.closed else "open")
+        return PeriodStatus(entity, on, "closed" if f"{on:%Y-%m}" in self.closed else "open", told=self.told)
 
     def gl_entries(self, entity: str, since: date, until: date) -> Any:
         return []
@@ -161,6 +162,21 @@ def test_a_close_is_refused_with_all_that_is_in_the_way_unless_a_second_person_c
     kept = work.store.audit_entries(subject="period:US/main/2026-03")[-1]
     assert (kept.action, kept.payload["second"], len(kept.payload["in_the_way"])) == ("period.closed", "bea", 5)
     assert {one["amount"] for one in kept.payload["in_the_way"]} >= {"19.5000", "3.0100"}
+
+
+def test_where_the_erp_does_not_tell_its_periods_a_second_person_says_that_it_is_closed(
+    work: Work, read: set[str]
+) -> None:
+    erp, by = work.__dict__["erp_of_test"], {"actor": "al", "reason": "seen in the ERP"}
+    take_over(work)
+    erp.told = False
+    (untold,) = periods.move(work, "US", None, "2026-03", "soft_closed", **by)
+    assert (untold.kind, untold.state) == ("period", "not told")
+    with pytest.raises(IllegalTransition, match="look in the ERP whether it is closed"):
+        periods.move(work, "US", None, "2026-03", "closed", **by)
+    periods.move(work, "US", None, "2026-03", "closed", second="bea", **by)
+    (march,) = [line for line in periods.status(work, ["US"]) if line.period == "2026-03"]
+    assert (march.ours.state, march.erp, march.agrees) == ("closed", "not told", True)
 
 
 def test_the_commands_show_both_states_and_what_is_held(work: Work) -> None:
