@@ -2,8 +2,8 @@
 
 SAP does not say that its synchronous service knows duplicates, so a journal is looked up by its reference before
 anything is sent; each message carries the UUID by which SAP's idempotency framework, where a tenant has it on, tells
-them. The reference is the short run key; the parts of the long one lie in the document's header, and belong to a reference only
-if their hash is it. Documents are read from the operational journal entry items, because the basic items
+them. The reference is the short run key; the parts of the long one lie in the document's header, and belong to a
+reference only if their hash is it. Documents are read from the operational journal entry items, because the basic items
 (`API_JOURNALENTRYITEMBASIC_SRV`) have no document numbers; these are the ledger's own balances, and the trial balance
 is held against them.
 
