@@ -113,6 +113,8 @@ class SourceConfig(BaseModel):
     """Stripe: walk first loads and the event feed a second time, from the other end, to prove that they are whole."""
     page_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Files: records per landed page."""
+    archive: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")] = None
+    """Files: folder beside the feeds that a file moves to once it is landed; none leaves it where it is."""
     erp: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")] = "tryton"
     """ERPs: the name of the file in `erp/` that says which adapter it takes and what is where in it."""
     ledger: str = "main"
