@@ -71,8 +71,23 @@ def _bucket(connection: Connection) -> tuple[Any, str]:
         request_timeout=TIMEOUT,
         retry_strategy=AwsStandardS3RetryStrategy(max_attempts=5),
     )
+
+    class _Bucket(ArrowFSWrapper):  # type: ignore[misc]
+        """A bucket has keys, no folders: none is made for a key to stand in."""
+
+        def makedirs(self, path: str, exist_ok: bool = False) -> None:
+            pass
+
+        def mv(self, path1: str, path2: str, **_: Any) -> None:
+            self.fs.copy_file(path1, path2)
+            try:
+                self.fs.delete_file(path1)
+            except OSError:  # pyarrow puts a mark where a folder became empty, which not every server takes
+                if self.exists(path1):
+                    raise
+
     parts = urlsplit(connection.host)
-    return ArrowFSWrapper(store), f"{parts.netloc}{parts.path}".rstrip("/")
+    return _Bucket(store), f"{parts.netloc}{parts.path}".rstrip("/")
 
 
 def _sftp(connection: Connection) -> tuple[Any, str]:

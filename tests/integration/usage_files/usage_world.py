@@ -28,6 +28,7 @@ from tieout.sources.config import SourceConfig
 from tieout.store import Store
 
 Event = Mapping[str, str | None]
+LOCAL = fsspec.filesystem("file")
 COLUMNS = (
     "event_source", "event_type", "event_id", "occurred_at", "received_at", "subscription_id", "meter", "quantity",
     "unit", "kind", "corrects_event_id", "value_key",
@@ -122,18 +123,19 @@ class World:
         self.store.upgrade()
         self.settings = Settings(self.home, self.home / "config", str(self.home / "lake"), self.store.url)
 
-    def drop(self, root: Any, name: str, content: bytes, rows: int | None, *, fs: Any = None, **entry: Any) -> str:
-        """One file with a manifest of its own day; returns its folder."""
-        fs = fs or fsspec.filesystem("file")
+    def drop(
+        self, root: Path | str, name: str, content: bytes, rows: int | None, *, fs: Any = LOCAL, **entry: Any
+    ) -> str:
+        """One file with its line in the day's manifest; returns its path."""
         folder = f"{root}/usage/dt=2026-03-01"
         fs.makedirs(folder, exist_ok=True)
-        path = f"{folder}/_MANIFEST.json"
-        files = json.loads(fs.cat_file(path))["files"] if fs.exists(path) else []
+        manifest = f"{folder}/_MANIFEST.json"
+        files = json.loads(fs.cat_file(manifest))["files"] if fs.exists(manifest) else []
         listed = {"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest(), "rows": rows}
         files = [f for f in files if f["name"] != name] + [listed | entry]
         fs.pipe_file(f"{folder}/{name}", content)
-        fs.pipe_file(path, json.dumps({"files": files}).encode())
-        return folder
+        fs.pipe_file(manifest, json.dumps({"files": files}).encode())
+        return f"{folder}/{name}"
 
     def read(self, connection: Connection, name: str = "drop", **config: Any) -> list[ExtractRef]:
         source = SourceConfig(name=name, kind="files", connection="drop", objects=("usage",), **config)
