@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from tieout import schema
 from tieout.errors import ConfigError
 from tieout.settings import Settings, load_config
+from tieout.sources.config import mapped_as
 
 Form = Literal[
     "text", "currency", "int", "bool", "minor", "minor_sum", "major", "decimal", "date", "unix", "unix_date",
@@ -172,7 +173,7 @@ def _parsed(path: Path, changed: int) -> ObjectMapping:
 def load_mappings(settings: Settings, kind: str) -> dict[str, ObjectMapping]:
     """The mappings of a source kind by object name. Raises ConfigError if there are none, or two for one object."""
     found: dict[str, ObjectMapping] = {}
-    for path in settings.config_files(f"conform/{kind}", ".yaml"):
+    for path in settings.config_files(f"conform/{mapped_as(kind)}", ".yaml"):
         mapping = load_mapping(path)
         if mapping.object in found:
             raise ConfigError("two mappings for one object", record=str(path), got=mapping.object)
@@ -183,7 +184,7 @@ def load_mappings(settings: Settings, kind: str) -> dict[str, ObjectMapping]:
     if not found:
         raise ConfigError(
             f"no mappings for sources of kind {kind}",
-            expected=f"YAML files in conform/{kind} of the configuration",
+            expected=f"YAML files in conform/{mapped_as(kind)} of the configuration",
             remedy="write one file per object",
         )
     return found

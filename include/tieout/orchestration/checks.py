@@ -48,9 +48,11 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     from tieout.conform.links import load_rules as load_crosswalk_rules
     from tieout.conform.verify import verify_mappings
     from tieout.quality.rules import load_suites
+    from tieout.sources.config import mapped_as
+    from tieout.units import load_units
 
     def conform() -> None:
-        for kind in sorted({source.kind for source in work.sources.values()}):
+        for kind in sorted({mapped_as(source.kind) for source in work.sources.values()}):
             verify_mappings(work.settings, kind)
 
     yield lambda: _folder_is_there(work)
@@ -58,6 +60,7 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     yield lambda: _sources_belong_to_entities(work)
     yield conform
     yield lambda: load_crosswalk_rules(work.settings)
+    yield lambda: load_units(work.settings)
     yield from (partial(_mapping_names_our_sources, work, name) for name in ("products", "customers"))
     yield lambda: _every_role_has_an_account(work)
     yield from (partial(_connection_can_be_used, work, source) for source in _sources_of(work))

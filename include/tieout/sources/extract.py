@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tieout.lake.landing import ControlTotal, ExtractRef, ExtractWriter, Landing, Record, extract_id
-from tieout.sources.config import SourceConfig
+from tieout.sources.config import SourceConfig, mapped_as
 from tieout.sources.drift import Drift, SourceContract, load_contract
 from tieout.store import Lease, Store
 
@@ -89,7 +89,7 @@ class Extraction:
 
     def __init__(self, source: SourceConfig, landing: Landing, store: Store, lease: Lease) -> None:
         self.source, self.landing, self.store = source, landing, store
-        self.contract: SourceContract = load_contract(source.contract or source.kind)
+        self.contract: SourceContract = load_contract(source.contract or mapped_as(source.kind))
         self._lease, self._beaten = lease, time.monotonic()
 
     def mark(self, object: str) -> Mark:
