@@ -179,6 +179,10 @@ def _connection_can_be_used(work: Work, source: SourceConfig) -> None:
             raise ConfigError(
                 "a drop folder needs an address", record=source.connection, expected="file:///path or s3://bucket/path"
             )
+        elif source.kind == "files" and connection.host.startswith("sftp://"):
+            from tieout.sources.places import known_host_key
+
+            known_host_key(connection)
 
 
 def _erp_fits(work: Work, source: SourceConfig) -> None:

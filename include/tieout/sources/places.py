@@ -90,21 +90,27 @@ def _bucket(connection: Connection) -> tuple[Any, str]:
     return _Bucket(store), f"{parts.netloc}{parts.path}".rstrip("/")
 
 
-def _sftp(connection: Connection) -> tuple[Any, str]:
+def known_host_key(connection: Connection) -> Any:
+    """The key an SFTP server must have (`paramiko.PKey`). Raises ConfigError where the connection has none."""
     import paramiko
-    from fsspec.implementations.sftp import SFTPFileSystem
 
-    parts = urlsplit(connection.host)
     known = str(connection.extra.get("host_key") or "")
     try:
         kind, text = known.split()[:2]
-        host_key = paramiko.PKey.from_type_string(kind, base64.b64decode(text, validate=True))
+        return paramiko.PKey.from_type_string(kind, base64.b64decode(text, validate=True))
     except (ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType):
         raise ConfigError(
             "an SFTP connection needs the server's key", record=connection.conn_id,
             expected='extra: {"host_key": "ssh-ed25519 AAAA…"}',
             remedy="ask the server's operator for it, or compare what `ssh-keyscan` shows with what they publish",
         ) from None  # fmt: skip
+
+
+def _sftp(connection: Connection) -> tuple[Any, str]:
+    import paramiko
+    from fsspec.implementations.sftp import SFTPFileSystem
+
+    parts, host_key = urlsplit(connection.host), known_host_key(connection)
     name = parts.hostname or ""
     port = parts.port or 22
 
