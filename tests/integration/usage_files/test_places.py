@@ -100,6 +100,9 @@ def test_files_are_read_from_elsewhere_and_archived_after_the_commit(world: Worl
     assert archived == large
     result = world.conform()
     assert (result.rows_out, result.rows_quarantined) == (7, 1)
+    (waiting,) = world.table("quarantine").to_pylist()
+    assert (waiting["source_id"], waiting["superseded"]) == ("usage/dt=2026-03-01/bad.csv", False)
+    assert waiting["reason"].startswith("the whole file set aside: checksum differs from the manifest")
 
     # mended, the file and the manifest are read, and the record that stood for the file waits no longer
     mended_csv = b"event_id,occurred_at,subscription_id,meter,quantity\nc1,2026-03-01T09:00:00Z,s,m,1\n"
