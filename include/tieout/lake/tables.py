@@ -154,7 +154,9 @@ def _batches(data: TableData, shape: pa.Schema) -> pa.RecordBatchReader:
     if isinstance(data, pa.RecordBatchReader):
         source: Iterable[pa.RecordBatch] = data
     else:
-        source = pyarrow.dataset.dataset([str(p) for p in _paths(data)], format="parquet").to_batches(batch_size=65536)
+        files = pyarrow.dataset.dataset([str(p) for p in _paths(data)], format="parquet")
+        # the writer is the slow side: what is read ahead of it only waits in memory
+        source = files.to_batches(batch_size=65536, batch_readahead=1, fragment_readahead=1)
     shaped = (batch for piece in source for batch in _shaped(pa.Table.from_batches([piece]), shape).to_batches())
     return pa.RecordBatchReader.from_batches(shape, shaped)
 
