@@ -121,13 +121,13 @@ class _Work:
         self._list(self.split(events))
         rows = sum(day["rows"] for day in self.state["days"].values())
         parts.add_repeated(self.session, [h for day in self.state["days"].values() for h in day["hashes"]], rows)
-        kept = []
+        kept, special = [], {}
         for day in sorted(self.state["days"]):
-            path, self.state["days"][day]["special"] = parts.special_deliveries(self.session, self._slice(day))
-            kept.append(str(path))
+            special[day] = parts.special_deliveries(self.session, self._slice(day))
+            kept.append(str(special[day][0]))
         self._judge(kept, "true")
         for day in self.state["days"]:
-            self._plain(day)
+            self._plain(day, special[day])
         self._commit()
 
     def add(self, events: Rows) -> str:
@@ -164,11 +164,7 @@ class _Work:
         )
         self._judge(more, f"{ID_HASH} IN (SELECT h FROM to_judge)")
         for day in sorted(touched_days):
-            bind(session, "usage_event", self.state["days"][day]["events"], NEEDED)
-            self.state["days"][day]["special"] = session.scalar(
-                f"SELECT count(*) FROM deliveries SEMI JOIN special ON special.h = {ID_HASH}"
-            )
-            self._plain(day)
+            self._plain(day, parts.special_deliveries(session, self._slice(day)))
         self._commit()
         return (
             f"SELECT subscription_source_id FROM read_parquet({files}) UNION SELECT subscription_source_id "
@@ -246,11 +242,10 @@ class _Work:
         parts.drop_effective(session)
         special["hashes"] = str(session.copy("SELECT DISTINCT h FROM special", self._path("special")))
 
-    def _plain(self, day: str) -> None:
+    def _plain(self, day: str, special: parts.Special) -> None:
         """Make the parts of a day's events that came once and that nothing changes."""
         found, known = Parts(), self.state["days"][day]
-        parts.plain_events(self.session, self._slice(day), known["special"], found)
-        self.session.execute("DROP VIEW IF EXISTS effective")
+        parts.plain_events(self.session, self._slice(day), special, found)
         known["parts"] = [self._keep(path, f"parts-{day}") for path in found.files]
         known["faulty"] = [self._keep(path, f"faulty-{day}") for path in found.faulty]
         known["counted"], known["quarantined"] = found.counted, found.quarantined
