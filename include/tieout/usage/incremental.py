@@ -43,6 +43,14 @@ class References:
     billed: Rows | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a batch changed: the rows of `subscriptions` (None: of all) are now those of `usage`, where it has any."""
+
+    usage: Usage
+    subscriptions: frozenset[str] | None
+
+
 class UsageState:
     """Aggregated usage in a folder. One process at a time works on it."""
 
@@ -57,8 +65,8 @@ class UsageState:
 
     def add(
         self, events: Rows, references: References, *, until: datetime | None = None, session: Engine | None = None
-    ) -> Usage:
-        """Add a batch: `rows` of the result are all rows of the subscriptions it touches, the rest is unchanged.
+    ) -> Update:
+        """Add a batch: `usage.rows` are all rows of the subscriptions it touches, the rest is unchanged.
 
         Where a meter is weighted by time, they are all rows: levels go on with time.
 
@@ -69,9 +77,9 @@ class UsageState:
             work = _Work(self, own, references, self._read())
             if not work.fits():
                 work.build([*work.event_files(), *work.split(events)])
-                return work.result(until, None)
-            touched = work.add(events)
-            return work.result(until, touched)
+                return Update(work.result(until, None), None)
+            usage = work.result(until, work.add(events))
+            return Update(usage, work.touched)
 
     def usage(
         self, references: References, *, until: datetime | None = None, out: Path | None = None,
@@ -102,6 +110,7 @@ class _Work:
         self.made_with = {"engine": duckdb.__version__, "references": hashes}
         self._new_hashes: dict[str, list[str]] = {}
         self._written = 0
+        self.touched: frozenset[str] | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def fits(self) -> bool:
@@ -262,6 +271,7 @@ class _Work:
         query = f"SELECT * FROM read_parquet('{effective}')"
         if touched is not None:
             session.execute(f"CREATE OR REPLACE TEMP TABLE touched AS {touched}")
+            self.touched = frozenset(id for (id,) in session.rows("SELECT subscription_source_id FROM touched"))
             query += (
                 " SEMI JOIN (SELECT subscription_no FROM subscriptions AS s SEMI JOIN touched AS t "
                 "ON t.subscription_source_id = s.source_id) AS n USING (subscription_no)"

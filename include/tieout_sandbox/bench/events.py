@@ -199,13 +199,13 @@ def add_batch(folder: Path, memory: str) -> int:
     listed = (folder / "state" / "state.json").read_bytes()
     known = set((folder / "state").iterdir())
     with engine(memory_limit=memory) as session:
-        usage = UsageState(folder / "state", keep_old=True).add(
+        update = UsageState(folder / "state", keep_old=True).add(
             str(folder / "batch.parquet"), References(*_references_of(folder)), session=session
         )
     for path in set((folder / "state").iterdir()) - known:
         path.unlink()
     (folder / "state" / "state.json").write_bytes(listed)
-    return usage.events
+    return update.usage.events
 
 
 def floor(folder: Path) -> str:

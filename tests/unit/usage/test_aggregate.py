@@ -397,9 +397,9 @@ def test_batches_added_one_by_one_give_what_all_events_give(
     for start, end in zip([first, *cuts], [*cuts, len(numbered)], strict=True):
         if start < end:
             batch = state.add(table("usage_event", *numbered[start:end]), references, session=session)
-            touched = {row["subscription_source_id"] for row in batch.rows.to_pylist()}
+            touched = {"sub_1", "sub_2"} if batch.subscriptions is None else batch.subscriptions
             known = {key: row for key, row in known.items() if key[0] not in touched}
-            known |= {tuple(row[k] for k in KEY): row for row in batch.rows.to_pylist()}
+            known |= {tuple(row[k] for k in KEY): row for row in batch.usage.rows.to_pylist()}
     whole = aggregate(
         table("usage_event", *numbered), r.subscriptions, r.subscription_items, r.products, entities=ENTITIES,
         meters=r.meters, session=session,
