@@ -16,7 +16,8 @@ import pyarrow as pa
 from tieout import schema
 from tieout.entities import Entities
 from tieout.errors import DataError
-from tieout.lake.engine import Engine, engine
+from tieout.lake.engine import engine
+from tieout.lake.session import Session
 from tieout.usage.inputs import Rows, bind
 from tieout.usage.meters import Meters
 from tieout.usage.zones import known_zones, zone_days
@@ -29,7 +30,8 @@ _SENTENCES = {
     "unclear_aggregation": "prices of ' || meter || ' sum it up in more than one way: say which in meters.yaml",
     "unknown_unit": "unit holds ''' || coalesce(unit, '') || ''', which is not what ' || meter || ' is counted in",
     "negative": "quantity holds ' || quantity || ' where at least 0 is expected",
-    "future": "the event happened at ' || occurred_at || ', after it was received at ' || received_at || '",
+    "future": "the event happened at ' || strftime(occurred_at, '%Y-%m-%d %H:%M:%S') || ' UTC, after it was received at '"
+    " || strftime(received_at, '%Y-%m-%d %H:%M:%S') || ' UTC",
     "missing": "a ' || kind || ' must name the event it refers to",
     "no_value": "an event of ' || meter || ' must carry the value that is counted once",
 }
@@ -63,7 +65,7 @@ def aggregate(
     entities: Entities,
     meters: Meters | None = None,
     until: datetime | None = None,
-    session: Engine | None = None,
+    session: Session | None = None,
 ) -> Usage:
     """Sum usage events per subscription and meter, by day and by billing period.
 
@@ -116,12 +118,14 @@ def statements(name: str) -> list[str]:
     return [s for s in (_SQL / f"{name}.sql").read_text(encoding="utf-8").split(";\n") if s.strip()]
 
 
-def _run(session: Engine, name: str) -> None:
+def _run(session: Session, name: str) -> None:
     if name == "changes":
         first, hop, last = statements(name)
         session.execute(first)
         # each hop doubles the length of the chains followed: seven are enough for a hundred corrections of corrections
         for _ in range(7):
+            if not session.scalar("SELECT max(open) FROM roots"):
+                break
             session.execute(hop)
             session.execute("CREATE OR REPLACE TEMP TABLE roots AS SELECT * FROM hopped")
         session.execute(last)
@@ -130,7 +134,7 @@ def _run(session: Engine, name: str) -> None:
         session.execute(statement)
 
 
-def _bind_references(session: Engine, entities: Entities, meters: Meters) -> None:
+def _bind_references(session: Session, entities: Entities, meters: Meters) -> None:
     zones = [{"id": e.id, "zone": e.zone} for e in entities.entities]
     session.bind("entity_zones", pa.Table.from_pylist(zones, pa.schema([("id", pa.string()), ("zone", pa.string())])))
     own = [zone for (zone,) in session.rows("SELECT DISTINCT zone FROM given_subscription WHERE zone IS NOT NULL")]
@@ -143,7 +147,7 @@ def _bind_references(session: Engine, entities: Entities, meters: Meters) -> Non
     _run(session, "references")
 
 
-def _sum_up(session: Engine, until: datetime | None) -> None:
+def _sum_up(session: Session, until: datetime | None) -> None:
     """Make the view `summed` over `parts`."""
     points = session.rows("SELECT min(point_at), max(point_at), max(usage_day) FROM parts")
     first, last, day = points[0]
@@ -158,7 +162,7 @@ def _sum_up(session: Engine, until: datetime | None) -> None:
         session.execute(statement.replace("$until", horizon))
 
 
-def _quarantine(session: Engine) -> pa.Table:
+def _quarantine(session: Session) -> pa.Table:
     cases = " ".join(f"WHEN '{code}' THEN '{words}'" for code, words in _SENTENCES.items())
     return session.sql(
         f"""
@@ -169,7 +173,7 @@ def _quarantine(session: Engine) -> pa.Table:
     ).cast(schema.table("usage_quarantine").arrow)
 
 
-def _checked(rows: pa.Table, session: Engine) -> Usage:
+def _checked(rows: pa.Table, session: Session) -> Usage:
     """The result with its counts, after proving that no event was lost or counted twice."""
     quarantined = _quarantine(session)
     counts: Mapping[str, int] = {
