@@ -23,6 +23,9 @@ class Session(Protocol):
     def sql(self, query: str, params: Mapping[str, Any] | None = None) -> pa.Table:
         """Run a query and return all its rows."""
 
+    def spool(self, query: str, params: Mapping[str, Any] | None = None) -> str | Path:
+        """Write a query's rows where `bind` finds them, for as long as the session lives: rows too many for memory."""
+
     def rows(self, query: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a query that gives a handful of rows."""
 

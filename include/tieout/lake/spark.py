@@ -62,8 +62,10 @@ class Spark:
         if schema is not None:
             present = set(rows.columns)
             rows = rows.selectExpr(
-                *(f"CAST({_quoted(f.name) if f.name in present else 'NULL'} AS {_type(f.type)}) AS {_quoted(f.name)}"
-                  for f in schema)  # fmt: skip
+                *(
+                    f"CAST({_quoted(f.name) if f.name in present else 'NULL'} AS {_type(f.type)}) AS {_quoted(f.name)}"
+                    for f in schema
+                )  # fmt: skip
             )
         self._name(rows, name)
 
@@ -79,13 +81,19 @@ class Spark:
             elif one.name is None:
                 raise DataError("the rows of a query are asked for by `sql`", got=one.query[:200])
             elif one.kept:
-                self._name(self._written(self._query(one.query, params), one.name), one.name)
+                rows = self._query(one.query, params)
+                # its own schema, so that a column of nothing but nulls keeps its type
+                self._name(self.session.read.schema(rows.schema).parquet(self._written(rows, one.name)), one.name)
             else:
                 self._name(self._query(one.query, params), one.name)
 
     def sql(self, query: str, params: Mapping[str, Any] | None = None) -> pa.Table:
         """Run a query and return all its rows, which travel through the driver; instants are in UTC."""
         return self._only(query, params).toArrow()
+
+    def spool(self, query: str, params: Mapping[str, Any] | None = None) -> str:
+        """Write a query's rows to a folder of Parquet files that lives as long as the session."""
+        return self._written(self._only(query, params), "spool")
 
     def rows(self, query: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a query that gives a handful of rows and return them as Python tuples; instants are aware, in UTC."""
@@ -104,11 +112,11 @@ class Spark:
     def _query(self, query: str, params: Mapping[str, Any] | None) -> DataFrame:
         return self.session.sql(query, args=dict(params)) if params else self.session.sql(query)
 
-    def _written(self, rows: DataFrame, name: str) -> DataFrame:
+    def _written(self, rows: DataFrame, name: str) -> str:
         self._tables += 1
         folder = f"{self.work}/{self._tables:04}-{name}"
-        rows.write.option("compression", "lz4_raw").parquet(folder)
-        return self.session.read.schema(rows.schema).parquet(folder)
+        rows.write.parquet(folder)
+        return folder
 
     def _name(self, rows: DataFrame, name: str) -> None:
         rows.createOrReplaceTempView(name)

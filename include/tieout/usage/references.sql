@@ -7,9 +7,9 @@ SELECT
 FROM given_usage_event;
 
 -- An id that two accounts use would make the event's owner a guess.
-CREATE OR REPLACE TEMP TABLE subscriptions AS
+CREATE OR REPLACE TEMP TABLE subscription_list AS
 SELECT
-  s.source_id, s.legal_entity_id, s.customer_id, s.start_date, s.ended_at, z.zone, z.utc_offset,
+  s.source_id, s.legal_entity_id, s.customer_id, s.start_date, s.ended_at, coalesce(s.zone, e.zone, 'UTC') AS zone,
   coalesce(s.billing_anchor, s.start_date, s.accounting_date) AS anchor,
   coalesce(i.metered, i.months, 1) AS months
 FROM given_subscription AS s
@@ -22,8 +22,7 @@ LEFT JOIN (
   FROM given_subscription_item
   GROUP BY source, subscription_source_id
 ) AS i ON i.source IS NOT DISTINCT FROM s.source AND i.subscription_source_id = s.source_id
-LEFT JOIN entity_zones AS e ON e.id = s.legal_entity_id
-LEFT JOIN zones AS z ON z.zone = coalesce(s.zone, e.zone, 'UTC');
+LEFT JOIN entity_zones AS e ON e.id = s.legal_entity_id;
 
 -- What `meters.yaml` says of a meter goes before what billing's prices say, if they agree.
 CREATE OR REPLACE TEMP TABLE meters AS

@@ -1,12 +1,12 @@
 """Aggregate usage events: each event once, corrections and voids applied, nothing silently left out.
 
-The statements stand beside this module, in the order they run: `references`, `dedup`, `judged`, `changes`,
-`effective_events`, `dated`, `parts`, `summary`.
+The statements stand beside this module, in the order they run: `references`, `subscriptions`, `dedup`, `judged`,
+`changes`, `effective_events` (or `plain_events`), `dated`, `parts`, `summary`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,26 +15,13 @@ import pyarrow as pa
 
 from tieout import schema
 from tieout.entities import Entities
-from tieout.errors import DataError
 from tieout.lake.engine import engine
 from tieout.lake.session import Session
 from tieout.usage.inputs import Rows, bind
 from tieout.usage.meters import Meters
-from tieout.usage.zones import known_zones, zone_days
-
-_SQL = Path(__file__).parent
-_SENTENCES = {
-    "unknown_subscription": "billing knows no subscription ' || subscription_source_id || '",
-    "unknown_zone": "the zone of subscription ' || subscription_source_id || ' is none of the IANA database",
-    "unknown_meter": "no product or price has a meter ' || meter || '",
-    "unclear_aggregation": "prices of ' || meter || ' sum it up in more than one way: say which in meters.yaml",
-    "unknown_unit": "unit holds ''' || coalesce(unit, '') || ''', which is not what ' || meter || ' is counted in",
-    "negative": "quantity holds ' || quantity || ' where at least 0 is expected",
-    "future": "the event happened at ' || strftime(occurred_at, '%Y-%m-%d %H:%M:%S') || ' UTC, after it was received at '"
-    " || strftime(received_at, '%Y-%m-%d %H:%M:%S') || ' UTC",
-    "missing": "a ' || kind || ' must name the event it refers to",
-    "no_value": "an event of ' || meter || ' must carry the value that is counted once",
-}
+from tieout.usage.parts import collect
+from tieout.usage.statements import run, statements
+from tieout.usage.zones import zone_days
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,69 +75,51 @@ def aggregate(
         with engine() as own:
             return aggregate(events, subscriptions, subscription_items, products, entities=entities, meters=meters,
                              until=until, session=own)  # fmt: skip
-    given = {"usage_event": events, "subscription": subscriptions, "subscription_item": subscription_items,
-             "product": products}  # fmt: skip
+    given = {"subscription": subscriptions, "subscription_item": subscription_items, "product": products}
     for name, data in given.items():
         bind(session, name, data, _NEEDED[name])
+    bind(session, "usage_event", schema.table("usage_event").arrow.empty_table(), ())
     _bind_references(session, entities, meters or Meters())
-    for name in ("dedup", "judged", "changes", "effective_events", "dated"):
-        _run(session, name)
-    parts = " UNION ALL ".join(statements("parts"))
-    session.execute(f"CREATE OR REPLACE TEMP TABLE parts AS {parts}")
+    found = collect(session, events)
+    session.bind("parts", found.files)
     _sum_up(session, until)
     rows = session.sql(
         f"SELECT {', '.join(schema.table('usage_summary').names)} FROM summed "
         "ORDER BY subscription_source_id, meter, grain, period_start"
-    ).cast(schema.table("usage_summary").arrow)
-    return _checked(rows, session)
+    )
+    return Usage(
+        rows=rows.cast(schema.table("usage_summary").arrow),
+        quarantined=_listed(session, "usage_quarantine", found.faulty, "SELECT * FROM listed", "source, event_id"),
+        conflicts=_listed(session, "usage_conflict", found.conflicts, _CONFLICTS, "source, event_id, version_no"),
+        events=found.events,
+        counted=found.counted,
+        repeated=found.repeated,
+        changed=found.changed,
+    )
 
 
 _NEEDED = {
-    "usage_event": ("event_id", "subscription_source_id", "meter", "quantity", "occurred_at"),
     "subscription": ("source_id",),
     "subscription_item": ("subscription_source_id",),
     "product": (),
 }
 
 
-def statements(name: str) -> list[str]:
-    """The statements of one of the files beside this module."""
-    return [s for s in (_SQL / f"{name}.sql").read_text(encoding="utf-8").split(";\n") if s.strip()]
-
-
-def _run(session: Session, name: str) -> None:
-    if name == "changes":
-        first, hop, last = statements(name)
-        session.execute(first)
-        # each hop doubles the length of the chains followed: seven are enough for a hundred corrections of corrections
-        for _ in range(7):
-            if not session.scalar("SELECT max(open) FROM roots"):
-                break
-            session.execute(hop)
-            session.execute("CREATE OR REPLACE TEMP TABLE roots AS SELECT * FROM hopped")
-        session.execute(last)
-        return
-    for statement in statements(name):
-        session.execute(statement)
-
-
 def _bind_references(session: Session, entities: Entities, meters: Meters) -> None:
     zones = [{"id": e.id, "zone": e.zone} for e in entities.entities]
     session.bind("entity_zones", pa.Table.from_pylist(zones, pa.schema([("id", pa.string()), ("zone", pa.string())])))
-    own = [zone for (zone,) in session.rows("SELECT DISTINCT zone FROM given_subscription WHERE zone IS NOT NULL")]
-    session.bind("zones", known_zones([*own, *(e.zone for e in entities.entities), "UTC"]))
     settings = [
         {"meter": name, "aggregation": m.aggregation, "percentile": m.percentile} for name, m in meters.meters.items()
     ]
     shape = pa.schema({"meter": pa.string(), "aggregation": pa.string(), "percentile": pa.decimal128(6, 3)})
     session.bind("configured_meters", pa.Table.from_pylist(settings, shape))
-    _run(session, "references")
+    run(session, "references")
 
 
 def _sum_up(session: Session, until: datetime | None) -> None:
     """Make the view `summed` over `parts`."""
-    points = session.rows("SELECT min(point_at), max(point_at), max(usage_day) FROM parts")
-    first, last, day = points[0]
+    points = session.rows("SELECT min(point_at), max(usage_day) FROM parts")
+    first, day = points[0]
     if until is None:
         until = datetime.combine(day, datetime.min.time(), UTC) + timedelta(days=1) if day else datetime.now(UTC)
     horizon = f"TIMESTAMPTZ '{until.astimezone(UTC).isoformat()}'"
@@ -162,48 +131,18 @@ def _sum_up(session: Session, until: datetime | None) -> None:
         session.execute(statement.replace("$until", horizon))
 
 
-def _quarantine(session: Session) -> pa.Table:
-    cases = " ".join(f"WHEN '{code}' THEN '{words}'" for code, words in _SENTENCES.items())
-    return session.sql(
-        f"""
-        SELECT source, source_id, event_id, raw_ref, subscription_source_id, meter, quantity, legal_entity_id,
-          reason_code, CASE reason_code {cases} END AS reason
-        FROM judged WHERE reason_code IS NOT NULL ORDER BY source, event_id
-        """
-    ).cast(schema.table("usage_quarantine").arrow)
-
-
-def _checked(rows: pa.Table, session: Session) -> Usage:
-    """The result with its counts, after proving that no event was lost or counted twice."""
-    quarantined = _quarantine(session)
-    counts: Mapping[str, int] = {
-        name: session.scalar(query)
-        for name, query in {
-            "events": "SELECT count(*) FROM deliveries",
-            "judged": "SELECT count(*) FROM judged",
-            "counted": "SELECT count(*) FROM judged WHERE reason_code IS NULL AND kind = 'usage'",
-            "changes": "SELECT count(*) FROM judged WHERE reason_code IS NULL AND kind <> 'usage'",
-        }.items()
-    }
-    whole = counts["counted"] + counts["changes"] + quarantined.num_rows
-    if counts["judged"] != whole:
-        raise DataError("usage events in are not events out", expected=counts["judged"], got=whole)
-    return Usage(
-        rows=rows,
-        quarantined=quarantined,
-        conflicts=session.sql(_CONFLICTS).cast(schema.table("usage_conflict").arrow),
-        events=counts["events"],
-        counted=counts["counted"],
-        repeated=counts["events"] - counts["judged"],
-        changed=counts["changes"],
-    )
+def _listed(session: Session, table: str, files: Sequence[str | Path], query: str, order: str) -> pa.Table:
+    shape = schema.table(table).arrow
+    if not files:
+        return shape.empty_table()
+    session.bind("listed", files)
+    return session.sql(f"{query} ORDER BY {order}").cast(shape)
 
 
 _CONFLICTS = """
 SELECT c.source, c.event_id, c.version_no, c.version_no = 1 AS counts, c.subscription_source_id, c.meter, c.quantity,
   c.unit, c.kind, c.corrects_event_id, c.value_key, c.occurred_at, c.received_at, c.deliveries, c.raw_ref,
   s.legal_entity_id, NULL AS amount, NULL AS currency
-FROM conflicts AS c
-LEFT JOIN subscriptions AS s ON s.source_id = c.subscription_source_id
-ORDER BY c.source, c.event_id, c.version_no
+FROM listed AS c
+LEFT JOIN subscription_list AS s ON s.source_id = c.subscription_source_id
 """

@@ -1,0 +1,270 @@
+"""From events to parts, slice by slice: exact over all of them, in the memory of one slice.
+
+An event that came once, and that nothing corrects, counts for itself: it is summed up where it is read. The others are
+found by a 64-bit hash of their ids: equal hashes are candidates, and the statements of `dedup` decide by the ids
+themselves. So events are deduplicated over all files and days, though only the few that came more than once are ever
+held together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from tieout.errors import DataError
+from tieout.lake.engine import Engine
+from tieout.lake.session import Session
+from tieout.usage.inputs import Rows, bind
+from tieout.usage.statements import run, run_changes, statements
+from tieout.usage.zones import known_zones
+
+TOGETHER = 100_000
+"""So few events need no slices."""
+SLICE_ROWS = 4_000_000
+BUCKET_ROWS = 6_000_000
+"""Hashes, or events that came more than once, that are grouped at a time."""
+
+NEEDED = ("event_id", "subscription_source_id", "meter", "quantity", "occurred_at")
+_H = "hash(source, event_id)"
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Events that are read at a time: some of the files, or all of a table."""
+
+    data: Rows
+    rows: int
+    span: tuple[datetime, datetime] | None
+
+
+@dataclass(slots=True)
+class Parts:
+    """What became of the events: files of parts, of faulty events and of conflicts, and how many events there were."""
+
+    files: list[str | Path] = field(default_factory=list)
+    faulty: list[str | Path] = field(default_factory=list)
+    conflicts: list[str | Path] = field(default_factory=list)
+    events: int = 0
+    counted: int = 0
+    changed: int = 0
+    quarantined: int = 0
+
+    @property
+    def repeated(self) -> int:
+        """Further deliveries of events."""
+        return self.events - self.counted - self.changed - self.quarantined
+
+
+def collect(session: Session, events: Rows) -> Parts:
+    """Make parts of all events. The session has the references: `subscription_list` and `meters`.
+
+    An engine of many machines holds all events together: the statements of the few that came more than once are run
+    over all of them.
+    """
+    if not isinstance(session, Engine):
+        bind(session, "usage_event", events, NEEDED)
+        found = Parts(events=int(session.scalar("SELECT count(*) FROM deliveries")))
+        _special_events(session, [events], None, found)
+        return found
+    cut = slices(session, events)
+    found = Parts(events=sum(one.rows for one in cut))
+    if found.events <= TOGETHER:
+        _special_events(session, [events], _whole_span(cut), found)
+        return found
+    _find_special(session, cut, found.events)
+    special, counts = _keep_special(session, cut)
+    _special_events(session, special, _whole_span(cut), found)
+    for one, others in zip(cut, counts, strict=True):
+        _plain_events(session, one, others, found)
+    return found
+
+
+def slices(session: Engine, events: Rows) -> list[Slice]:
+    """The events in slices of about `SLICE_ROWS`, in the order in which they happened where files tell it."""
+    if isinstance(events, pa.Table):
+        bind(session, "usage_event", events, NEEDED)
+        low, high = session.rows("SELECT min(occurred_at), max(occurred_at) FROM given_usage_event")[0]
+        return [Slice(events, events.num_rows, None if low is None else (low, high))]
+    files = [str(events)] if isinstance(events, str | Path) else [str(f) for f in events]
+    if not files:
+        return []
+    cut: list[Slice] = []
+    batch: list[_File] = []
+    for one in session.rows(_FILES, {"files": files}):
+        if batch and sum(rows for _, rows, *_ in batch) + one[1] > SLICE_ROWS:
+            cut.append(_slice(batch))
+            batch = []
+        batch.append(one)
+    return [*cut, _slice(batch)] if batch else cut
+
+
+_File = tuple[str, int, datetime | None, datetime | None] | tuple[object, ...]
+_FILES = """
+SELECT f.file_name, f.num_rows, s.low, s.high
+FROM parquet_file_metadata($files) AS f
+LEFT JOIN (
+  SELECT file_name, min(CAST(stats_min_value AS TIMESTAMPTZ)) AS low,
+    max(CAST(stats_max_value AS TIMESTAMPTZ)) AS high, count(*) = count(stats_min_value) AS whole
+  FROM parquet_metadata($files) WHERE path_in_schema = 'occurred_at' GROUP BY file_name
+) AS s ON s.file_name = f.file_name AND s.whole
+WHERE f.num_rows > 0
+ORDER BY s.low NULLS FIRST, f.file_name
+"""
+
+
+def _slice(batch):
+    lows, highs = [low for _, _, low, _ in batch if low], [high for _, _, _, high in batch if high]
+    span = (min(lows), max(highs)) if len(lows) == len(batch) else None
+    return Slice([name for name, *_ in batch], sum(rows for _, rows, *_ in batch), span)
+
+
+def _whole_span(cut: Sequence[Slice]) -> tuple[datetime, datetime] | None:
+    spans = [one.span for one in cut if one.span]
+    return (min(low for low, _ in spans), max(high for _, high in spans)) if cut and len(spans) == len(cut) else None
+
+
+def _find_special(session: Engine, cut: Sequence[Slice], rows: int) -> None:
+    """The table `special`: hashes of ids that come more than once, that are changes, or that a change refers to."""
+    session.execute("CREATE OR REPLACE TEMP TABLE special (h UBIGINT)")
+    hashes = []
+    for one in cut:
+        bind(session, "usage_event", one.data, NEEDED)
+        hashes.append(session.spool(f"SELECT {_H} AS h FROM deliveries"))
+        session.execute(
+            f"INSERT INTO special SELECT {_H} FROM deliveries WHERE kind <> 'usage' "
+            "UNION ALL SELECT hash(source, corrects_event_id) FROM deliveries WHERE kind <> 'usage'"
+        )
+    session.bind("hashes", hashes)
+    buckets = -(-rows // BUCKET_ROWS)
+    for bucket in range(buckets):
+        low, high = (2**64 * n // buckets for n in (bucket, bucket + 1))
+        session.execute(
+            f"INSERT INTO special SELECT h FROM hashes WHERE h BETWEEN {low} AND {high - 1} "
+            "GROUP BY h HAVING count(*) > 1"
+        )
+    for path in hashes:
+        path.unlink()
+
+
+def _keep_special(session: Engine, cut: Sequence[Slice]) -> tuple[list[Rows], list[int]]:
+    """Files of the deliveries of special events, all of one event in one file; how many there are in each slice."""
+    kept, counts = [], []
+    for one in cut:
+        bind(session, "usage_event", one.data, NEEDED)
+        kept.append(session.spool(f"SELECT * FROM deliveries SEMI JOIN special ON special.h = {_H}"))
+        session.bind("written", kept[-1])
+        counts.append(int(session.scalar("SELECT count(*) FROM written")))
+    buckets = -(-sum(counts) // BUCKET_ROWS)
+    if buckets <= 1:
+        return [[str(path) for path in kept]], counts
+    bind(session, "usage_event", [str(path) for path in kept], NEEDED)
+    return [session.spool(f"SELECT * FROM deliveries WHERE {_H} % {buckets} = {n}") for n in range(buckets)], counts
+
+
+def _special_events(
+    session: Session, events: Sequence[Rows], span: tuple[datetime, datetime] | None, found: Parts
+) -> None:
+    """Deduplicate events, apply what changes them, and make parts of them."""
+    _offsets(session, span)
+    firsts = []
+    for data in events:
+        bind(session, "usage_event", data, NEEDED)
+        run(session, "dedup")
+        if session.scalar("SELECT count(*) FROM conflicts"):
+            found.conflicts.append(session.spool("SELECT * FROM conflicts"))
+        if len(events) > 1:
+            firsts.append(session.spool("SELECT * FROM firsts"))
+    if firsts:
+        session.bind("firsts", firsts)
+    run(session, "judged")
+    run_changes(session)
+    run(session, "effective_events")
+    run(session, "dated")
+    _write_parts(session, found)
+    kinds: Mapping[str, int] = dict(session.rows(_KINDS))
+    _keep_faulty(session, kinds.get("faulty", 0), found)
+    found.counted += kinds.get("usage", 0)
+    found.changed += kinds.get("change", 0)
+    # tables of these few events; views of the same name serve the many
+    for name in ("effective", "changes", "roots", "told", "versions"):
+        session.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+_KINDS = """
+SELECT
+  CASE WHEN reason_code IS NOT NULL THEN 'faulty' WHEN kind = 'usage' THEN 'usage' ELSE 'change' END AS fate, count(*)
+FROM judged GROUP BY fate
+"""
+
+
+def _plain_events(session: Engine, one: Slice, special: int, found: Parts) -> None:
+    """Make parts of the events of a slice that came once and that nothing changes; `special` of its rows are others."""
+    bind(session, "usage_event", one.data, NEEDED)
+    _offsets(session, one.span)
+    session.execute(
+        f"CREATE OR REPLACE TEMP VIEW firsts AS SELECT * FROM deliveries ANTI JOIN special ON special.h = {_H}"
+    )
+    run(session, "judged")
+    run(session, "plain_events")
+    run(session, "dated")
+    counted = _write_parts(session, found)
+    found.counted += counted
+    _keep_faulty(session, one.rows - special - counted, found)
+
+
+def _write_parts(session: Session, found: Parts) -> int:
+    """Write the parts of the view `dated`; how many events they stand for."""
+    counted = 0
+    kinds = {kind for (kind,) in session.rows("SELECT DISTINCT aggregation FROM meters")}
+    adding, pointwise = statements("parts")
+    wanted = [adding] if kinds & {"sum", "count"} else []
+    wanted += [pointwise] if kinds - {"sum", "count", None} else []
+    for statement in wanted:
+        path = session.spool(statement)
+        found.files.append(path)
+        session.bind("written", path)
+        counted += int(session.scalar("SELECT coalesce(sum(event_count), 0) FROM written"))
+    return counted
+
+
+def _keep_faulty(session: Session, expected: int, found: Parts) -> None:
+    """Write the faulty events of the view `judged`, of which there are so many."""
+    if not expected:
+        return
+    path = session.spool(_FAULTY)
+    session.bind("written", path)
+    got = session.scalar("SELECT count(*) FROM written")
+    if got != expected:
+        raise DataError("usage events in are not events out", expected=expected, got=got)
+    found.faulty.append(path)
+    found.quarantined += expected
+
+
+def _offsets(session: Session, span: tuple[datetime, datetime] | None) -> None:
+    """Make `subscriptions` those whose zones have the offsets of this span."""
+    zones = known_zones((zone for (zone,) in session.rows("SELECT DISTINCT zone FROM subscription_list")), span)
+    session.bind("zones", zones)
+    run(session, "subscriptions")
+
+
+_SENTENCES = {
+    "unknown_subscription": "billing knows no subscription ' || subscription_source_id || '",
+    "unknown_zone": "the zone of subscription ' || subscription_source_id || ' is none of the IANA database",
+    "unknown_meter": "no product or price has a meter ' || meter || '",
+    "unclear_aggregation": "prices of ' || meter || ' sum it up in more than one way: say which in meters.yaml",
+    "unknown_unit": "unit holds ''' || coalesce(unit, '') || ''', which is not what ' || meter || ' is counted in",
+    "negative": "quantity holds ' || quantity || ' where at least 0 is expected",
+    "future": "the event happened at ' || strftime(occurred_at, '%Y-%m-%d %H:%M:%S') || ' UTC, after it was received at '"
+    " || strftime(received_at, '%Y-%m-%d %H:%M:%S') || ' UTC",
+    "missing": "a ' || kind || ' must name the event it refers to",
+    "no_value": "an event of ' || meter || ' must carry the value that is counted once",
+}
+_FAULTY = f"""
+SELECT source, source_id, event_id, raw_ref, subscription_source_id, meter, quantity, legal_entity_id, reason_code,
+  CASE reason_code {" ".join(f"WHEN '{code}' THEN '{words}'" for code, words in _SENTENCES.items())} END AS reason
+FROM judged WHERE reason_code IS NOT NULL
+"""
