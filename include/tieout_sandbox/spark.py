@@ -1,7 +1,7 @@
 """A standalone Spark cluster on loopback: a master and workers as processes of their own, from PyPI's packages.
 
-Java is the system's (`JAVA_HOME`, then PATH) where it is new enough, else a JRE in a wheel. Whoever talks to the cluster
-must know its random secret, which stands in its configuration folder, readable by its owner alone.
+Java is the system's (`JAVA_HOME`, then PATH) where it is new enough, else a JRE in a wheel. Whoever talks to the
+cluster must know its random secret, which stands in its configuration folder, readable by its owner alone.
 """
 
 from __future__ import annotations

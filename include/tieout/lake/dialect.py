@@ -47,7 +47,7 @@ def for_spark(sql: str) -> tuple[Statement, ...]:
 
 def _statement(tree: exp.Expr) -> Statement:
     if isinstance(tree, exp.Drop):
-        return Statement("", tree.this.name, drops=True)
+        return Statement("", tree.find(exp.Table).name, drops=True)
     if isinstance(tree, exp.Create) and tree.expression is not None and tree.find(exp.TemporaryProperty):
         return Statement(_query(tree.expression), tree.this.name, kept=tree.kind == "TABLE")
     if isinstance(tree, exp.Query):

@@ -61,11 +61,9 @@ class Spark:
         rows = self.session.read.option("basePath", _root(files[0])).option("mergeSchema", "true").parquet(*files)
         if schema is not None:
             present = set(rows.columns)
+            given = ((_quoted(f.name), f.name in present, _type(f.type)) for f in schema)
             rows = rows.selectExpr(
-                *(
-                    f"CAST({_quoted(f.name) if f.name in present else 'NULL'} AS {_type(f.type)}) AS {_quoted(f.name)}"
-                    for f in schema
-                )  # fmt: skip
+                *(f"CAST({col if there else 'NULL'} AS {kind}) AS {col}" for col, there, kind in given)
             )
         self._name(rows, name)
 
@@ -85,7 +83,8 @@ class Spark:
                 # its own schema, so that a column of nothing but nulls keeps its type
                 self._name(self.session.read.schema(rows.schema).parquet(self._written(rows, one.name)), one.name)
             else:
-                self._name(self._query(one.query, params), one.name)
+                # by its text: what it names may be bound anew later, as in DuckDB
+                self.session.sql(f"CREATE OR REPLACE TEMPORARY VIEW {_quoted(one.name)} AS {one.query}")
 
     def sql(self, query: str, params: Mapping[str, Any] | None = None) -> pa.Table:
         """Run a query and return all its rows, which travel through the driver; instants are in UTC."""

@@ -258,8 +258,8 @@ _SENTENCES = {
     "unclear_aggregation": "prices of ' || meter || ' sum it up in more than one way: say which in meters.yaml",
     "unknown_unit": "unit holds ''' || coalesce(unit, '') || ''', which is not what ' || meter || ' is counted in",
     "negative": "quantity holds ' || quantity || ' where at least 0 is expected",
-    "future": "the event happened at ' || strftime(occurred_at, '%Y-%m-%d %H:%M:%S') || ' UTC, after it was received at '"
-    " || strftime(received_at, '%Y-%m-%d %H:%M:%S') || ' UTC",
+    "future": "the event happened at ' || strftime(occurred_at, '%Y-%m-%d %H:%M:%S')"
+    " || ' UTC, after it was received at ' || strftime(received_at, '%Y-%m-%d %H:%M:%S') || ' UTC",
     "missing": "a ' || kind || ' must name the event it refers to",
     "no_value": "an event of ' || meter || ' must carry the value that is counted once",
 }

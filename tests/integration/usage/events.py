@@ -59,7 +59,8 @@ WITH numbered AS (
 ), sent AS (
   SELECT
     'drop' AS source, event_id, event_id AS source_id, subscription_source_id, meter,
-    CASE WHEN h % 900 = 6 THEN 'crate' ELSE 'unit' END AS unit, CAST(amount AS DECIMAL(28, 9)) AS quantity, value_key, kind,
+    CASE WHEN h % 900 = 6 THEN 'crate' ELSE 'unit' END AS unit,
+    CAST(amount AS DECIMAL(28, 9)) AS quantity, value_key, kind,
     -- an earlier event near by, of the same subscription or not; one in ten names none that exists
     CASE WHEN kind = 'usage' THEN NULL WHEN v % 10 = 0 THEN 'never_came' WHEN h % 333 = 7 THEN NULL
       ELSE printf('e%011d', n - 1 - v % 20) END AS corrects_event_id,
