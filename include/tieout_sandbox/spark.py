@@ -55,6 +55,8 @@ class Cluster:
     workers: int
     processes: tuple[ProcessId, ...]
     environment: Mapping[str, str]
+    folder: Path
+    """Logs, and `work-<n>` of each worker with its executors' logs."""
     library: Path
     """The folder with the package `pyspark`."""
 
@@ -111,7 +113,7 @@ def start(folder: Path, *, workers: int = 2, cores: int = 1, memory_mb: int = 10
     except BaseException:
         _end(started)
         raise
-    return Cluster(address, workers, tuple(started), environment, library)
+    return Cluster(address, workers, tuple(started), environment, folder, library)
 
 
 def stop(running: Cluster) -> None:

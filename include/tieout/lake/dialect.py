@@ -46,8 +46,8 @@ def for_spark(sql: str) -> tuple[Statement, ...]:
 
 
 def _statement(tree: exp.Expr) -> Statement:
-    if isinstance(tree, exp.Drop):
-        return Statement("", tree.find(exp.Table).name, drops=True)
+    if isinstance(tree, exp.Drop) and (dropped := tree.find(exp.Table)) is not None:
+        return Statement("", dropped.name, drops=True)
     if isinstance(tree, exp.Create) and tree.expression is not None and tree.find(exp.TemporaryProperty):
         return Statement(_query(tree.expression), tree.this.name, kept=tree.kind == "TABLE")
     if isinstance(tree, exp.Query):
@@ -74,7 +74,7 @@ def _put_right(node: exp.Expr) -> exp.Expr:
         # added months stay in a shorter month's last day, in both engines
         if node.expression.name.lower() == "to_months":
             return _call("ADD_MONTHS", node.this, *node.expression.expressions)
-    elif isinstance(node, exp.DateDiff) and node.unit.name.upper() == "MONTH":
+    elif isinstance(node, exp.DateDiff) and node.text("unit").upper() == "MONTH":
         return _months_between(node.expression, node.this)
     elif isinstance(node, exp.Cast) and isinstance(node.this.unnest(), exp.IntDiv) and node.to.is_type("DECIMAL"):
         return exp.cast(_whole_quotient(node.this.unnest()), node.to)

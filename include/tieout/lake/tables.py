@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.dataset
 
 from tieout import schema
@@ -87,6 +88,13 @@ class Lake:
         from deltalake import DeltaTable
 
         return sorted(DeltaTable(self.uri(table), version=version).file_uris())
+
+    def row_count(self, table: str, version: int) -> int:
+        """How many rows a version has, by its log: no file is read."""
+        from deltalake import DeltaTable
+
+        actions = pa.table(DeltaTable(self.uri(table), version=version).get_add_actions(flatten=True))
+        return int(pa.compute.sum(actions["num_records"]).as_py() or 0)
 
     def read(self, table: str, version: int | None = None) -> pa.Table:
         """All rows of a version (the newest, if None) in the table's schema; empty if there is no version yet."""

@@ -50,6 +50,25 @@ def aggregate_usage(work: Work, run_id: str, business_date: str) -> Facts:
     return facts
 
 
+def hand_over_usage(work: Work, run_id: str, business_date: str) -> str | None:
+    """Ask the cluster to sum usage up; the request's URI, or None where it was few enough to be done here."""
+    from tieout.usage.publish import hand_over
+
+    uri = hand_over(lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
+    if uri is None:
+        aggregate_usage(work, run_id, business_date)
+    return uri
+
+
+def publish_usage(work: Work, run_id: str, uri: str) -> Facts:
+    """Publish what the cluster summed up."""
+    from tieout.usage.publish import publish_answer
+
+    with work.kept(run_id, "usage") as facts:
+        facts |= publish_answer(uri, lake=work.lake, store=work.store, run_id=run_id)
+    return facts
+
+
 def reconcile_sources(work: Work, run_id: str, business_date: str) -> Facts:
     """Run every reconciliation that reads no ledger."""
     day, counts = date.fromisoformat(business_date), {}

@@ -1,0 +1,62 @@
+"""Usage on many machines: a cluster of real processes gives what the engine on one machine gives, row for row."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tieout import schema
+from tieout.lake.engine import engine
+from tieout.lake.hashing import result_hash
+from tieout.usage import Usage, aggregate, application
+from tieout.usage.handed import TABLES, Request
+from tieout_sandbox import spark
+
+sys.path.insert(0, str(Path(__file__).parent))
+from events import METERS, generate
+
+ROWS = 1_000_000
+
+
+def content(usage: Usage) -> dict[str, object]:
+    """What must be the same: counts, and for each table how many rows it has and the hash of all its columns."""
+    tables = {
+        table: (len(getattr(usage, name)), result_hash(getattr(usage, name), schema.table(table).key, exclude=()))
+        for name, table in TABLES.items()
+    }
+    return tables | {name: getattr(usage, name) for name in ("events", "counted", "repeated", "changed")}
+
+
+def submit(cluster: spark.Cluster, request: Request) -> Usage:
+    """As Airflow's operator does it: spark-submit, the program, the request's URI."""
+    program = Path(cluster.environment["SPARK_HOME"]) / "bin" / "spark-submit"
+    environment = {**cluster.environment, "PYSPARK_PYTHON": sys.executable}
+    command = [program, "--master", cluster.master, application.__file__, request.write()]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-5000:]
+    return request.answered()
+
+
+@pytest.mark.server
+def test_a_cluster_sums_a_million_events_up_as_one_machine_does(tmp_path, spark_cluster):
+    with engine() as session:
+        given = generate(session, tmp_path / "events", ROWS)
+        here = aggregate(**given, session=session)
+    files = {name: [paths] if isinstance(paths, str) else paths for name, paths in given.items()
+             if name not in ("entities", "meters")}  # fmt: skip
+    request = Request(**files, entities=given["entities"], meters=METERS, folder=str(tmp_path / "handed"))
+    assert content(submit(spark_cluster, request)) == content(here)
+
+    # nothing of the comparison is empty: every aggregation, corrections, conflicts, late events, every fault
+    assert set(here.rows["aggregation"].to_pylist()) == {meter.aggregation for meter in METERS.meters.values()}
+    assert set(here.quarantined["reason_code"].to_pylist()) == {
+        "unknown_subscription", "unknown_meter", "unknown_unit", "negative", "future", "missing"
+    }  # fmt: skip
+    assert min(here.repeated, here.changed, here.conflicts.num_rows) > 100
+    assert any(here.rows["late_count"].to_pylist())
+    assert not os.listdir(tmp_path / "handed" / "work")
+    assert len(list(spark_cluster.folder.glob("work-*/app-*"))) == spark_cluster.workers
