@@ -58,7 +58,7 @@ class Cluster:
     folder: Path
     """Logs, and `work-<n>` of each worker with its executors' logs."""
     library: Path
-    """The folder with the package `pyspark`."""
+    """The folder with `pyspark` and Airflow's provider, which is on the environment's `PYTHONPATH`."""
 
 
 @contextmanager
@@ -85,6 +85,8 @@ def start(folder: Path, *, workers: int = 2, cores: int = 1, memory_mb: int = 10
     defaults.touch(mode=0o600)
     defaults.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "PYSPARK_", "AIRFLOW_"))} | {
+        "PATH": f"{library / 'pyspark' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYSPARK_PYTHON": sys.executable,
         "JAVA_HOME": str(home),
         "SPARK_HOME": str(library / "pyspark"),
         "SPARK_CONF_DIR": str(conf),
@@ -138,10 +140,14 @@ def java_home() -> Path:
 
 
 def install() -> Path:
-    """The folder with PySpark as `requirements-spark.txt` pins it, in the cache; its jars are half a gigabyte."""
-    pins = re.findall(r"^((?:pyspark|py4j)==\S+)", REQUIREMENTS.read_text(), re.MULTILINE)
-    version = next(pin for pin in pins if pin.startswith("pyspark")).partition("==")[2]
-    return _installed(f"spark-{version}", ["--no-deps", *pins])
+    """The folder with PySpark and Airflow's provider as `requirements-spark.txt` pins them, in the cache.
+
+    What else they need is in the environment already. Spark's jars are half a gigabyte.
+    """
+    wanted = r"^((?:pyspark|py4j|apache-airflow-providers-apache-spark)==\S+)"
+    pins = re.findall(wanted, REQUIREMENTS.read_text(encoding="utf-8"), re.MULTILINE)
+    versions = "-".join(pin.partition("==")[2] for pin in pins)
+    return _installed(f"spark-{versions}", ["--no-deps", *pins])
 
 
 def _installed(name: str, wanted: list[str]) -> Path:

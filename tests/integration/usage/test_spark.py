@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -12,13 +13,14 @@ import pytest
 from tieout import schema
 from tieout.lake.engine import engine
 from tieout.lake.hashing import result_hash
-from tieout.usage import Usage, aggregate, application
+from tieout.usage import Usage, aggregate
 from tieout.usage.handed import TABLES, Request
 from tieout_sandbox import spark
 
 sys.path.insert(0, str(Path(__file__).parent))
 from events import METERS, generate
 
+ROOT = Path(__file__).parents[3]
 ROWS = 1_000_000
 
 
@@ -31,13 +33,21 @@ def content(usage: Usage) -> dict[str, object]:
     return tables | {name: getattr(usage, name) for name in ("events", "counted", "repeated", "changed")}
 
 
-def submit(cluster: spark.Cluster, request: Request) -> Usage:
-    """As Airflow's operator does it: spark-submit, the program, the request's URI."""
-    program = Path(cluster.environment["SPARK_HOME"]) / "bin" / "spark-submit"
-    environment = {**cluster.environment, "PYSPARK_PYTHON": sys.executable}
-    command = [program, "--master", cluster.master, application.__file__, request.write()]
+def submit(cluster: spark.Cluster, request: Request, home: Path) -> Usage:
+    """Have the nightly DAG's task `submit_usage` hand the request to the cluster, as Airflow's provider does it."""
+    environment = {
+        **cluster.environment,
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW_CONN_SPARK_TEST": json.dumps({"conn_type": "spark", "host": cluster.master}),
+        "TIEOUT_CONFIG": str(ROOT / "include" / "tieout_sandbox" / "config"),
+        "TIEOUT_ENGINE": "spark",
+        "TIEOUT_SPARK_CONNECTION": "spark_test",
+    }
+    command = [sys.executable, Path(__file__).with_name("submit.py"), request.write()]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-5000:]
+    assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
     return request.answered()
 
 
@@ -49,7 +59,7 @@ def test_a_cluster_sums_a_million_events_up_as_one_machine_does(tmp_path, spark_
     files = {name: [paths] if isinstance(paths, str) else paths for name, paths in given.items()
              if name not in ("entities", "meters")}  # fmt: skip
     request = Request(**files, entities=given["entities"], meters=METERS, folder=str(tmp_path / "handed"))
-    assert content(submit(spark_cluster, request)) == content(here)
+    assert content(submit(spark_cluster, request, tmp_path)) == content(here)
 
     # nothing of the comparison is empty: every aggregation, corrections, conflicts, late events, every fault
     assert set(here.rows["aggregation"].to_pylist()) == {meter.aggregation for meter in METERS.meters.values()}
