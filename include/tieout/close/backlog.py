@@ -24,6 +24,7 @@ from tieout.store.quarantine import QuarantineRow
 from tieout.store.runs import RunRow
 
 _INTEGRATION, _LEDGER, _CONTROLLER = "integration engineering", "general ledger", "controller"
+_BILLING = "billing operations"
 """Owners, named as the reconciliations name theirs."""
 
 _JOURNAL_ACTIONS = {
@@ -76,6 +77,7 @@ def backlog(
         *_periods(entity, period, store, erp_periods),
         *_breaks(own, period, store, _next_actions(lake, snapshot, today)),
         *_quarantine(own, period, store, today),
+        *_usage(own, period, lake, snapshot),
         *_proof(entity, period, proof),
         *(
             _item(
@@ -285,6 +287,39 @@ def _quarantine(own: tuple[str | None, ...], period: Period, store: Store, today
         for row, day in found
         if row.legal_entity_id in own and day <= today
     ]
+
+
+def _usage(
+    own: tuple[str | None, ...], period: Period, lake: Lake, snapshot: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
+    """Usage that came after its period was billed, and event ids that came with different content, by meter."""
+    with engine() as session:
+        lake.bind(session, snapshot, ("usage_late", "usage_conflict"))
+        late = session.rows(_LATE_USAGE, {"end": period.end})
+        conflicts = session.rows(_USAGE_CONFLICTS, {"end": period.end})
+    for entity, name, since, quantity, unit, amount, currency in late:
+        if entity in own:
+            what = f"{quantity.normalize():f} {unit or 'units'} came after the period was billed"
+            action = "bill or credit the difference, or accept it"
+            yield _item("usage", name, "after billing", _BILLING, since, what, action, amount, currency)
+    for entity, name, since, events, amount, currency in conflicts:
+        if entity in own:
+            what = f"{events} event ids came with different content; the content received first counts"
+            action = "ask the sender which content is right, and have the other one corrected or voided"
+            yield _item("usage", name, "conflict", _INTEGRATION, since, what, action, amount, currency)
+
+
+_LATE_USAGE = """
+SELECT legal_entity_id, subscription_source_id || '/' || meter || '/' || period_start, period_start, late_quantity,
+  unit, abs(amount), currency
+FROM usage_late WHERE late_class = 'after_billing' AND period_start <= $end ORDER BY ALL
+"""
+_USAGE_CONFLICTS = """
+SELECT legal_entity_id, subscription_source_id || '/' || meter || '/conflict', min(CAST(occurred_at AS DATE)),
+  count(DISTINCT (source, event_id)), CAST(sum(amount) AS DECIMAL(18,4)), max(currency)
+FROM usage_conflict WHERE NOT counts AND CAST(occurred_at AS DATE) <= $end
+GROUP BY legal_entity_id, subscription_source_id, meter ORDER BY ALL
+"""
 
 
 def _proof(entity: LegalEntity, period: Period, proof: TrialBalanceProof | None) -> list[dict[str, Any]]:

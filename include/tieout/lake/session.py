@@ -26,6 +26,9 @@ class Session(Protocol):
     def spool(self, query: str, params: Mapping[str, Any] | None = None) -> str | Path:
         """Write a query's rows where `bind` finds them, for as long as the session lives: rows too many for memory."""
 
+    def copy(self, query: str, path: str | Path, params: Mapping[str, Any] | None = None) -> Path:
+        """Write a query's rows into one file of this machine: Parquet, or CSV with a heading where the path ends so."""
+
     def rows(self, query: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a query that gives a handful of rows."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tieout.errors import ConfigError, DataError
 from tieout.lake.dialect import for_spark
@@ -93,6 +94,13 @@ class Spark:
     def spool(self, query: str, params: Mapping[str, Any] | None = None) -> str:
         """Write a query's rows to a folder of Parquet files that lives as long as the session."""
         return self._written(self._only(query, params), "spool")
+
+    def copy(self, query: str, path: str | Path, params: Mapping[str, Any] | None = None) -> Path:
+        """Write a query's rows, which travel through the driver, into one Parquet file of the driver's machine."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(self.sql(query, params), target, compression="zstd")
+        return target
 
     def rows(self, query: str, params: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
         """Run a query that gives a handful of rows and return them as Python tuples; instants are aware, in UTC."""

@@ -65,7 +65,7 @@ def publish_usage(work: Work, run_id: str, uri: str) -> Facts:
     from tieout.usage.publish import publish_answer
 
     with work.kept(run_id, "usage") as facts:
-        facts |= publish_answer(uri, lake=work.lake, store=work.store, run_id=run_id)
+        facts |= publish_answer(uri, lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
     return facts
 
 

@@ -288,7 +288,7 @@ RESULTS: tuple[Table, ...] = (
         (
             _r("legal_entity_id", "text", "legal entity"),
             _r("period", "text", "fiscal period"),
-            _r("kind", "text", "journal, held event, late event, period, break, quarantine, source, proof"),
+            _r("kind", "text", "journal, held event, late event, period, break, quarantine, usage, source, proof"),
             _r("item", "text", "which one"),
             _c("what", "text", "what is different or why it waits"),
             _r("state", "text", "its state"),

@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> None:
                 asked.products,
                 entities=asked.entities,
                 meters=asked.meters,
+                billed=asked.billed_periods(),
                 session=session,
             )
         )

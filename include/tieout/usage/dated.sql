@@ -1,14 +1,12 @@
 -- Versions by day in the customer's contracted zone. Where the zone's clock changed at most once all over the rows, two
--- offsets spare asking the zone of each row. `received_day` is null where the event came on the day it happened, as
--- nearly all do: late is a matter of days.
+-- offsets spare asking the zone of each row. Nearly all events come on the day they happen: late is a matter of days.
 CREATE OR REPLACE TEMP VIEW dated AS
 SELECT
   *,
   CASE
-    WHEN received_at <= occurred_at THEN NULL
-    WHEN received_day_no = day_no THEN NULL
-    WHEN CAST(timezone(zone, received_at) AS DATE) <= usage_day THEN NULL
-    ELSE CAST(timezone(zone, received_at) AS DATE)
+    WHEN received_at <= occurred_at THEN usage_day
+    WHEN received_day_no = day_no THEN usage_day
+    ELSE greatest(CAST(timezone(zone, received_at) AS DATE), usage_day)
   END AS received_day,
   CASE WHEN replaced_at IS NOT NULL THEN CAST(timezone(zone, replaced_at) AS DATE) END AS replaced_day
 FROM (

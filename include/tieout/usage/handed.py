@@ -20,7 +20,7 @@ from tieout.usage.meters import Meters
 from tieout.usage.summary import Usage
 
 TABLES = {"rows": "usage_summary", "quarantined": "usage_quarantine", "conflicts": "usage_conflict"}
-_COUNTS = ("events", "counted", "repeated", "changed")
+_COUNTS = ("events", "counted", "repeated", "changed", "faulty")
 
 
 class Request(BaseModel):
@@ -34,12 +34,24 @@ class Request(BaseModel):
     products: list[str]
     entities: Entities
     meters: Meters
+    snapshot: dict[str, int]
+    """Versions of the tables that the answer is about."""
     folder: str
     """Of this request and its answer."""
 
-    def write(self) -> str:
-        """Write the request into its folder and return the file's URI, which the program takes as its argument."""
+    def write(self, billed: pa.Table | None = None) -> str:
+        """Write the request into its folder and return the file's URI, which the program takes as its argument.
+
+        `billed` says when periods were billed, as for `aggregate`.
+        """
+        if billed is not None:
+            _write_table(self.billed, billed)
         return _write(f"{self.folder}/request.json", self.model_dump_json(by_alias=True).encode())
+
+    @property
+    def billed(self) -> str:
+        """The file that says when periods were billed; it may be missing."""
+        return f"{self.folder}/billed.parquet"
 
     @classmethod
     def read(cls, uri: str) -> Request:
@@ -50,9 +62,7 @@ class Request(BaseModel):
     def answer(self, usage: Usage) -> None:
         """Write the results as Parquet files, then how many events there were: without that there is no answer."""
         for name, table in TABLES.items():
-            sink = pa.BufferOutputStream()
-            pq.write_table(getattr(usage, name), sink, compression="zstd")
-            _write(f"{self.folder}/{table}.parquet", sink.getvalue())
+            _write_table(f"{self.folder}/{table}.parquet", getattr(usage, name))
         counts = {name: getattr(usage, name) for name in _COUNTS}
         _write(f"{self.folder}/counts.json", json.dumps(counts).encode())
 
@@ -67,15 +77,30 @@ class Request(BaseModel):
             ) from None
         tables = {}
         for name, table in TABLES.items():
-            with fsspec.open(f"{self.folder}/{table}.parquet", "rb") as file:
-                tables[name] = pq.read_table(file).cast(schema.table(table).arrow)
+            tables[name] = _read_table(f"{self.folder}/{table}.parquet").cast(schema.table(table).arrow)
         return Usage(**tables, **counts)
+
+    def billed_periods(self) -> pa.Table | None:
+        """When periods were billed, where the request says so."""
+        files, path = fsspec.core.url_to_fs(self.billed)
+        return _read_table(self.billed) if files.exists(path) else None
 
     def forget(self) -> None:
         """Delete the folder."""
         files, path = fsspec.core.url_to_fs(self.folder)
         if files.exists(path):
             files.rm(path, recursive=True)
+
+
+def _write_table(uri: str, table: pa.Table) -> None:
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    _write(uri, sink.getvalue())
+
+
+def _read_table(uri: str) -> pa.Table:
+    with fsspec.open(uri, "rb") as file:
+        return pq.read_table(file)
 
 
 def _write(uri: str, content: bytes | pa.Buffer) -> str:

@@ -3,7 +3,7 @@ CREATE OR REPLACE TEMP VIEW judged AS
 SELECT
   e.source, e.event_id, e.source_id, e.raw_ref, e.subscription_source_id, e.meter, e.unit, e.kind, e.corrects_event_id,
   e.quantity, e.value_key, e.occurred_at, e.received_at,
-  s.legal_entity_id, s.zone, s.first_offset, s.changes_at, s.then_offset, m.aggregation,
+  s.legal_entity_id, s.zone, s.first_offset, s.changes_at, s.then_offset, m.aggregation, s.subscription_no, m.meter_no,
   CASE WHEN m.unit IS NULL THEN e.unit END AS own_unit,
   CASE
     WHEN s.source_id IS NULL THEN 'unknown_subscription'

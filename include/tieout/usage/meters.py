@@ -39,6 +39,8 @@ class Meters(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     meters: dict[str, Meter] = Field(default_factory=dict)
+    late_after_hours: int = Field(default=24, ge=0)
+    """How long an event may take from when it happened to when it is received before it is late."""
 
 
 def load_meters(path: Path) -> Meters:

@@ -9,6 +9,7 @@ FROM given_usage_event;
 -- An id that two accounts use would make the event's owner a guess.
 CREATE OR REPLACE TEMP TABLE subscription_list AS
 SELECT
+  CAST(row_number() OVER (ORDER BY s.source_id) AS INTEGER) AS subscription_no,
   s.source_id, s.legal_entity_id, s.customer_id, s.start_date, s.ended_at, coalesce(s.zone, e.zone, 'UTC') AS zone,
   coalesce(s.billing_anchor, s.start_date, s.accounting_date) AS anchor,
   coalesce(i.metered, i.months, 1) AS months
@@ -24,11 +25,12 @@ LEFT JOIN (
 ) AS i ON i.source IS NOT DISTINCT FROM s.source AND i.subscription_source_id = s.source_id
 LEFT JOIN entity_zones AS e ON e.id = s.legal_entity_id;
 
--- What `meters.yaml` says of a meter goes before what billing's prices say, if they agree.
+-- What `meters.yaml` says of a meter goes before what billing's prices say, if they agree on something we sum up by.
 CREATE OR REPLACE TEMP TABLE meters AS
 SELECT
-  m.meter, m.unit,
-  CASE WHEN c.aggregation IS NOT NULL THEN c.aggregation WHEN m.ways <= 1 THEN coalesce(m.aggregation, 'sum') END
+  CAST(row_number() OVER (ORDER BY m.meter) AS INTEGER) AS meter_no, m.meter, m.unit,
+  CASE WHEN c.aggregation IS NOT NULL THEN c.aggregation 
+    WHEN m.ways <= 1 AND coalesce(m.aggregation, 'sum') IN ('sum', 'count', 'max', 'last') THEN coalesce(m.aggregation, 'sum') END
     AS aggregation,
   c.percentile
 FROM (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -19,20 +19,23 @@ from tieout.lake.engine import engine
 from tieout.lake.session import Session
 from tieout.usage.inputs import Rows, bind
 from tieout.usage.meters import Meters
-from tieout.usage.parts import collect
+from tieout.usage.parts import PARTS, collect
 from tieout.usage.statements import run, statements
 from tieout.usage.zones import zone_days
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Usage summed up. `events = counted + repeated + changed + quarantined.num_rows`."""
+    """Usage summed up. `events = counted + repeated + changed + quarantined`.
 
-    rows: pa.Table
+    `rows`, `quarantined` and `conflicts` are Arrow tables, or Parquet files where `aggregate` was given a folder.
+    """
+
+    rows: pa.Table | list[str]
     """Columns of `usage_summary`: one row per subscription, meter and period, at grain `day` and at grain `period`."""
-    quarantined: pa.Table
+    quarantined: pa.Table | list[str]
     """Columns of `usage_quarantine`: events that could not be counted, with their reason."""
-    conflicts: pa.Table
+    conflicts: pa.Table | list[str]
     """Columns of `usage_conflict`: every content of an event id that came with more than one."""
     events: int
     counted: int
@@ -41,6 +44,8 @@ class Usage:
     """Further deliveries of an event."""
     changed: int
     """Corrections and voids, whose effect is in the event they refer to."""
+    faulty: int
+    """Events in `quarantined`."""
 
 
 def aggregate(
@@ -51,7 +56,9 @@ def aggregate(
     *,
     entities: Entities,
     meters: Meters | None = None,
+    billed: Rows | None = None,
     until: datetime | None = None,
+    out: Path | None = None,
     session: Session | None = None,
 ) -> Usage:
     """Sum usage events per subscription and meter, by day and by billing period.
@@ -67,34 +74,32 @@ def aggregate(
     of the last day an event happened on) or the subscription's end. Events of an unknown subscription or meter, in
     another unit than the meter's, negative, or received before they happened, are returned apart.
 
+    `quantity_in_time` leaves out what came on the period's last day or later, or, where `billed` (columns
+    subscription_source_id, meter, period_start, billed_on) knows the day the period was billed, on that day or later.
+
     Of the canonical columns only ids, meter, quantity and instants are needed; an event without `kind` is usage, one
-    without `received_at` was received when it happened. Raises DataError for a column that is needed and missing, for
-    quantities in a float column, and if the counts do not add up.
+    without `received_at` was received when it happened. Events in files are read a slice at a time; with `out` the
+    results are written there, a part of the subscriptions at a time, and any number of events fits the session's memory
+    limit. Raises DataError for a column that is needed and missing, for quantities in a float column, and if the counts
+    do not add up.
     """
     if session is None:
         with engine() as own:
             return aggregate(events, subscriptions, subscription_items, products, entities=entities, meters=meters,
-                             until=until, session=own)  # fmt: skip
-    given = {"subscription": subscriptions, "subscription_item": subscription_items, "product": products}
-    for name, data in given.items():
-        bind(session, name, data, _NEEDED[name])
-    bind(session, "usage_event", schema.table("usage_event").arrow.empty_table(), ())
-    _bind_references(session, entities, meters or Meters())
+                             billed=billed, until=until, out=out, session=own)  # fmt: skip
+    bind_references(session, subscriptions, subscription_items, products, billed, entities, meters or Meters())
     found = collect(session, events)
-    session.bind("parts", found.files)
-    _sum_up(session, until)
-    rows = session.sql(
-        f"SELECT {', '.join(schema.table('usage_summary').names)} FROM summed "
-        "ORDER BY subscription_source_id, meter, grain, period_start"
-    )
+    session.bind("all_parts", found.files, None if found.files else PARTS)
+    rows = sum_up(session, until, out)
     return Usage(
-        rows=rows.cast(schema.table("usage_summary").arrow),
-        quarantined=_listed(session, "usage_quarantine", found.faulty, "SELECT * FROM listed", "source, event_id"),
-        conflicts=_listed(session, "usage_conflict", found.conflicts, _CONFLICTS, "source, event_id, version_no"),
+        rows=rows,
+        quarantined=_listed(session, "usage_quarantine", found.faulty, "SELECT * FROM listed", out),
+        conflicts=_listed(session, "usage_conflict", found.conflicts, _CONFLICTS, out),
         events=found.events,
         counted=found.counted,
         repeated=found.repeated,
         changed=found.changed,
+        faulty=found.quarantined,
     )
 
 
@@ -105,7 +110,21 @@ _NEEDED = {
 }
 
 
-def _bind_references(session: Session, entities: Entities, meters: Meters) -> None:
+def bind_references(
+    session: Session,
+    subscriptions: Rows,
+    subscription_items: Rows,
+    products: Rows,
+    billed: Rows | None,
+    entities: Entities,
+    meters: Meters,
+) -> None:
+    """Make the tables that events are judged and placed by: `subscription_list`, `meters`, `billed_periods`."""
+    given = {"subscription": subscriptions, "subscription_item": subscription_items, "product": products}
+    for name, data in given.items():
+        bind(session, name, data, _NEEDED[name])
+    bind(session, "usage_event", schema.table("usage_event").arrow.empty_table(), ())
+    session.bind("billed_periods", _BILLED.empty_table() if billed is None else billed, _BILLED)
     zones = [{"id": e.id, "zone": e.zone} for e in entities.entities]
     session.bind("entity_zones", pa.Table.from_pylist(zones, pa.schema([("id", pa.string()), ("zone", pa.string())])))
     settings = [
@@ -116,33 +135,57 @@ def _bind_references(session: Session, entities: Entities, meters: Meters) -> No
     run(session, "references")
 
 
-def _sum_up(session: Session, until: datetime | None) -> None:
-    """Make the view `summed` over `parts`."""
-    points = session.rows("SELECT min(point_at), max(usage_day) FROM parts")
-    first, day = points[0]
+def sum_up(session: Session, until: datetime | None, out: Path | None) -> pa.Table | list[str]:
+    """The rows of `usage_summary` that come of the view `all_parts`; files in `out`, where that is given."""
+    parts, first, day = session.rows("SELECT count(*), min(point_at), max(usage_day) FROM all_parts")[0]
     if until is None:
-        until = datetime.combine(day, datetime.min.time(), UTC) + timedelta(days=1) if day else datetime.now(UTC)
-    horizon = f"TIMESTAMPTZ '{until.astimezone(UTC).isoformat()}'"
-    zones = [zone for (zone,) in session.rows("SELECT DISTINCT zone FROM subscriptions WHERE zone IS NOT NULL")]
-    days = timedelta(days=2)
-    begin = (first or until) - days
-    session.bind("zone_days", zone_days(zones if first else [], begin.date(), (max(until, begin) + days).date()))
-    for statement in statements("summary"):
-        session.execute(statement.replace("$until", horizon))
+        until = datetime.combine(day or date(1970, 1, 1), time(), UTC) + timedelta(days=1)
+    zones = [zone for (zone,) in session.rows("SELECT DISTINCT zone FROM subscription_list")]
+    begin, margin = min(first or until, until), timedelta(days=2)
+    days = zone_days(zones if first else [], (begin - margin).date(), (until + margin).date())
+    session.bind("zone_days", days)
+    portions = max(1, -(-parts // PORTION_PARTS)) if out is not None else 1
+    files: list[str] = []
+    for n in range(portions):
+        some = "" if portions == 1 else f" WHERE hash(subscription_source_id) % {portions} = {n}"
+        session.execute(f"CREATE OR REPLACE TEMP VIEW parts AS SELECT * FROM all_parts{some}")
+        for statement in statements("summary"):
+            session.execute(statement.replace("$until", f"TIMESTAMPTZ '{until.astimezone(UTC).isoformat()}'"))
+        query = f"SELECT {', '.join(schema.table('usage_summary').names)} FROM summed"
+        if out is None:
+            key = ", ".join(schema.table("usage_summary").key)
+            return session.sql(f"{query} ORDER BY {key}").cast(schema.table("usage_summary").arrow)
+        files.append(str(session.copy(query, out / f"usage_summary-{n:04}.parquet")))
+    return files
 
 
-def _listed(session: Session, table: str, files: Sequence[str | Path], query: str, order: str) -> pa.Table:
+PORTION_PARTS = 500_000
+_BILLED = pa.schema(
+    {
+        "subscription_source_id": pa.string(),
+        "meter": pa.string(),
+        "period_start": pa.date32(),
+        "billed_on": pa.date32(),
+    }
+)
+
+
+def _listed(
+    session: Session, table: str, files: Sequence[str | Path], query: str, out: Path | None
+) -> pa.Table | list[str]:
     shape = schema.table(table).arrow
     if not files:
-        return shape.empty_table()
+        return shape.empty_table() if out is None else []
     session.bind("listed", files)
-    return session.sql(f"{query} ORDER BY {order}").cast(shape)
+    if out is not None:
+        return [str(session.copy(query, out / f"{table}.parquet"))]
+    return session.sql(f"{query} ORDER BY {', '.join(schema.table(table).key)}").cast(shape)
 
 
 _CONFLICTS = """
 SELECT c.source, c.event_id, c.version_no, c.version_no = 1 AS counts, c.subscription_source_id, c.meter, c.quantity,
   c.unit, c.kind, c.corrects_event_id, c.value_key, c.occurred_at, c.received_at, c.deliveries, c.raw_ref,
-  s.legal_entity_id, NULL AS amount, NULL AS currency
+  s.legal_entity_id, CAST(NULL AS DECIMAL(18, 4)) AS amount, CAST(NULL AS VARCHAR) AS currency
 FROM listed AS c
 LEFT JOIN subscription_list AS s ON s.source_id = c.subscription_source_id
 """

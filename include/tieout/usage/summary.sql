@@ -1,5 +1,5 @@
 -- Sums per subscription and meter, by day and by billing period, from the parts: as they are known now, and as they
--- were known when the day or the period ended (`in_time`).
+-- were known when the day ended, or the period was billed or else ended (`in_time`).
 
 -- Of meters weighted by time: what they were at, from each point on. Without the points that came late for the billing
 -- period they belong to, it is the level that billing knew.
@@ -49,18 +49,22 @@ CREATE OR REPLACE TEMP VIEW grains AS
 SELECT
   *,
   CASE WHEN replaced_day IS NULL THEN 1 ELSE 0 END AS is_now,
-  CASE WHEN coalesce(received_day, usage_day) < period_end AND (replaced_day IS NULL OR replaced_day >= period_end)
+  CASE WHEN received_day < known_until AND (replaced_day IS NULL OR replaced_day >= known_until)
     THEN 1 ELSE 0 END AS is_in_time
 FROM (
   SELECT
-    p.*, m.aggregation, m.percentile, 'day' AS grain, p.usage_day AS period_start, CAST(p.usage_day + 1 AS DATE) AS period_end
+    p.*, m.aggregation, m.percentile, 'day' AS grain, p.usage_day AS period_start, CAST(p.usage_day + 1 AS DATE) AS period_end,
+    CAST(p.usage_day + 1 AS DATE) AS known_until
   FROM parts AS p
   JOIN meters AS m ON m.meter = p.meter
   UNION ALL
-  SELECT p.*, m.aggregation, m.percentile, 'period' AS grain, d.period_start, d.period_end
+  SELECT p.*, m.aggregation, m.percentile, 'period' AS grain, d.period_start, d.period_end,
+    greatest(d.period_end, coalesce(b.billed_on, d.period_end)) AS known_until
   FROM parts AS p
   JOIN meters AS m ON m.meter = p.meter
   JOIN subscription_days AS d ON d.subscription_source_id = p.subscription_source_id AND d.usage_day = p.usage_day
+  LEFT JOIN billed_periods AS b
+    ON b.subscription_source_id = p.subscription_source_id AND b.meter = p.meter AND b.period_start = d.period_start
 ) AS both_grains;
 
 CREATE OR REPLACE TEMP VIEW added_up AS

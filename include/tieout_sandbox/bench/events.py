@@ -1,7 +1,8 @@
-"""Usage events by the million: one Parquet file per day of delivery, the same rows for the same size.
+"""Usage events by the million: one Parquet file per event day, the same rows for the same size.
 
-Ids are random UUIDs as text. Of a hundred rows one is a further delivery of another: nine of ten of those on the same
-day, the rest on the day after, some of both with other content. One in a hundred is received up to eleven days late.
+Ids are random UUIDs as text. Of a hundred rows one is a further delivery of another: most are its copies, one in fifty
+has another quantity, one in ten says that it happened on the day after and lies there. One in a hundred is received up
+to eleven days late.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def _write_day(folder: Path, day: int, sizes: list[int], subscriptions: int) -> 
         # what is repeated is a first delivery: one of the rows that are no copies themselves
         own = np.setdiff1d(np.arange(size), again)
         chosen = own[rng.integers(0, len(own), len(again))]
-        for name, values in rows.items():
+        for values in rows.values():
             values[again] = values[chosen]
         rows["delay"][again] += rng.integers(0, 3600, len(again)) * _MICRO
         changed = again[rng.random(len(again)) < 0.02]
@@ -102,17 +103,15 @@ def _chunks(size: int) -> Iterator[tuple[int, int]]:
 
 
 def _from_the_day_before(rows: Arrays, places: Any, rng: Any, day: int, sizes: list[int], subscriptions: int) -> None:
-    """Put further deliveries of the day before's events here; a third of them say that it happened a day later."""
+    """Put further deliveries of the day before's events here: they say that it happened a day later."""
     size = min(_CHUNK, sizes[day - 1])
     before = _fresh(day - 1, 0, size, subscriptions)
     own = np.flatnonzero(np.random.default_rng([7, day - 1, 0]).random(size) >= 0.01)
     chosen = own[rng.integers(0, len(own), len(places))]
     for name, values in rows.items():
         values[places] = before[name][chosen]
-    rows["delay"][places] = np.maximum(rows["delay"][places], 86_400 * _MICRO)
-    moved = places[rng.random(len(places)) < 1 / 3]
-    rows["at"][moved] += 86_400 * _MICRO
-    rows["delay"][moved] = 60 * _MICRO
+    rows["at"][places] += 86_400 * _MICRO
+    rows["delay"][places] = 60 * _MICRO
 
 
 def _fresh(day: int, number: int, size: int, subscriptions: int) -> Arrays:

@@ -30,7 +30,7 @@ def content(usage: Usage) -> dict[str, object]:
         table: (len(getattr(usage, name)), result_hash(getattr(usage, name), schema.table(table).key, exclude=()))
         for name, table in TABLES.items()
     }
-    return tables | {name: getattr(usage, name) for name in ("events", "counted", "repeated", "changed")}
+    return tables | {name: getattr(usage, name) for name in ("events", "counted", "repeated", "changed", "faulty")}
 
 
 def submit(cluster: spark.Cluster, request: Request, home: Path) -> Usage:
@@ -58,7 +58,7 @@ def test_a_cluster_sums_a_million_events_up_as_one_machine_does(tmp_path, spark_
         here = aggregate(**given, session=session)
     files = {name: [paths] if isinstance(paths, str) else paths for name, paths in given.items()
              if name not in ("entities", "meters")}  # fmt: skip
-    request = Request(**files, entities=given["entities"], meters=METERS, folder=str(tmp_path / "handed"))
+    request = Request(**files, entities=given["entities"], meters=METERS, snapshot={}, folder=str(tmp_path / "handed"))
     assert content(submit(spark_cluster, request, tmp_path)) == content(here)
 
     # nothing of the comparison is empty: every aggregation, corrections, conflicts, late events, every fault

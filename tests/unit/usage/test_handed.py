@@ -26,7 +26,7 @@ def asked(tmp_path: Path) -> tuple[Request, Usage]:
         for name, paths in given.items()
         if isinstance(paths, str | list)
     }
-    return Request(**files, entities=ENTITIES, meters=METERS, folder=str(tmp_path / "handed")), usage
+    return Request(**files, entities=ENTITIES, meters=METERS, snapshot={}, folder=str(tmp_path / "handed")), usage
 
 
 def test_a_request_is_read_as_it_was_written_and_so_is_its_answer(asked):
