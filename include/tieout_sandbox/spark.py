@@ -62,26 +62,33 @@ class Cluster:
 
 
 @contextmanager
-def cluster(folder: Path, *, workers: int = 2, cores: int = 1, memory_mb: int = 1024) -> Iterator[Cluster]:
-    """A cluster that lives for a `with` block; each worker has so many cores and so much memory for its executor."""
-    running = start(folder, workers=workers, cores=cores, memory_mb=memory_mb)
+def cluster(
+    folder: Path, *, workers: int = 2, cores: int = 1, memory_mb: int = 1024, conf: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
+    """A cluster that lives for a `with` block; each worker has so many cores and so much memory for its executor.
+
+    `conf` goes before the settings that make short runs short.
+    """
+    running = start(folder, workers=workers, cores=cores, memory_mb=memory_mb, conf=conf)
     try:
         yield running
     finally:
         stop(running)
 
 
-def start(folder: Path, *, workers: int = 2, cores: int = 1, memory_mb: int = 1024) -> Cluster:
+def start(
+    folder: Path, *, workers: int = 2, cores: int = 1, memory_mb: int = 1024, conf: Mapping[str, str] | None = None
+) -> Cluster:
     """Start a master and its workers at free ports of 127.0.0.1. Raises SandboxError with the log's end."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     library, home = install(), java_home()
-    conf = folder / "conf"
-    conf.mkdir(exist_ok=True, mode=0o700)
-    settings = _DEFAULTS | {
+    own_conf = folder / "conf"
+    own_conf.mkdir(exist_ok=True, mode=0o700)
+    settings = {**_DEFAULTS, **(conf or {})} | {
         "spark.authenticate.secret": secrets.token_urlsafe(32),
         "spark.executor.memory": f"{memory_mb}m",
     }
-    defaults = conf / "spark-defaults.conf"
+    defaults = own_conf / "spark-defaults.conf"
     defaults.touch(mode=0o600)
     defaults.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("SPARK_", "PYSPARK_", "AIRFLOW_"))} | {
@@ -89,7 +96,7 @@ def start(folder: Path, *, workers: int = 2, cores: int = 1, memory_mb: int = 10
         "PYSPARK_PYTHON": sys.executable,
         "JAVA_HOME": str(home),
         "SPARK_HOME": str(library / "pyspark"),
-        "SPARK_CONF_DIR": str(conf),
+        "SPARK_CONF_DIR": str(own_conf),
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_LOCAL_DIRS": str(folder / "local"),
         "SPARK_DAEMON_MEMORY": "256m",
