@@ -156,8 +156,10 @@ def spark(master: str | None, work: str, *, name: str = "tieout") -> Iterator[Sp
     try:
         yield Spark(session, own)
     finally:
-        _delete(session, own)
-        session.stop()
+        try:
+            _delete(session, own)
+        finally:
+            session.stop()
 
 
 def located(path: str) -> str:

@@ -10,5 +10,7 @@ from airflow.dag_processing.dagbag import DagBag  # noqa: E402  the timetable of
 
 bag = DagBag(dag_folder=str(ROOT / "dags" / "nightly_reconciliation.py"), bundle_path=ROOT / "dags", bundle_name="dags")
 task = bag.dags["nightly_reconciliation"].get_task("submit_usage")
+assert task.upstream_task_ids == {"hand_over_usage"}
+assert task.downstream_task_ids == {"publish_usage"}
 task.application_args = sys.argv[1:]
 task._get_hook().submit(task.application)
