@@ -30,7 +30,7 @@ BUCKET_ROWS = 6_000_000
 """Hashes, or events that came more than once, that are grouped at a time."""
 
 NEEDED = ("event_id", "subscription_source_id", "meter", "quantity", "occurred_at")
-_H = "hash(source, event_id)"
+ID_HASH = "hash(source, event_id)"
 
 
 PARTS = pa.schema(
@@ -98,13 +98,14 @@ def collect(session: Session, events: Rows) -> Parts:
     special, counts = _keep_special(session, cut)
     _special_events(session, special, _whole_span(cut), found)
     for one, others in zip(cut, counts, strict=True):
-        _plain_events(session, one, others, found)
+        plain_events(session, one, others, found)
     session.execute("DROP VIEW IF EXISTS effective")
     return found
 
 
-def slices(session: Engine, events: Rows) -> list[Slice]:
-    """The events in slices of about `SLICE_ROWS`, in the order in which they happened where files tell it."""
+def slices(session: Engine, events: Rows, *, rows: int | None = None) -> list[Slice]:
+    """The events in slices of about `rows` (`SLICE_ROWS`), in the order in which they happened where files tell it."""
+    rows = SLICE_ROWS if rows is None else rows
     if isinstance(events, pa.Table):
         bind(session, "usage_event", events, NEEDED)
         low, high = session.rows("SELECT min(occurred_at), max(occurred_at) FROM given_usage_event")[0]
@@ -115,7 +116,7 @@ def slices(session: Engine, events: Rows) -> list[Slice]:
     cut: list[Slice] = []
     batch: list[_File] = []
     for one in session.rows(_FILES, {"files": files}):
-        if batch and sum(rows for _, rows, *_ in batch) + one[1] > SLICE_ROWS:
+        if batch and sum(size for _, size, *_ in batch) + one[1] > rows:
             cut.append(_slice(batch))
             batch = []
         batch.append(one)
@@ -150,48 +151,72 @@ def _whole_span(cut: Sequence[Slice]) -> tuple[datetime, datetime] | None:
 def _find_special(session: Engine, cut: Sequence[Slice], rows: int) -> None:
     """The table `special`: hashes of ids that come more than once, that are changes, or that a change refers to."""
     session.execute("CREATE OR REPLACE TEMP TABLE special (h UBIGINT)")
-    hashes = []
-    for one in cut:
-        bind(session, "usage_event", one.data, NEEDED)
-        hashes.append(session.spool(f"SELECT {_H} AS h FROM deliveries"))
-        session.execute(
-            f"INSERT INTO special SELECT {_H} FROM deliveries WHERE kind <> 'usage' "
-            "UNION ALL SELECT hash(source, corrects_event_id) FROM deliveries WHERE kind <> 'usage'"
-        )
-    session.bind("hashes", hashes)
-    buckets = -(-rows // BUCKET_ROWS)
-    for bucket in range(buckets):
-        low, high = (2**64 * n // buckets for n in (bucket, bucket + 1))
-        some = session.connection.execute(f"SELECT h FROM hashes WHERE h BETWEEN {low} AND {high - 1}").fetchnumpy()[
-            "h"
-        ]
-        some.sort()  # a third of the time that grouping them by the engine takes
-        session.bind("again", pa.table({"h": some[1:][some[1:] == some[:-1]]}))
-        session.execute("INSERT INTO special SELECT DISTINCT h FROM again")
+    hashes = [hash_ids(session, one) for one in cut]
+    add_repeated(session, hashes, rows)
     for path in hashes:
         path.unlink()
 
 
+def hash_ids(session: Engine, one: Slice) -> Path:
+    """A file of the hashes of a slice's ids; those of changes and what they refer to join the table `special`."""
+    bind(session, "usage_event", one.data, NEEDED)
+    path = session.spool(f"SELECT {ID_HASH} AS h FROM deliveries")
+    session.execute(
+        f"INSERT INTO special SELECT {ID_HASH} FROM deliveries WHERE kind <> 'usage' "
+        "UNION ALL SELECT hash(source, corrects_event_id) FROM deliveries WHERE kind <> 'usage'"
+    )
+    return path
+
+
+def add_repeated(session: Engine, hashes: Sequence[Path], rows: int) -> None:
+    """Add to the table `special` the hashes that these files, of so many rows, hold more than once."""
+    session.bind("hashes", hashes)
+    buckets = -(-rows // BUCKET_ROWS)
+    for bucket in range(buckets):
+        low, high = (2**64 * n // buckets for n in (bucket, bucket + 1))
+        found = session.connection.execute(f"SELECT h FROM hashes WHERE h BETWEEN {low} AND {high - 1}").fetchnumpy()
+        ordered = found["h"]
+        ordered.sort()  # a third of the time that grouping them by the engine takes
+        session.bind("again", pa.table({"h": ordered[1:][ordered[1:] == ordered[:-1]]}))
+        session.execute("INSERT INTO special SELECT DISTINCT h FROM again")
+
+
+def special_deliveries(session: Engine, one: Slice) -> tuple[Path, int]:
+    """A file of the slice's deliveries of special events, and how many they are."""
+    bind(session, "usage_event", one.data, NEEDED)
+    path = session.spool(f"SELECT * FROM deliveries SEMI JOIN special ON special.h = {ID_HASH}")
+    session.bind("written", path)
+    return path, int(session.scalar("SELECT count(*) FROM written"))
+
+
 def _keep_special(session: Engine, cut: Sequence[Slice]) -> tuple[list[Rows], list[int]]:
     """Files of the deliveries of special events, all of one event in one file; how many there are in each slice."""
-    kept, counts = [], []
-    for one in cut:
-        bind(session, "usage_event", one.data, NEEDED)
-        kept.append(session.spool(f"SELECT * FROM deliveries SEMI JOIN special ON special.h = {_H}"))
-        session.bind("written", kept[-1])
-        counts.append(int(session.scalar("SELECT count(*) FROM written")))
+    kept = [special_deliveries(session, one) for one in cut]
+    files, counts = [str(path) for path, _ in kept], [count for _, count in kept]
     buckets = -(-sum(counts) // BUCKET_ROWS)
     if buckets <= 1:
-        return [[str(path) for path in kept]], counts
-    bind(session, "usage_event", [str(path) for path in kept], NEEDED)
-    return [session.spool(f"SELECT * FROM deliveries WHERE {_H} % {buckets} = {n}") for n in range(buckets)], counts
+        return [files], counts
+    bind(session, "usage_event", files, NEEDED)
+    return [
+        session.spool(f"SELECT * FROM deliveries WHERE {ID_HASH} % {buckets} = {n}") for n in range(buckets)
+    ], counts
 
 
 def _special_events(
     session: Session, events: Sequence[Rows], span: tuple[datetime, datetime] | None, found: Parts
 ) -> None:
     """Deduplicate events, apply what changes them, and make parts of them."""
-    _offsets(session, span)
+    make_effective(session, events, span, found)
+    write_parts(session, found)
+    count_judged(session, found)
+    drop_effective(session)
+
+
+def make_effective(
+    session: Session, events: Sequence[Rows], span: tuple[datetime, datetime] | None, found: Parts
+) -> None:
+    """Make the tables `judged` and `effective` of deliveries; conflicts among them are kept."""
+    bind_offsets(session, span)
     firsts = []
     for data in events:
         bind(session, "usage_event", data, NEEDED)
@@ -206,12 +231,18 @@ def _special_events(
     run_changes(session)
     run(session, "effective_events")
     run(session, "dated")
-    _write_parts(session, found)
+
+
+def count_judged(session: Session, found: Parts) -> None:
+    """Count the events of the view `judged`, and keep the faulty ones."""
     kinds: Mapping[str, int] = dict(session.rows(_KINDS))
     _keep_faulty(session, kinds.get("faulty", 0), found)
     found.counted += kinds.get("usage", 0)
     found.changed += kinds.get("change", 0)
-    # tables of these few events; views of the same name serve the many
+
+
+def drop_effective(session: Session) -> None:
+    """Drop the tables of few events: views of the same name serve the many."""
     for name in ("effective", "changes", "roots", "told", "versions"):
         session.execute(f"DROP TABLE IF EXISTS {name}")
 
@@ -223,22 +254,22 @@ FROM judged GROUP BY fate
 """
 
 
-def _plain_events(session: Engine, one: Slice, special: int, found: Parts) -> None:
+def plain_events(session: Engine, one: Slice, special: int, found: Parts) -> None:
     """Make parts of the events of a slice that came once and that nothing changes; `special` of its rows are others."""
     bind(session, "usage_event", one.data, NEEDED)
-    _offsets(session, one.span)
+    bind_offsets(session, one.span)
     session.execute(
-        f"CREATE OR REPLACE TEMP VIEW firsts AS SELECT * FROM deliveries ANTI JOIN special ON special.h = {_H}"
+        f"CREATE OR REPLACE TEMP VIEW firsts AS SELECT * FROM deliveries ANTI JOIN special ON special.h = {ID_HASH}"
     )
     run(session, "judged")
     run(session, "plain_events")
     run(session, "dated")
-    counted = _write_parts(session, found)
+    counted = write_parts(session, found)
     found.counted += counted
     _keep_faulty(session, one.rows - special - counted, found)
 
 
-def _write_parts(session: Session, found: Parts) -> int:
+def write_parts(session: Session, found: Parts) -> int:
     """Write the parts of the view `dated`; how many events they stand for."""
     counted = 0
     kinds = {kind for (kind,) in session.rows("SELECT DISTINCT aggregation FROM meters")}
@@ -266,7 +297,7 @@ def _keep_faulty(session: Session, expected: int, found: Parts) -> None:
     found.quarantined += expected
 
 
-def _offsets(session: Session, span: tuple[datetime, datetime] | None) -> None:
+def bind_offsets(session: Session, span: tuple[datetime, datetime] | None) -> None:
     """Make `subscriptions` those whose zones have the offsets of this span."""
     zones = known_zones((zone for (zone,) in session.rows("SELECT DISTINCT zone FROM subscription_list")), span)
     session.bind("zones", zones)

@@ -93,8 +93,8 @@ def aggregate(
     rows = sum_up(session, until, out)
     return Usage(
         rows=rows,
-        quarantined=_listed(session, "usage_quarantine", found.faulty, "SELECT * FROM listed", out),
-        conflicts=_listed(session, "usage_conflict", found.conflicts, _CONFLICTS, out),
+        quarantined=listed(session, "usage_quarantine", found.faulty, "SELECT * FROM listed", out),
+        conflicts=listed(session, "usage_conflict", found.conflicts, CONFLICTS, out),
         events=found.events,
         counted=found.counted,
         repeated=found.repeated,
@@ -170,7 +170,7 @@ _BILLED = pa.schema(
 )
 
 
-def _listed(
+def listed(
     session: Session, table: str, files: Sequence[str | Path], query: str, out: Path | None
 ) -> pa.Table | list[str]:
     shape = schema.table(table).arrow
@@ -182,7 +182,7 @@ def _listed(
     return session.sql(f"{query} ORDER BY {', '.join(schema.table(table).key)}").cast(shape)
 
 
-_CONFLICTS = """
+CONFLICTS = """
 SELECT c.source, c.event_id, c.version_no, c.version_no = 1 AS counts, c.subscription_source_id, c.meter, c.quantity,
   c.unit, c.kind, c.corrects_event_id, c.value_key, c.occurred_at, c.received_at, c.deliveries, c.raw_ref,
   s.legal_entity_id, CAST(NULL AS DECIMAL(18, 4)) AS amount, CAST(NULL AS VARCHAR) AS currency
