@@ -48,6 +48,7 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     from tieout.conform.links import load_rules as load_crosswalk_rules
     from tieout.conform.verify import verify_mappings
     from tieout.quality.rules import load_suites
+    from tieout.usage.meters import load_meters
 
     def conform() -> None:
         for kind in sorted({source.kind for source in work.sources.values()}):
@@ -62,6 +63,7 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     yield lambda: _every_role_has_an_account(work)
     yield from (partial(_connection_can_be_used, work, source) for source in _sources_of(work))
     yield lambda: load_suites(work.settings)
+    yield lambda: load_meters(work.settings.config_file("meters.yaml"))
     yield lambda: _one_author_each(work)
     yield lambda: _one_account_each(work)
     yield lambda: _every_entity_has_a_ledger(work)

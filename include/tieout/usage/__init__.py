@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tieout.usage.incremental import References, UsageState
     from tieout.usage.rating import Rated
     from tieout.usage.summary import Usage
 
-__all__ = ["Rated", "Usage", "aggregate", "publish_summary", "rate"]
+__all__ = ["Rated", "References", "Usage", "UsageState", "aggregate", "publish_summary", "rate"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,6 +18,10 @@ def __getattr__(name: str) -> Any:
         from tieout.usage import summary
 
         return getattr(summary, name)
+    if name in ("References", "UsageState"):
+        from tieout.usage import incremental
+
+        return getattr(incremental, name)
     if name in ("Rated", "rate"):
         from tieout.usage import rating
 

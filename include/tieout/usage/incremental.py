@@ -46,13 +46,14 @@ class References:
 class UsageState:
     """Aggregated usage in a folder. One process at a time works on it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, *, keep_old: bool = False) -> None:
+        """`keep_old` leaves files that the state no longer names, for who goes back to an older `state.json`."""
+        self.folder, self.keep_old = folder, keep_old
 
     def build(self, events: Rows, references: References, *, session: Engine | None = None) -> None:
         """Start anew with these events. Files that hold one event day each (UTC) are used where they are."""
         with _session(session) as own:
-            _Work(self.folder, own, references, {}).build(events)
+            _Work(self, own, references, {}).build(events)
 
     def add(
         self, events: Rows, references: References, *, until: datetime | None = None, session: Engine | None = None
@@ -65,7 +66,7 @@ class UsageState:
         what the state was made with, it is made anew.
         """
         with _session(session) as own:
-            work = _Work(self.folder, own, references, self._read())
+            work = _Work(self, own, references, self._read())
             if not work.fits():
                 work.build([*work.event_files(), *work.split(events)])
                 return work.result(until, None)
@@ -78,7 +79,7 @@ class UsageState:
     ) -> Usage:  # fmt: skip
         """All that was added, summed up without reading an event: what `aggregate` of all events would give."""
         with _session(session) as own:
-            return _Work(self.folder, own, references, self._read()).result(until, None, out)
+            return _Work(self, own, references, self._read()).result(until, None, out)
 
     def _read(self) -> dict[str, Any]:
         state: dict[str, Any] = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
@@ -92,8 +93,8 @@ def _session(given: Engine | None) -> AbstractContextManager[Engine]:
 class _Work:
     """One call under way."""
 
-    def __init__(self, folder: Path, session: Engine, references: References, state: dict[str, Any]) -> None:
-        self.folder, self.session, self.state = folder, session, state
+    def __init__(self, home: UsageState, session: Engine, references: References, state: dict[str, Any]) -> None:
+        self.folder, self.keep_old, self.session, self.state = home.folder, home.keep_old, session, state
         r = references
         bind_references(session, r.subscriptions, r.subscription_items, r.products, r.billed, r.entities, r.meters)
         names = ("subscription_list", "meters")
@@ -101,7 +102,7 @@ class _Work:
         self.made_with = {"engine": duckdb.__version__, "references": hashes}
         self._new_hashes: dict[str, list[str]] = {}
         self._written = 0
-        folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
 
     def fits(self) -> bool:
         """Whether the state was made with the same references and hashes."""
@@ -120,13 +121,13 @@ class _Work:
         self._list(self.split(events))
         rows = sum(day["rows"] for day in self.state["days"].values())
         parts.add_repeated(self.session, [h for day in self.state["days"].values() for h in day["hashes"]], rows)
-        kept = []
+        kept, special = [], {}
         for day in sorted(self.state["days"]):
-            path, self.state["days"][day]["special"] = parts.special_deliveries(self.session, self._slice(day))
-            kept.append(str(path))
+            special[day] = parts.special_deliveries(self.session, self._slice(day))
+            kept.append(str(special[day][0]))
         self._judge(kept, "true")
         for day in self.state["days"]:
-            self._plain(day)
+            self._plain(day, special[day])
         self._commit()
 
     def add(self, events: Rows) -> str:
@@ -163,11 +164,7 @@ class _Work:
         )
         self._judge(more, f"{ID_HASH} IN (SELECT h FROM to_judge)")
         for day in sorted(touched_days):
-            bind(session, "usage_event", self.state["days"][day]["events"], NEEDED)
-            self.state["days"][day]["special"] = session.scalar(
-                f"SELECT count(*) FROM deliveries SEMI JOIN special ON special.h = {ID_HASH}"
-            )
-            self._plain(day)
+            self._plain(day, parts.special_deliveries(session, self._slice(day)))
         self._commit()
         return (
             f"SELECT subscription_source_id FROM read_parquet({files}) UNION SELECT subscription_source_id "
@@ -245,11 +242,10 @@ class _Work:
         parts.drop_effective(session)
         special["hashes"] = str(session.copy("SELECT DISTINCT h FROM special", self._path("special")))
 
-    def _plain(self, day: str) -> None:
+    def _plain(self, day: str, special: parts.Special) -> None:
         """Make the parts of a day's events that came once and that nothing changes."""
         found, known = Parts(), self.state["days"][day]
-        parts.plain_events(self.session, self._slice(day), known["special"], found)
-        self.session.execute("DROP VIEW IF EXISTS effective")
+        parts.plain_events(self.session, self._slice(day), special, found)
         known["parts"] = [self._keep(path, f"parts-{day}") for path in found.files]
         known["faulty"] = [self._keep(path, f"faulty-{day}") for path in found.faulty]
         known["counted"], known["quarantined"] = found.counted, found.quarantined
@@ -327,5 +323,5 @@ class _Work:
         partial.write_text(text, encoding="utf-8")
         partial.replace(self.folder / "state.json")
         for path in self.folder.glob("*.parquet"):
-            if str(path) not in text:
+            if not self.keep_old and str(path) not in text:
                 path.unlink()

@@ -60,6 +60,10 @@ class Slice:
     span: tuple[datetime, datetime] | None
 
 
+Special = tuple[Path, int]
+"""A file of deliveries, and how many they are."""
+
+
 @dataclass(slots=True)
 class Parts:
     """What became of the events: files of parts, of faulty events and of conflicts, and how many events there were."""
@@ -95,11 +99,10 @@ def collect(session: Session, events: Rows) -> Parts:
         _special_events(session, [events], _whole_span(cut), found)
         return found
     _find_special(session, cut, found.events)
-    special, counts = _keep_special(session, cut)
+    special, each = _keep_special(session, cut)
     _special_events(session, special, _whole_span(cut), found)
-    for one, others in zip(cut, counts, strict=True):
+    for one, others in zip(cut, each, strict=True):
         plain_events(session, one, others, found)
-    session.execute("DROP VIEW IF EXISTS effective")
     return found
 
 
@@ -181,7 +184,7 @@ def add_repeated(session: Engine, hashes: Sequence[Path], rows: int) -> None:
         session.execute("INSERT INTO special SELECT DISTINCT h FROM again")
 
 
-def special_deliveries(session: Engine, one: Slice) -> tuple[Path, int]:
+def special_deliveries(session: Engine, one: Slice) -> Special:
     """A file of the slice's deliveries of special events, and how many they are."""
     bind(session, "usage_event", one.data, NEEDED)
     path = session.spool(f"SELECT * FROM deliveries SEMI JOIN special ON special.h = {ID_HASH}")
@@ -189,17 +192,15 @@ def special_deliveries(session: Engine, one: Slice) -> tuple[Path, int]:
     return path, int(session.scalar("SELECT count(*) FROM written"))
 
 
-def _keep_special(session: Engine, cut: Sequence[Slice]) -> tuple[list[Rows], list[int]]:
-    """Files of the deliveries of special events, all of one event in one file; how many there are in each slice."""
-    kept = [special_deliveries(session, one) for one in cut]
-    files, counts = [str(path) for path, _ in kept], [count for _, count in kept]
-    buckets = -(-sum(counts) // BUCKET_ROWS)
+def _keep_special(session: Engine, cut: Sequence[Slice]) -> tuple[list[Rows], list[Special]]:
+    """Files of the deliveries of special events, all of one event in one file; and those of each slice."""
+    each = [special_deliveries(session, one) for one in cut]
+    files, buckets = [str(path) for path, _ in each], -(-sum(count for _, count in each) // BUCKET_ROWS)
     if buckets <= 1:
-        return [files], counts
+        return [files], each
     bind(session, "usage_event", files, NEEDED)
-    return [
-        session.spool(f"SELECT * FROM deliveries WHERE {ID_HASH} % {buckets} = {n}") for n in range(buckets)
-    ], counts
+    queries = (f"SELECT * FROM deliveries WHERE {ID_HASH} % {buckets} = {n}" for n in range(buckets))
+    return [session.spool(query) for query in queries], each
 
 
 def _special_events(
@@ -254,34 +255,78 @@ FROM judged GROUP BY fate
 """
 
 
-def plain_events(session: Engine, one: Slice, special: int, found: Parts) -> None:
-    """Make parts of the events of a slice that came once and that nothing changes; `special` of its rows are others."""
-    bind(session, "usage_event", one.data, NEEDED)
+def plain_events(session: Engine, one: Slice, special: Special, found: Parts) -> None:
+    """Make parts of the events of a slice that came once and that nothing changes; `special` are the others in it.
+
+    Where quantities add up, all deliveries are summed and the special ones taken off again: that reads no ids.
+    """
     bind_offsets(session, one.span)
+    adding, pointwise = _wanted(session)
+    path, others = special
+    counted = 0
+    if adding:
+        _every_delivery(session, one.data)
+        counted += _write(session, adding, found)
+        if others:
+            _every_delivery(session, str(path))
+            counted += _write(session, _TAKEN_OFF.format(adding), found)
+    if pointwise:
+        _single_deliveries(session, one)
+        counted += _write(session, pointwise, found)
+    found.counted += counted
+    faulty = one.rows - others - counted
+    if faulty:
+        _single_deliveries(session, one)
+        _keep_faulty(session, faulty, found)
+    session.execute("DROP VIEW IF EXISTS effective")
+
+
+_TAKEN_OFF = """
+SELECT * REPLACE (
+  CAST(-quantity AS DECIMAL(28, 9)) AS quantity, -event_count AS event_count, -corrected_count AS corrected_count
+)
+FROM ({}) AS counted
+"""
+
+
+def _every_delivery(session: Engine, data: Rows) -> None:
+    """Make the view `dated` of all these deliveries."""
+    bind(session, "usage_event", data, NEEDED)
+    session.execute("CREATE OR REPLACE TEMP VIEW firsts AS SELECT * FROM deliveries")
+    _judge_plain(session)
+
+
+def _single_deliveries(session: Engine, one: Slice) -> None:
+    """Make the view `dated` of the deliveries of a slice that are not special."""
+    bind(session, "usage_event", one.data, NEEDED)
     session.execute(
         f"CREATE OR REPLACE TEMP VIEW firsts AS SELECT * FROM deliveries ANTI JOIN special ON special.h = {ID_HASH}"
     )
-    run(session, "judged")
-    run(session, "plain_events")
-    run(session, "dated")
-    counted = write_parts(session, found)
-    found.counted += counted
-    _keep_faulty(session, one.rows - special - counted, found)
+    _judge_plain(session)
+
+
+def _judge_plain(session: Engine) -> None:
+    for name in ("judged", "plain_events", "dated"):
+        run(session, name)
 
 
 def write_parts(session: Session, found: Parts) -> int:
     """Write the parts of the view `dated`; how many events they stand for."""
-    counted = 0
+    return sum(_write(session, statement, found) for statement in _wanted(session) if statement)
+
+
+def _wanted(session: Engine) -> tuple[str | None, str | None]:
+    """The statement of the meters that add up and that of the others, where there are such meters."""
     kinds = {kind for (kind,) in session.rows("SELECT DISTINCT aggregation FROM meters")}
     adding, pointwise = statements("parts")
-    wanted = [adding] if kinds & {"sum", "count"} else []
-    wanted += [pointwise] if kinds - {"sum", "count", None} else []
-    for statement in wanted:
-        path = session.spool(statement)
-        found.files.append(path)
-        session.bind("written", path)
-        counted += int(session.scalar("SELECT coalesce(sum(event_count), 0) FROM written"))
-    return counted
+    return adding if kinds & {"sum", "count"} else None, pointwise if kinds - {"sum", "count", None} else None
+
+
+def _write(session: Engine, statement: str, found: Parts) -> int:
+    path = session.spool(statement)
+    found.files.append(path)
+    session.bind("written", path)
+    return int(session.scalar("SELECT coalesce(sum(event_count), 0) FROM written"))
 
 
 def _keep_faulty(session: Session, expected: int, found: Parts) -> None:

@@ -78,7 +78,9 @@ SELECT
   sum(CASE WHEN received_day >= period_end THEN event_count * is_now ELSE 0 END) AS late_count
 FROM grains
 WHERE aggregation IN ('sum', 'count')
-GROUP BY subscription_source_id, meter, grain, period_start;
+GROUP BY subscription_source_id, meter, grain, period_start
+-- parts may have been taken off again
+HAVING sum(event_count) <> 0;
 
 -- Nearest rank: the smallest value that at least p% of the events do not exceed.
 CREATE OR REPLACE TEMP VIEW percentiles AS

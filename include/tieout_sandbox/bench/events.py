@@ -25,7 +25,6 @@ METERS = ("api_calls", "storage_gb", "seats_used", "messages", "builds", "minute
 _CHUNK = 250_000
 _ROWS_PER_SUBSCRIPTION = 2500
 _MICRO = 1_000_000
-_ZONES = ("America/Los_Angeles", "Europe/Berlin", "Asia/Tokyo", "Australia/Sydney")
 _HEX = np.array([f"{n:02x}" for n in range(256)], dtype="S2")
 _PAIRS = (0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34)  # where the bytes of a UUID stand in its text
 
@@ -35,8 +34,8 @@ Arrays = dict[str, Any]
 def generate(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
     """Write `folder/events/<day>.parquet` and the subscriptions, items, products and entities they belong to."""
     subscriptions = max(40, rows // _ROWS_PER_SUBSCRIPTION)
-    _references(engine, folder, subscriptions)
     (folder / "events").mkdir(parents=True, exist_ok=True)
+    _references(engine, folder, subscriptions)
     sizes = [rows * (day + 1) // DAYS - rows * day // DAYS for day in range(DAYS)]
     with ThreadPoolExecutor(2) as pool:
         files = list(pool.map(lambda day: _write_day(folder, day, sizes, subscriptions), range(DAYS)))
@@ -168,3 +167,70 @@ def _ids(raw: Any) -> pa.Array:
         texts[:, place : place + 2] = pairs[:, 2 * byte : 2 * byte + 2]
     offsets = np.arange(0, 36 * (size + 1), 36, dtype=np.int32)
     return pa.StringArray.from_buffers(size, pa.py_buffer(offsets), pa.py_buffer(texts))
+
+
+def run(folder: Path, memory: str) -> int:
+    """Aggregate all events into files; how many counted."""
+    from tieout.lake.engine import engine
+    from tieout.usage import aggregate
+
+    with engine(memory_limit=memory) as session:
+        given = _references_of(folder)
+        usage = aggregate(_files(folder), *given[:3], entities=given[3], session=session, out=folder / "out")
+    return usage.counted
+
+
+def build_state(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
+    """The same events as the state of an incremental aggregation, and a batch to add."""
+    from tieout.usage.incremental import References, UsageState
+
+    generate(engine, folder, rows)
+    micro_batch(folder, rows)
+    given = _references_of(folder)
+    UsageState(folder / "state").build(_files(folder), References(*given), session=engine)
+    return [], []
+
+
+def add_batch(folder: Path, memory: str) -> int:
+    """Add a thousand events of one day to the state; how many events there are. The state is left as it was."""
+    from tieout.lake.engine import engine
+    from tieout.usage.incremental import References, UsageState
+
+    listed = (folder / "state" / "state.json").read_bytes()
+    known = set((folder / "state").iterdir())
+    with engine(memory_limit=memory) as session:
+        usage = UsageState(folder / "state", keep_old=True).add(
+            str(folder / "batch.parquet"), References(*_references_of(folder)), session=session
+        )
+    for path in set((folder / "state").iterdir()) - known:
+        path.unlink()
+    (folder / "state" / "state.json").write_bytes(listed)
+    return usage.events
+
+
+def floor(folder: Path) -> str:
+    """The query that reads every column of the events."""
+    files = ", ".join(repr(f) for f in _files(folder))
+    return (
+        "SELECT max(source), max(length(event_id)), max(subscription_source_id), max(meter), max(unit),\n"
+        f"  sum(quantity), max(kind), max(occurred_at), max(received_at) FROM read_parquet([{files}])"
+    )
+
+
+def _files(folder: Path) -> list[str]:
+    return sorted(str(f) for f in (folder / "events").glob("*.parquet"))
+
+
+def _references_of(folder: Path) -> tuple[str, str, str, Any]:
+    from tieout.entities import Entities, LegalEntity
+
+    entities = tuple(
+        LegalEntity(id=id, name=id, functional_currency=currency, zone=zone, country=id, go_live=date(2025, 1, 1))
+        for id, currency, zone in (
+            ("US", "USD", "America/Los_Angeles"), ("DE", "EUR", "Europe/Berlin"), ("JP", "JPY", "Asia/Tokyo"),
+        )
+    )  # fmt: skip
+    subscriptions, items, products = (
+        str(folder / f"{name}.parquet") for name in ("subscription", "subscription_item", "product")
+    )
+    return subscriptions, items, products, Entities(entities=entities)

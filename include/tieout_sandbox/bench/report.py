@@ -25,6 +25,10 @@ and memory limit.
   the two calls that create and post the same journals and nothing else; the two take turns on one server.
 - Wall and processor seconds are of the work itself, result files included, without imports; peak memory is of the whole
   process. Ratios within one entry hold on a busy machine, seconds do not.
+- `usage`: 36-character ids, 1% further deliveries (some with other content, some under another day), 1% late; exact
+  deduplication by source and id over all files. Its floor reads every column of the events. Its peers deduplicate by id
+  too; they tell no other content under an id, no late usage and no faulty event, and pandas sums floats.
+- `usage_batch` adds a thousand events of one day to the state of that many, ids compared with all of them.
 - The peers get the same files. They compare amounts as floats, and none of them gives control totals by entity,
   currency and period, a break type or an exact account of duplicates. One that fails or takes over nine
   minutes is left out.
