@@ -315,14 +315,14 @@ def write_parts(session: Session, found: Parts) -> int:
     return sum(_write(session, statement, found) for statement in _wanted(session) if statement)
 
 
-def _wanted(session: Engine) -> tuple[str | None, str | None]:
+def _wanted(session: Session) -> tuple[str | None, str | None]:
     """The statement of the meters that add up and that of the others, where there are such meters."""
     kinds = {kind for (kind,) in session.rows("SELECT DISTINCT aggregation FROM meters")}
     adding, pointwise = statements("parts")
     return adding if kinds & {"sum", "count"} else None, pointwise if kinds - {"sum", "count", None} else None
 
 
-def _write(session: Engine, statement: str, found: Parts) -> int:
+def _write(session: Session, statement: str, found: Parts) -> int:
     path = session.spool(statement)
     found.files.append(path)
     session.bind("written", path)
