@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from events import METERS, generate
 
 ROOT = Path(__file__).parents[3]
-ROWS = 1_000_000
+ROWS = 20_000
 
 
 def content(usage: Usage) -> dict[str, object]:
@@ -52,7 +52,7 @@ def submit(cluster: spark.Cluster, request: Request, home: Path) -> Usage:
 
 
 @pytest.mark.server
-def test_a_cluster_sums_a_million_events_up_as_one_machine_does(tmp_path, spark_cluster):
+def test_a_cluster_sums_events_up_as_one_machine_does(tmp_path, spark_cluster):
     with engine() as session:
         given = generate(session, tmp_path / "events", ROWS)
         here = aggregate(**given, session=session)
@@ -66,7 +66,7 @@ def test_a_cluster_sums_a_million_events_up_as_one_machine_does(tmp_path, spark_
     assert set(here.quarantined["reason_code"].to_pylist()) == {
         "unknown_subscription", "unknown_meter", "unknown_unit", "negative", "future", "missing"
     }  # fmt: skip
-    assert min(here.repeated, here.changed, here.conflicts.num_rows) > 100
+    assert min(here.repeated, here.changed, here.conflicts.num_rows) > 30
     assert any(here.rows["late_count"].to_pylist())
     assert not os.listdir(tmp_path / "handed" / "work")
     assert len(list(spark_cluster.folder.glob("work-*/app-*"))) == spark_cluster.workers
