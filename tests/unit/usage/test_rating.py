@@ -113,7 +113,7 @@ def test_included_units_are_free_and_the_line_shows_the_arithmetic() -> None:
     (line,) = result.lines.to_pylist()
     assert (line["quantity"], line["amount"]) == (204331, Decimal("81.73"))
     assert line["exact_amount"] == Decimal("81.7324")
-    assert line["arithmetic"] == "1204331 used − 1000000 included: 204331 × 0.0004 = 81.7324 USD"
+    assert line["arithmetic"] == "1,204,331 used − 1,000,000 included = 204,331 × 0.0004 = 81.7324 USD"
 
 
 def test_a_minimum_not_reached_is_filled_up_by_a_line_of_its_own() -> None:
