@@ -42,12 +42,14 @@ def quality_gate(work: Work, run_id: str, business_date: str) -> Facts:
 
 
 def aggregate_usage(work: Work, run_id: str, business_date: str) -> Facts:
-    """Sum usage per subscription, meter and period into `usage_summary`."""
-    from tieout.usage import publish_summary
+    """Sum usage per subscription, meter and period into `usage_summary`, and rate it by the price book."""
+    from tieout.usage import publish_rating, publish_summary
 
     with work.kept(run_id, "usage") as facts:
         facts |= publish_summary(lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
-    return facts
+    with work.kept(run_id, "rating") as rated:
+        rated |= publish_rating(lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
+    return facts | rated
 
 
 def reconcile_sources(work: Work, run_id: str, business_date: str) -> Facts:

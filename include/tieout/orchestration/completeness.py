@@ -25,7 +25,10 @@ if TYPE_CHECKING:
 UNPROVEN = "unproven/"
 """Facts of a run under this name and a reconciliation's id: why it proves less than it seems, a list of sentences."""
 
-_SUMMED_FROM = {"usage_summary": ("usage_event", "subscription", "subscription_item", "product")}
+_SUMMED_FROM = {
+    "usage_summary": ("usage_event", "subscription", "subscription_item", "product"),
+    "rated_lines": ("subscription_item", "price", "price_tier"),
+}
 _RECEIVABLE_STREAMS = ("billing", "prior_period")
 _UNDER_WAY = ("submitted", "unknown", "partially_posted", "confirmed", "mismatched")
 _NAMED = 3

@@ -80,6 +80,8 @@ CANONICAL: tuple[Table, ...] = (
         _c("unit_amount", "price", "amount per unit and interval in currency units; null on tiered prices"),
         _c("billing_scheme", "text", "how quantity becomes money", "per_unit", "tiered"),
         _c("tiers_mode", "text", "graduated or volume, on tiered prices", "graduated", "volume"),
+        _c("package_size", "quantity", "units that are sold together at the unit amount; null: each by itself"),
+        _c("package_round", "text", "what a broken package counts", "up", "down"),
         _c("usage_type", "text", "licensed or metered", "licensed", "metered"),
         _c("interval_months", "int", "length of its billing interval in months; null on one-time prices"),
         _c("status", "text", "active or archived"),

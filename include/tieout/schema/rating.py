@@ -47,6 +47,21 @@ RATING: tuple[Table, ...] = (
         "result",
     ),
     Table(
+        "price_quarantine",
+        "Prices, one row per tier, that no price book can hold, with the reason.",
+        ("source", "price_source_id", "subscription_source_id", "meter", "tier_no"),
+        (
+            _c("source", "text", "where the price is from"),
+            _r("price_source_id", "text", "the price's id; empty where it has none"),
+            _c("subscription_source_id", "text", "subscription it was agreed for"),
+            _c("meter", "text", "what it counts"),
+            _c("tier_no", "int", "its tier"),
+            _r("reason_code", "text", "why"),
+            _r("reason", "text", "the same as a sentence"),
+        ),
+        "result",
+    ),
+    Table(
         "rated_lines",
         "What usage costs by the price book, one row per billing period, price and tier that charges something.",
         ("subscription_source_id", "meter", "period_start", "line_no"),

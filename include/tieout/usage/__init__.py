@@ -5,24 +5,46 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tieout.usage.price_books import csv_price_book, stripe_price_book, zuora_price_book
+    from tieout.usage.publish import publish_summary
+    from tieout.usage.rate_published import publish_rating
+    from tieout.usage.rating import rate
+    from tieout.usage.summary import aggregate
+    from tieout.usage.price_books import PriceBook
     from tieout.usage.rating import Rated
     from tieout.usage.summary import Usage
 
-__all__ = ["Rated", "Usage", "aggregate", "publish_summary", "rate"]
+__all__ = [
+    "PriceBook",
+    "Rated",
+    "Usage",
+    "aggregate",
+    "csv_price_book",
+    "publish_rating",
+    "publish_summary",
+    "rate",
+    "stripe_price_book",
+    "zuora_price_book",
+]
+
+_HOME = {
+    "PriceBook": "price_books",
+    "Rated": "rating",
+    "Usage": "summary",
+    "aggregate": "summary",
+    "csv_price_book": "price_books",
+    "publish_rating": "rate_published",
+    "publish_summary": "publish",
+    "rate": "rating",
+    "stripe_price_book": "price_books",
+    "zuora_price_book": "price_books",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load the engine only when usage is really worked on: a DAG file that names this package pays nothing."""
-    if name in ("Usage", "aggregate"):
-        from tieout.usage import summary
+    if name not in _HOME:
+        raise AttributeError(name)
+    from importlib import import_module
 
-        return getattr(summary, name)
-    if name in ("Rated", "rate"):
-        from tieout.usage import rating
-
-        return getattr(rating, name)
-    if name == "publish_summary":
-        from tieout.usage.publish import publish_summary
-
-        return publish_summary
-    raise AttributeError(name)
+    return getattr(import_module(f"tieout.usage.{_HOME[name]}"), name)
