@@ -67,13 +67,14 @@ def _leftover(definition: Definition, side: SideName, as_of: date | None, refuse
     if definition.completeness not in ("both", side):
         excused = f"coalesce(spare, {text(NOT_REQUIRED)})"
     own = _told(definition, side)
-    said = ", told" if "told" in own else ""
+    said, carried = ", told" if "told" in own else "", "".join(f" {alias}," for alias in own)
     reason, refusals = f"coalesce(lone_reason{said})", ""
     if refused:
         listed = f"SELECT row_no, min(reason) AS refused FROM {side}_refusals GROUP BY row_no"
         reason, refusals = f"coalesce(lone_reason, refused{said})", f"\nLEFT JOIN ({listed}) USING (row_no)"
     return (
-        f"SELECT row_no, id, entity, identity, currency, amount, day, period, label, {reason} AS lone_reason,{''.join(f' {a},' for a in own)}\n"
+        f"SELECT row_no, id, entity, identity, currency, amount, day, period, label,{carried}\n"
+        f"  {reason} AS lone_reason,\n"
         f"  {excused} AS excused, CASE {' '.join(cases)} ELSE {text(missing)} END AS break_type\n"
         f"FROM {side}_rows ANTI JOIN {side}_links USING (row_no){refusals}\nWHERE excluded IS NULL"
     )

@@ -5,29 +5,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tieout.usage.price_books import csv_price_book, stripe_price_book, zuora_price_book
+    from tieout.usage.commitments import CreditUse, draw_down, true_up
+    from tieout.usage.late import late_worth
+    from tieout.usage.price_books import PriceBook, csv_price_book, stripe_price_book, zuora_price_book
     from tieout.usage.publish import publish_summary
     from tieout.usage.rate_published import publish_rating
-    from tieout.usage.rating import rate
-    from tieout.usage.summary import aggregate
-    from tieout.usage.price_books import PriceBook
-    from tieout.usage.rating import Rated
-    from tieout.usage.summary import Usage
+    from tieout.usage.rating import Rated, rate
+    from tieout.usage.summary import Usage, aggregate
 
 __all__ = [
+    "CreditUse",
     "PriceBook",
     "Rated",
     "Usage",
     "aggregate",
     "csv_price_book",
+    "draw_down",
+    "late_worth",
     "publish_rating",
     "publish_summary",
     "rate",
     "stripe_price_book",
+    "true_up",
     "zuora_price_book",
 ]
 
 _HOME = {
+    "CreditUse": "commitments",
+    "draw_down": "commitments",
+    "true_up": "commitments",
+    "late_worth": "late",
     "PriceBook": "price_books",
     "Rated": "rating",
     "Usage": "summary",

@@ -1,4 +1,4 @@
-"""Price books: prices as a billing system keeps them become rows of `price_book`; what cannot is set aside with a reason.
+"""Price books: prices as billing keeps them become rows of `price_book`; what cannot is set aside with a reason.
 
 Each system's reading is one query beside this module: `stripe_prices.sql`, `zuora_prices.sql`.
 """
@@ -61,7 +61,7 @@ def stripe_price_book(items: Rows, prices: Rows, tiers: Rows, *, session: Engine
 
 
 def zuora_price_book(charges: pa.Table, tiers: pa.Table, *, session: Engine | None = None) -> PriceBook:
-    """The prices of usage charges, from text columns as Zuora's exports of RatePlanCharge and RatePlanChargeTier name them.
+    """The prices of usage charges, from texts as Zuora's exports of RatePlanCharge and RatePlanChargeTier name them.
 
     Charge models: flat fee, per unit, overage, tiered, tiered with overage, volume. What a charge counts is its unit of
     measure. Raises DataError for a column that is missing.
@@ -144,7 +144,8 @@ def _book(session: Engine, query: str) -> PriceBook:
     cases = " ".join(f"WHEN '{code}' THEN '{words}'" for code, words in _REASONS.items())
     quarantined = session.sql(
         "SELECT source, coalesce(price_source_id, '') AS price_source_id, subscription_source_id, meter, tier_no,"
-        f" fault AS reason_code, CASE fault {cases} END AS reason FROM judged_price WHERE fault IS NOT NULL ORDER BY ALL"
+        f" fault AS reason_code, CASE fault {cases} END AS reason FROM judged_price"
+        " WHERE fault IS NOT NULL ORDER BY ALL"
     ).cast(schema.table("price_quarantine").arrow)
     read = session.scalar("SELECT count(*) FROM read_price")
     if rows.num_rows + quarantined.num_rows != read:

@@ -40,7 +40,7 @@ SELECT
   CASE proration WHEN 'day' THEN period_end - period_start ELSE closes - opens END AS whole,
   coalesce(first_day < max(after_day) OVER (
     PARTITION BY usage_no ORDER BY first_day, after_day, price_no ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-  ), false) AS overlaps
+  ), false) AS collides
 FROM dated;
 
 CREATE OR REPLACE TEMP TABLE prorated AS
@@ -59,7 +59,7 @@ WITH used AS (
   SELECT
     s.usage_no,
     CASE
-      WHEN t.overlaps THEN 'two_prices'
+      WHEN t.collides THEN 'two_prices'
       WHEN coalesce(d.quantity, 0) <> s.quantity AND NOT (t.pieces = 1 AND t.covered) THEN 'no_days'
       WHEN NOT t.covered AND p.quantity <> s.quantity THEN 'no_price'
     END AS reason_code,
@@ -67,7 +67,7 @@ WITH used AS (
     CASE WHEN t.pieces = 1 AND t.covered THEN s.quantity END AS undivided
   FROM split AS s
   JOIN (
-    SELECT usage_no, count(*) AS pieces, bool_or(overlaps) AS overlaps,
+    SELECT usage_no, count(*) AS pieces, bool_or(collides) AS collides,
       sum(after_day - first_day) >= any_value(period_end - period_start) AS covered
     FROM stretch JOIN split USING (usage_no) GROUP BY usage_no
   ) AS t USING (usage_no)

@@ -58,11 +58,11 @@ def rate(
     `subscriptions` (columns of `subscription`: source_id, currency) only a general price in the subscription's currency
     holds. Lines tell their arithmetic where `worded`; wording a million of them costs more than pricing them.
 
-    Which price: the one in force on the billing period's last day, for the whole of it. Prices that say `proration` hold
-    for their days only: each prices the usage of its days (rows of grain `day`), and its flat and minimum amounts are
-    cut to its share of the period, by days or by seconds (docs.stripe.com/billing/subscriptions/prorations: "down to
-    the second"; the clock's hours count, so a day on which it is changed is shorter or longer). Included units and the
-    limits of tiers are not cut (docs.zuora.com, overage pricing: "the included units cannot be prorated").
+    Which price: the one in force on the billing period's last day, for the whole of it. Prices that say `proration`
+    hold for their days only: each prices the usage of its days (rows of grain `day`), and its flat and minimum amounts
+    are cut to its share of the period, by days or by seconds (docs.stripe.com/billing/subscriptions/prorations: "down
+    to the second"; the clock's hours count, so a day on which it is changed is shorter or longer). Included units and
+    the limits of tiers are not cut (docs.zuora.com, overage pricing: "the included units cannot be prorated").
 
     Models: `flat` charges its amount once; `unit` quantity × unit amount; `package` whole packages; `graduated` each
     tier's quantity at that tier's amount; `volume` the whole quantity at the amount of the tier it reaches; tiers may
@@ -96,6 +96,8 @@ def rate(
         _run(session, "proration.sql")
     _run(session, "charges.sql")
     session.execute(_rounded(on_total))
+    if on_total:
+        session.execute("CREATE OR REPLACE TEMP VIEW rounded AS FROM settled")
     lines = session.sql(_lines(prorates, worded)).cast(schema.table("rated_lines").arrow)
     cases = " ".join(f"WHEN '{code}' THEN '{words}" for code, words in _REASONS.items())
     quarantined = session.sql(
@@ -145,7 +147,7 @@ def _rounded(on_total: bool) -> str:
     if not on_total:
         return f"CREATE OR REPLACE TEMP VIEW rounded AS SELECT *, {by_line} AS amount FROM charge"
     return f"""
-    CREATE OR REPLACE TEMP TABLE rounded AS
+    CREATE OR REPLACE TEMP TABLE settled AS
     SELECT * EXCLUDE (so_far),
       CASE rounding WHEN 'line' THEN {by_line}
         ELSE at_minor_unit(so_far, digits) - at_minor_unit(so_far - exact_amount, digits) END AS amount

@@ -34,7 +34,8 @@ def subscription_periods(session: Engine, folder: Path, rows: int) -> tuple[list
     prices = write(
         session,
         "SELECT CASE WHEN n >= 8 THEN 'sub_' || lpad(((n - 8) * 20)::VARCHAR, 20, '0') END AS subscription_source_id,\n"
-        "  'meter_' || CASE WHEN n < 8 THEN n ELSE (n - 8) * 20 % 4 * 2 END AS meter, 'price_' || n AS price_source_id,\n"
+        "  'meter_' || CASE WHEN n < 8 THEN n ELSE (n - 8) * 20 % 4 * 2 END AS meter,\n"
+        "  'price_' || n AS price_source_id,\n"
         "  ['unit', 'graduated', 'volume', 'package', 'graduated', 'unit', 'volume', 'graduated'][1 + (n % 8)::INTEGER]"
         " AS model,\n"
         "  t AS tier_no, CASE WHEN t < tiers THEN t * 500000 END::DECIMAL(28, 9) AS up_to,\n"
