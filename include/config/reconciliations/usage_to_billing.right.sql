@@ -88,7 +88,7 @@ SELECT
     WHEN l.due IS NOT NULL THEN
       replace(l.terms, ' used − ', ' ' || coalesce(l.unit, 'unit') || 's − ') || ' = '
       || money(l.due, l.currency, d.digits)
-      || '; billed ' || CASE WHEN l.quantity <> l.counted THEN plain(l.quantity) || ' for ' ELSE '' END
+      || '; billed ' || CASE WHEN l.quantity <> l.counted THEN CASE WHEN l.quantity = trunc(l.quantity) THEN grouped(plain(l.quantity)) ELSE plain(l.quantity) END || ' for ' ELSE '' END
       || money(l.amount, l.currency, d.digits)
       || CASE WHEN l.due > l.amount THEN '; short ' || money(l.due - l.amount, l.currency, d.digits)
         WHEN l.due < l.amount THEN '; over ' || money(l.amount - l.due, l.currency, d.digits) ELSE '' END

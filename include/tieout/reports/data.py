@@ -56,6 +56,11 @@ class ReportData:
     """Sentences on what this report cannot vouch for: a source missing, a reconciliation that could not run."""
     note: str = ""
     """What a reader must know about how this report came to be; empty for a night's own."""
+    usage: tuple[Row, ...] = ()
+    """Per meter, month and currency: unit, units counted and billed, due (by the price book) and charged; for billing
+    periods that have ended, by the month of their last day."""
+    unrated: tuple[Row, ...] = ()
+    """Billing periods that no price holds for (`unrated_usage`)."""
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Result table to the hash of what this run left in it: equal hashes are equal results."""
     definitions: Mapping[str, str] = field(default_factory=dict)

@@ -236,17 +236,17 @@ def test_every_kind_of_usage_leak_shows_its_money_and_how_it_comes_about(house):
     found = {b["break_key"].split("|")[0]: b for b in house.run("usage_to_billing").breaks.to_pylist()}
     worth = {k: (b["break_type"], b["reason"], b["value"], b["sentence"].partition(": ")[2]) for k, b in found.items()}
     assert worth == {
-        "short": ("amount", "wrong quantity", Decimal("124"), "1000 were counted and 600 billed, "
+        "short": ("amount", "wrong quantity", Decimal("124"), "1000 by metering but 600 by billing; "
                   "1,000 × 0.31 = 310.00 USD; billed 600 for 186.00 USD; short 124.00 USD."),
         "unbilled": ("missing_right", "used not billed", Decimal("2.17"),
                      "7 × 0.31 = 2.17 USD; billed nothing; short 2.17 USD."),
         "given": ("missing_right", "free by entitlement", Decimal("2.17"),
                   "7 × 0.31 = 2.17 USD; billed nothing; short 2.17 USD."),
         "uncounted": ("missing_left", "billed not used", Decimal("2.17"), "nothing was counted; billed 2.17 USD."),
-        "tier": ("amount", "wrong tier", Decimal("8"), "30.80 USD were counted and 22.80 USD billed, "
+        "tier": ("amount", "wrong tier", Decimal("8"), "30.80 USD by metering but 22.80 USD by billing; "
                  "1,000 in tier 1 × 0 + 9,000 in tier 2 × 0.003 + 2,000 in tier 3 × 0.0019 = 30.80 USD; "
                  "billed 22.80 USD; short 8.00 USD."),
-        "version": ("amount", "wrong price version", Decimal("11"), "31.00 USD were counted and 20.00 USD billed, "
+        "version": ("amount", "wrong price version", Decimal("11"), "31.00 USD by metering but 20.00 USD by billing; "
                     "100 × 0.31 = 31.00 USD; billed 20.00 USD; short 11.00 USD."),
         "late": ("cut_off", "wrong period", Decimal("99.51"), "321 × 0.31 = 99.51 USD; billed 99.51 USD."),
         "owner": ("attribute", "wrong customer", Decimal("141.36"), "456 × 0.31 = 141.36 USD; billed 141.36 USD."),
