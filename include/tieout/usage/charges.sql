@@ -19,8 +19,8 @@ FROM (SELECT usage_no, min(reason_code) AS reason_code FROM priced WHERE whole >
 WHERE priced.usage_no = w.usage_no AND w.reason_code IS NOT NULL;
 
 CREATE OR REPLACE TEMP TABLE charge AS
-SELECT
-  *,
+SELECT *, at_minor_unit(exact_amount, digits) AS amount
+FROM (SELECT *,
   CAST(quantity AS DECIMAL(28, 9)) * CAST(coalesce(unit_amount, 0) AS DECIMAL(28, 12))
     + CAST(coalesce(flat_amount, 0) AS DECIMAL(38, 21)) AS exact_amount
 FROM (
@@ -52,4 +52,4 @@ FROM (
       AND (p.model NOT IN ('graduated', 'volume') OR t.from_quantity < a.charged OR t.tier_no = 1)
       AND (p.model <> 'volume' OR t.up_to IS NULL OR t.up_to >= a.charged)
   )
-);
+));

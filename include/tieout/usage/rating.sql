@@ -92,5 +92,4 @@ SELECT w.usage_no, c.price_no, w.quantity, 1 AS share, 1 AS whole,
     WHEN c.candidates > 1 THEN 'two_prices'
   END AS reason_code
 FROM wanted AS w
-LEFT JOIN choice AS c USING (usage_no)
-LEFT JOIN price AS p ON p.price_no = c.price_no;
+LEFT JOIN choice AS c USING (usage_no);

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tieout.lake.engine import Engine
-from tieout_sandbox.bench import data, nights
+from tieout_sandbox.bench import data, nights, rating
 
 PEERS = ("datacompy Polars", "datacompy pandas", "pandas merge", "Polars join", "reladiff")
 _SIDE = {"currency": "currency", "amount": "amount"}
@@ -120,4 +120,6 @@ CASES = (
          data.open_breaks, {}, (), "", run=nights.second, floor_query=nights.floor),
     Case("breaks_list", "fifty of as many open breaks, the largest first, and how many there are", 0.1,
          data.open_breaks, {}, (), "", run=nights.listing, floor_query=nights.floor),
+    Case("usage_rating", "as many subscription-periods rated by the price book, every line listed", 1.0,
+         rating.subscription_periods, {}, (), "", run=rating.run, floor_query=rating.floor),
 )  # fmt: skip

@@ -81,3 +81,11 @@ def test_a_night_joins_the_same_list():
     }  # fmt: skip
     entry = report.of_night(1, 2, night)
     assert (entry["name"], entry["rows"], entry["ratio_to_floor"]) == ("night_2_scale_1", 50, 20.0)
+
+
+def test_all_usage_of_the_rating_benchmark_can_be_priced_by_every_model(session, tmp_path):
+    case = next(c for c in CASES if c.name == "usage_rating")
+    _, (prices,) = case.generate(session, tmp_path, 4_000)
+    assert {m for (m,) in session.rows(f"SELECT model FROM '{prices}'")} == {"unit", "graduated", "volume", "package"}
+    assert session.rows(case.floor(tmp_path, {}))
+    assert case.run(tmp_path, "1GB") > 4_000
