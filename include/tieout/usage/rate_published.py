@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from datetime import date
 
+import pyarrow as pa
+
 from tieout.lake.engine import engine
 from tieout.lake.tables import Lake
 from tieout.settings import Settings
 from tieout.store import Store
-from tieout.usage.price_books import stripe_price_book
+from tieout.usage.price_books import PriceBook, csv_price_book, stripe_price_book
 from tieout.usage.rating import rate
 
 _INPUTS = ("usage_summary", "subscription", "subscription_item", "price", "price_tier")
@@ -18,12 +20,17 @@ _ALWAYS = (date(1900, 1, 1), date(9999, 1, 1))
 def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:
     """Rate the published usage by the prices of its subscriptions; returns the counts.
 
+    Beside what billing knows, the price book has what the CSV files of the configuration's folder `price_books` say,
+    such as list prices, or prices agreed on paper.
+
     Publishes `price_book`, `price_quarantine`, `rated_lines` and `unrated_usage`.
     """
     snapshot = store.published()
     files = {name: lake.files(name, snapshot[name]) if name in snapshot else [] for name in _INPUTS}
     with engine(settings) as session:
-        book = stripe_price_book(*(files[n] for n in ("subscription_item", "price", "price_tier")), session=session)
+        books = [stripe_price_book(*(files[n] for n in _INPUTS[2:]), session=session)]
+        books += [csv_price_book(path, session=session) for path in settings.config_files("price_books", ".csv")]
+        book = PriceBook(*(pa.concat_tables([getattr(b, c) for b in books]) for c in ("rows", "quarantined")))
         rated = rate(files["usage_summary"], book.rows, _ALWAYS, subscriptions=files["subscription"], session=session)
         versions = {
             "price_book": lake.write("price_book", book.rows),

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -187,11 +188,11 @@ def rated(house):
     publish_rating(lake=house.lake, store=house.store, settings=house.settings, run_id=f"rate-{house.runs}")
 
 
-def test_every_kind_of_usage_leak_shows_its_money_and_how_it_comes_about(house):
+def test_every_kind_of_usage_leak_shows_its_money_and_how_it_comes_about(house, tmp_path):
     """Counted by metering, rated by the book of billing's own prices, against what the invoices charge."""
     used = {
         "right": 12000, "short": 1000, "unbilled": 7, "given": 7, "tier": 12000, "version": 100, "late": 321,
-        "owner": 456, "two prices": 5,
+        "owner": 456, "two prices": 5, "listed": 8,
     }  # fmt: skip
     house.put("usage_summary", *(usage(s, quantity=q, unit="call", customer_id=f"crm:{s}") for s, q in used.items()))
     house.put(
@@ -211,7 +212,7 @@ def test_every_kind_of_usage_leak_shows_its_money_and_how_it_comes_about(house):
     house.put(
         "subscription_item",
         *(metered_item(s, currency="USD", price_source_id="tiers" if s in tiered else "plain", unit_amount=None)
-          for s in (*used, "uncounted", "stranger")),
+          for s in (*used, "uncounted", "stranger") if s != "listed"),
         metered_item("two prices", price_source_id="old"),
     )  # fmt: skip
     house.put("invoice", invoice("N1"))
@@ -232,6 +233,10 @@ def test_every_kind_of_usage_leak_shows_its_money_and_how_it_comes_about(house):
     house.put("product", {"source_id": "prod_api", "name": "API calls", "meter": "api"})
     house.put("contract_line", line("L1", product_id="src:prod_api", product_source_id="prod_api"))
     house.put("entitlement", entitlement("e1", "L1", customer_id="crm:given"))
+    house.settings = replace(house.settings, config=tmp_path / "config")
+    listed = tmp_path / "config" / "price_books" / "list.csv"
+    listed.parent.mkdir(parents=True)
+    listed.write_text("meter,price_source_id,model,tier_no,unit_amount,currency\napi,list,unit,1,0.5,USD\n")
     rated(house)
     found = {b["break_key"].split("|")[0]: b for b in house.run("usage_to_billing").breaks.to_pylist()}
     worth = {k: (b["break_type"], b["reason"], b["value"], b["sentence"].partition(": ")[2]) for k, b in found.items()}
@@ -251,6 +256,8 @@ def test_every_kind_of_usage_leak_shows_its_money_and_how_it_comes_about(house):
         "late": ("cut_off", "wrong period", Decimal("99.51"), "321 × 0.31 = 99.51 USD; billed 99.51 USD."),
         "owner": ("attribute", "wrong customer", Decimal("141.36"), "456 × 0.31 = 141.36 USD; billed 141.36 USD."),
         "two prices": ("missing_right", "used not billed", None, ""),
+        "listed": ("missing_right", "used not billed", Decimal(4),
+                   "8 × 0.5 = 4.00 USD; billed nothing; short 4.00 USD."),
     }  # fmt: skip
 
 

@@ -5,6 +5,8 @@ from datetime import UTC, date, datetime
 
 import pytest
 
+from tieout.lake.engine import engine
+from tieout.reports.usage import TREND
 from tieout.usage import publish_rating
 from tieout_sandbox.company import Company
 from tieout_sandbox.company.days import add_months
@@ -137,3 +139,12 @@ def test_usage_of_the_company_is_rated_to_what_it_was_billed_but_for_the_planted
             "wrong period", "wrong customer", "free by entitlement",
         }
     )  # fmt: skip
+    with engine() as session:
+        house.lake.bind(session, house.store.published(), ["usage_summary", "rated_lines", "invoice", "invoice_line"])
+        trend = session.sql(TREND, {"day": NIGHT}).to_pylist()
+    assert len({r["meter"] for r in trend}) == 4
+    apart = [r for r in trend if (r["counted"], r["due"]) != (r["billed"], r["charged"])]
+    if clean:
+        assert apart == []
+    else:
+        assert {r["month"] for r in apart} <= {"2026-02", "2026-03"}
