@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tieout.lake.engine import Engine
-from tieout_sandbox.bench import data, nights
+from tieout_sandbox.bench import data, journals, nights
 
 PEERS = ("datacompy Polars", "datacompy pandas", "pandas merge", "Polars join", "reladiff")
 _SIDE = {"currency": "currency", "amount": "amount"}
@@ -120,4 +120,8 @@ CASES = (
          data.open_breaks, {}, (), "", run=nights.second, floor_query=nights.floor),
     Case("breaks_list", "fifty of as many open breaks, the largest first, and how many there are", 0.1,
          data.open_breaks, {}, (), "", run=nights.listing, floor_query=nights.floor),
+    Case("summarise", "accounting events to journals", 1.0, journals.events, {}, (), "", run=journals.lines,
+         floor_query=journals.floor),
+    Case("summarise_sources", "accounting events to journals, every line checked against its source rows", 1.0,
+         journals.events, {}, (), "", run=journals.sourced, floor_query=journals.floor),
 )  # fmt: skip

@@ -21,6 +21,8 @@ and memory limit.
   right side, the right side shuffled; Parquet with zstd.
 - The **floor** is one pass of the engine that reads every compared column of both sides and computes the control
   totals (by entity, currency, month); the command prints the query.
+- `summarise` turns accounting events into journals of some hundred lines; `summarise_sources` also sums every line
+  again from its source rows. Their floor scans the events and groups the same columns, nothing else.
 - `posting_tryton` posts journals of 50 lines (its rows are lines) into a real Tryton by the whole protocol. Its floor:
   the two calls that create and post the same journals and nothing else; the two take turns on one server.
 - Wall and processor seconds are of the work itself, result files included, without imports; peak memory is of the whole
