@@ -223,7 +223,8 @@ def reverse(
 
     Every journal the ERP holds of it is mirrored under a run key of its own, dated `on`, and read back; then the batch
     is `reversed` and the next plan carries its content again. Safe to repeat: a mirror that is there is not posted
-    twice. Raises LedgerError if the batch is not in the ledger or a mirror differs, and the port's errors.
+    twice; one that the ERP does not show yet is asked for again. Raises LedgerError if the batch is not in the ledger
+    or a mirror differs, and the port's errors.
     """
     _need_two(batch_id, actor, second, reason)
     rules = protocol or Protocol()
@@ -242,7 +243,7 @@ def reverse(
                 key = mirror_key(journal.run_key, number)
                 meant = replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
                 mirror = ledger.reverse(ref, on, key, short_key(key), anchor=anchor, fence=fence)
-                found = differences(meant, ledger.read_back(mirror))
+                found = differences(meant, _read_mirror(mirror, ledger, store, lease, rules))
                 if found:
                     raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(map(str, found)))
                 mirrors.append({"run_key": key, "erp_id": mirror.erp_id, "erp_number": mirror.number})
@@ -253,6 +254,17 @@ def reverse(
         return _decide(
             store, lease, batch_id, "reversed", actor, reason, {"second": second, "on": on, "mirrors": mirrors}
         )
+
+
+def _read_mirror(mirror: JournalRef, ledger: Ledger, store: Store, lease: Lease, rules: Protocol) -> ErpJournal:
+    """A mirror as the ERP holds it, read again after the pauses `lags` of the protocol while it is not shown yet."""
+    for pause in rules.lags:
+        try:
+            return ledger.read_back(mirror)
+        except Rejected:
+            rules.sleep(pause)
+            store.renew(lease, rules.ttl)
+    return ledger.read_back(mirror)
 
 
 def resolve(

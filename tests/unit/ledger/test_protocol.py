@@ -411,6 +411,24 @@ def test_a_mismatch_that_is_reversed_is_planned_again(books: Any, half_wrong: st
     assert books.store.verify_audit("US/main") == []
 
 
+def test_a_mirror_that_the_erp_does_not_show_yet_is_asked_for_again(
+    books: Any, half_wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    read_back = books.erp.read_back
+
+    def late(ref: Any) -> Any:
+        if "/reversed" in ref.run_key and len(slept) < 2:
+            raise Rejected("no such journal", record=ref.erp_id)
+        return read_back(ref)
+
+    monkeypatch.setattr(books.erp, "read_back", late)
+    by = {"on": D30, "actor": "al", "second": "bea", "reason": "the amount is wrong"}
+    lagging = Protocol(lags=(1.0, 2.0), sleep=slept.append)
+    assert reverse(half_wrong, books.erp, books.store, protocol=lagging, **by) == "reversed"
+    assert (slept, books.balances()) == ([1.0, 2.0], {})
+
+
 def test_a_reversal_needs_two_people_and_something_in_the_ledger(books: Any, batch_id: str, instant: Protocol) -> None:
     with pytest.raises(LedgerError, match="two people"):
         reverse(batch_id, books.erp, books.store, on=D30, actor="al", second="al", reason="no")
