@@ -70,7 +70,7 @@ def _apply_rules(session: Engine, used: Collection[str]) -> None:
     alike = f"is_plain AND NOT {among}" if apart else "is_plain"
     session.execute(f"CREATE OR REPLACE TEMP VIEW alike_event AS SELECT * FROM plain_event WHERE {alike}")
     if apart:
-        session.execute(_BUCKET.format(sums=_sums(used), source="alike_event"))
+        session.execute("CREATE OR REPLACE TEMP TABLE bucket AS" + _grouped(used, "alike_event"))
     session.execute(f"CREATE OR REPLACE TEMP TABLE plain_bucket AS {_NAMED}")
     own = f"SELECT * FROM seen_event WHERE {among if apart else 'false'}"
     session.execute(
@@ -94,31 +94,32 @@ def _fill_at_once(session: Engine, sides: dict[str, Sides], spans: Spans) -> Non
     The first pass groups by comparisons, which cost the engine next to nothing, and puts the pattern together after.
     """
     balances = {name: _balanced(*one, spans) for name, one in sides.items()}
-    checks = {one: f"balances_{n}" for n, one in enumerate(dict.fromkeys(balances.values()))}
+    checks = {one: f"balances_{n}" for n, one in enumerate(dict.fromkeys(balances.values())) if one != "true"}
     signed = [name for name, (least, _) in spans.items() if least is None or least < 0]
-    positive = " AND ".join(f"{name} >= 0" for name in signed) or "true"
-    unlike = session.scalar(
-        "SELECT count(held_reason) + count(functional_currency) + count(functional) + count(settled_currency) > 0"
-        " FROM within_event"
-    )
-    balanced = " ".join(f"WHEN '{name}' THEN {checks[one]}" for name, one in balances.items())
-    known = "".join(f" AND has_{name} IS NOT NULL" for name in spans)
-    sums = _sums(spans)
+    positive = " AND ".join(f"{name} >= 0" for name in signed)
+    compared = {f"has_{name}": f"{name} <> 0" for name in spans} | {check: one for one, check in checks.items()}
+    if positive:
+        compared["is_positive"] = f"coalesce({positive}, false)"
+    if session.scalar(_UNLIKE):
+        compared["is_like"] = "held_reason IS NULL AND NOT is_foreign"
+    balanced = " ".join(f"WHEN '{name}' THEN {checks.get(one, 'true')}" for name, one in balances.items())
+    plain = [f"coalesce(CASE event_type {balanced} END, false)" if balanced else "false"]
+    plain += [f"has_{name} IS NOT NULL" for name in spans] + ["is_like"] * ("is_like" in compared)
     session.execute(
         _COUNTED.format(
-            positive=positive,
-            has="".join(f"{name} <> 0 AS has_{name}, " for name in spans),
-            checks="".join(f"{one} AS {check}, " for one, check in checks.items()),
-            like="held_reason IS NULL AND NOT is_foreign" if unlike else "true",
-            sums=sums,
+            compared="".join(f"{value} AS {name}, " for name, value in compared.items()),
+            sums=_sums(spans),
+            zeros=_zeros(spans),
+            names="".join(f", {name}" for name in spans),
+            is_positive="is_positive" if positive else "true",
             pattern=_signs(spans, "CASE WHEN has_{0} THEN {1} ELSE {2} END"),
-            is_plain=f"is_like AND coalesce(CASE event_type {balanced} END, false){known}" if balanced else "false",
+            is_plain=" AND ".join(plain),
         )
     )
     if session.scalar("SELECT coalesce(bool_or(pattern IS NULL), false) FROM bucket"):
         session.execute("DELETE FROM bucket WHERE pattern IS NULL")
         rest = f"(SELECT * FROM plain_event WHERE ({positive}) IS NOT TRUE)"
-        session.execute("INSERT INTO bucket BY NAME " + _GROUPED.format(sums=sums, source=rest))
+        session.execute("INSERT INTO bucket BY NAME " + _grouped(spans, rest))
 
 
 _PLAIN = """
@@ -128,20 +129,24 @@ FROM seen_event
 """
 _KEYS = "legal_entity_id, event_type, event_date, currency, product_family, tax_code"
 _GROUPED = f"""
-SELECT {_KEYS}, pattern, is_plain, count(*) AS row_count{{sums}} FROM {{source}} GROUP BY ALL
+SELECT {_KEYS}, pattern, is_plain, count(*) AS row_count{{sums}}{{zeros}}
+FROM {{source}} GROUP BY {_KEYS}, pattern, is_plain
 """
-_BUCKET = f"CREATE OR REPLACE TEMP TABLE bucket AS {_GROUPED}"
+_UNLIKE = """
+SELECT count(held_reason) + count(functional_currency) + count(functional) + count(settled_currency) > 0
+FROM within_event
+"""
 _COUNTED = f"""
 CREATE OR REPLACE TEMP TABLE bucket AS
 WITH counted AS (
   SELECT
-    {_KEYS}, coalesce({{positive}}, false) AS is_positive, {{has}}{{checks}}{{like}} AS is_like,
+    {_KEYS}, {{compared}}
     count(*) AS row_count{{sums}}
   FROM seen_event GROUP BY ALL
 )
 SELECT
-  {_KEYS}, row_count, {", ".join(_SUMMED)},
-  CASE WHEN is_positive THEN {{pattern}} END AS pattern, {{is_plain}} AS is_plain
+  {_KEYS}, row_count{{zeros}}{{names}},
+  CASE WHEN {{is_positive}} THEN {{pattern}} END AS pattern, {{is_plain}} AS is_plain
 FROM counted
 """
 _NAMED = """
@@ -177,8 +182,16 @@ JOIN unmapped USING (bucket_id)
 """
 
 
+def _grouped(used: Collection[str], source: str) -> str:
+    return _GROUPED.format(sums=_sums(used), zeros=_zeros(used), source=source)
+
+
 def _sums(used: Collection[str]) -> str:
-    return "".join(f", {f'sum({name})' if name in used else 'CAST(0 AS DECIMAL(38, 4))'} AS {name}" for name in _SUMMED)
+    return "".join(f", sum({name}) AS {name}" for name in used)
+
+
+def _zeros(used: Collection[str]) -> str:
+    return "".join(f", CAST(0 AS DECIMAL(38, 4)) AS {name}" for name in _SUMMED if name not in used)
 
 
 def _pattern(used: Collection[str]) -> str:

@@ -198,8 +198,9 @@ def _reversed_rows(
     _refuse_part(session, origin, part, quantum)
     session.execute(_STEPS[2])
     found: list[dict[str, Any]] = session.sql("""
-        SELECT l.* EXCLUDE (amount, transaction_amount, row_count), r.amount, r.transaction_amount, r.row_count
+        SELECT l.* EXCLUDE (amount, transaction_amount, row_count), r.amount, r.transaction_amount, r.row_count, j.rules
         FROM journal_lines AS l
+        JOIN journals AS j USING (run_key)
         JOIN (
           SELECT
             run_key, line_no, CAST(sum(amount) AS DECIMAL(18, 4)) AS amount,
@@ -304,11 +305,12 @@ def _made(
         mirrored, sent = [], []
         for line_no, row in enumerate(mine, 1):
             changed = {"side": _OTHER[row["side"]], "description": f"{row['description']}, reversed"}
-            mirrored.append({**row, **changed, "run_key": key, "line_no": line_no})
+            kept = {name: value for name, value in row.items() if name != "rules"}
+            mirrored.append({**kept, **changed, "run_key": key, "line_no": line_no})
             amount = format(row["amount"].quantize(Decimal(1).scaleb(-digits)), "f")
             original = source.content["lines"][row["line_no"] - 1]
-            kept = {name: value for name, value in original.items() if not name.startswith("foreign_")}
-            sent.append({**kept, **changed, "amount": amount, **foreign_part(mirrored[-1])})
+            own = {name: value for name, value in original.items() if not name.startswith("foreign_")}
+            sent.append({**own, **changed, "amount": amount, **foreign_part(mirrored[-1])})
         debit, credit = (
             sum((line["amount"] for line in mirrored if line["side"] == side), Decimal(0)) for side in _OTHER
         )
@@ -335,6 +337,7 @@ def _made(
                 "content_hash": content_hash([on, sent]),
                 "kind": batches.REVERSAL,
                 "origin": origin_key,
+                "rules": mine[0]["rules"],
             }
         )
         lines += mirrored

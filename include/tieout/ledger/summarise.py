@@ -148,7 +148,7 @@ def summarise(
             _check_parts(session, "journal_part")
         else:
             parts = _drilldown(session, drilldown if isinstance(drilldown, Path) else None)
-    return Journals(_headers(session, lines), lines, parts, _held(session), units)
+    return Journals(_headers(session, lines, rules), lines, parts, _held(session), units)
 
 
 def _bind(
@@ -301,7 +301,7 @@ def _drilldown(session: Engine, out: Path | None) -> pa.Table | Path:
     return found
 
 
-def _headers(session: Engine, lines: pa.Table) -> pa.Table:
+def _headers(session: Engine, lines: pa.Table, rules: Rules) -> pa.Table:
     rows = session.rows("""
         SELECT n.run_key, any_value(n.slot), any_value(v.version), any_value(p.legal_entity_id), any_value(p.ledger),
           any_value(p.period), any_value(p.slot_stream), any_value(p.slot_date), any_value(n.currency),
@@ -334,6 +334,7 @@ def _headers(session: Engine, lines: pa.Table) -> pa.Table:
         header["content_hash"] = content_hash([header["accounting_date"], content[header["run_key"]]])
         header["kind"] = "original" if header["version"] == 1 else "difference"
         header["origin"] = f"TIEOUT/{header['slot']}/v1" if header["version"] > 1 else None
+        header["rules"] = rules.digest
         headers.append(header)
     return pa.Table.from_pylist(headers, schema=schema.table("journals").arrow)
 

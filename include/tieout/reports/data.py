@@ -9,6 +9,10 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
+
+from tieout import schema
+from tieout.ledger.blocked import blocked
 from tieout.money import minor_digits, round_money
 from tieout.reports.stake import count_once, totals
 
@@ -156,6 +160,8 @@ def headline(data: ReportData) -> Headline:
     if data.held:
         noun = "accounting event is" if len(data.held) == 1 else "accounting events are"
         blockers.append(f"{len(data.held)} {noun} held and not posted{_amounts(data.held, 'amount')}.")
+        table = pa.Table.from_pylist(list(data.held), schema=schema.table("journal_held").arrow)
+        blockers += [f"{cause}." for cause in blocked(table)]
     unaccepted = [b for b in waiting if b.get("state") != "known_difference"]
     cut_off = [b for b in unaccepted if b["break_type"] == "cut_off"]
     if cut_off:

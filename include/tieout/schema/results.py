@@ -204,6 +204,11 @@ RESULTS: tuple[Table, ...] = (
                 "original, difference of a slot already planned (or taken_back and reposted), reversal, or write_off",
             ),
             _c("origin", "text", "run key of the slot's version it corrects; of a write-off the break's id"),
+            _c(
+                "rules",
+                "text",
+                "SHA-256 of the posting rules and account mapping that made it; a reversal has its origin's",
+            ),
         ),
         "result",
     ),
@@ -277,6 +282,11 @@ RESULTS: tuple[Table, ...] = (
                 "waiting",
                 "late",
                 "not_to_be_posted",
+            ),
+            _c(
+                "cause",
+                "text",
+                "what is missing: its own reason, or that of the line of its document that makes it wait",
             ),
         ),
         "result",

@@ -73,12 +73,15 @@ def test_it_names_held_events_cut_off_breaks_and_entries_by_others_among_the_blo
     foreign = broken("MANUAL|11000", "missing_left", "5", definition_id="journal_to_ledger", state="open")
     accepted = {**foreign, "break_key": "MANUAL|12000", "state": "known_difference"}
     held = [
-        row("journal_held", event_id=f"invoice:{n}", event_date=DAY, amount=Decimal(amount), currency=currency)
+        row("journal_held", event_id=f"invoice:{n}", event_date=DAY, amount=Decimal(amount), currency=currency,
+            legal_entity_id="US", event_type="invoice_ahead", reason="", cause="product p is not mapped")
         for n, amount, currency in ((1, "46200", "JPY"), (2, "300.00", "USD"), (3, "46.40", "USD"))
-    ]
+    ]  # fmt: skip
     blockers = headline(sample(held=tuple(held), breaks=(cut_off, foreign, accepted))).blockers
-    assert blockers[:3] == (
+    assert blockers[:5] == (
         "3 accounting events are held and not posted: 46,200 JPY · 346.40 USD.",
+        f"US: product p is not mapped, {DAY}: 1 document waits with 46,200 JPY.",
+        f"US: product p is not mapped, {DAY}: 2 documents wait with 346.40 USD.",
         "1 cut-off break stands in different periods on the two sides: 361.17 EUR.",
         "1 entry by others is on controlled accounts: 5.00 EUR.",
     )

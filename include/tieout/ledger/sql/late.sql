@@ -82,7 +82,7 @@ INSERT INTO held
 SELECT
   l.event_id, l.event_type, l.legal_entity_id, l.event_date, any_value(l.document_number), any_value(w.reason),
   sum(l.signed) FILTER (l.signed > 0), l.currency, any_value(l.source), any_value(l.source_id), any_value(l.raw_ref),
-  any_value(w.state)
+  any_value(w.state), any_value(w.reason)
 FROM unit_leg AS l JOIN withheld AS w USING (legal_entity_id, unit)
 GROUP BY l.event_id, l.event_type, l.legal_entity_id, l.event_date, l.currency;
 
