@@ -50,7 +50,7 @@ def make_legs(session: Engine, rules: Rules) -> None:
             session.execute(_APART_UNLIKE)
     else:
         session.execute(_APART_UNLIKE)
-    _apply_rules(session, used)
+    _apply_rules(session, used, is_filled=not reasons)
     unmapped = session.rows(
         "SELECT DISTINCT document_id FROM waiting WHERE document_id IN (SELECT bucket_id FROM plain_bucket)"
     )
@@ -58,18 +58,18 @@ def make_legs(session: Engine, rules: Rules) -> None:
         # a document waits whole: those of these buckets are looked at event by event
         session.bind("unmapped", pa.table({"bucket_id": pa.array([key for (key,) in unmapped], pa.string())}))
         session.execute(_APART_UNMAPPED)
-        _apply_rules(session, used)
+        _apply_rules(session, used, is_filled=False)
 
 
-def _apply_rules(session: Engine, used: Collection[str]) -> None:
-    """Legs of buckets and of the events that stand apart."""
+def _apply_rules(session: Engine, used: Collection[str], *, is_filled: bool) -> None:
+    """Legs of buckets and of the events that stand apart; `is_filled`: the buckets of all events are there already."""
     apart = session.scalar("SELECT count(*) FROM apart")
     among = (
         "(legal_entity_id, document_id, event_date) IN (SELECT (legal_entity_id, document_id, event_date) FROM apart)"
     )
     alike = f"is_plain AND NOT {among}" if apart else "is_plain"
     session.execute(f"CREATE OR REPLACE TEMP VIEW alike_event AS SELECT * FROM plain_event WHERE {alike}")
-    if apart:
+    if apart or not is_filled:
         session.execute("CREATE OR REPLACE TEMP TABLE bucket AS" + _grouped(used, "alike_event"))
     session.execute(f"CREATE OR REPLACE TEMP TABLE plain_bucket AS {_NAMED}")
     own = f"SELECT * FROM seen_event WHERE {among if apart else 'false'}"
