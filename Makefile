@@ -53,8 +53,9 @@ docs: env ## the table dictionary and the configuration's JSON Schemas, generate
 	@$(BIN)/python -m tieout.ledger.documentation schema > include/config/posting_rules.schema.json
 	@$(BIN)/python -m tieout.erp.schemas include/config/erp
 
-lock: ## compile requirements.in to the fully pinned requirements.txt
+lock: ## compile requirements.in and requirements-spark.in to fully pinned lists
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --output-file requirements.txt requirements.in
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --output-file requirements-spark.txt requirements-spark.in
 
 check: lint test ## everything a change must pass
 

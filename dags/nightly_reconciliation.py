@@ -16,6 +16,7 @@ lake and neither reads a vendor nor posts; the workflow `backfill` may post.
   quarantined.
 * `quality_gate`: the gate's report names suite, rows and the money behind them. Fix the mapping or the source,
   clear.
+* `submit_usage` (only with a Spark cluster): the log is spark-submit's. Clear it; nothing was published yet.
 * `start_posting`, `await_posting`: look at the runs of `post_journal`. The ERP being down fails nothing else:
   batches wait for the next night, or for a clear of `resume_posting`.
 * `read_ledger`, `prove`: the ERP could not be read. The report is written all the same and says what is unproven.
@@ -56,7 +57,7 @@ def nightly_reconciliation():
     ]
     conformed = tasks.conform(night, landed)
     gate = tasks.quality_gate(night)
-    usage = tasks.aggregate_usage(night)
+    usage, summed_up = tasks.usage(night)
     sources_reconciled = tasks.reconcile_sources(night)
     planned = tasks.plan_journals(night)
 
@@ -69,7 +70,8 @@ def nightly_reconciliation():
     proof = tasks.prove(night, ledger)
     report = tasks.report(night, ledger_reconciled, proof)
 
-    conformed >> gate >> usage >> [sources_reconciled, planned]
+    conformed >> gate >> usage
+    summed_up >> [sources_reconciled, planned]
     [sources_reconciled, planned] >> due
     started >> posting >> ledger
     [report, proof] >> EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)

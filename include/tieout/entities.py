@@ -159,6 +159,10 @@ class LegalEntity(BaseModel):
     fiscal_year_start: date = date(2025, 1, 1)
     closures: tuple[date, ...] = ()
     go_live: date
+    go_live_signatures: int = Field(default=1, ge=1, le=2)
+    """How many people sign the opening position before anything is posted."""
+    go_live_waiver: str = ""
+    """Why nobody needs to: posting does not wait for a signature, and the audit log says this."""
     receivable_mode: Literal["gl_control", "per_customer", "documents"] = "gl_control"
     streams: dict[StreamName, Literal["post", "verify"] | tuple[Turn, ...]] = Field(default_factory=dict)
     """Who posts: `post` (if not named) or `verify`, or by turns, each from a day on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from pydantic import BaseModel, ValidationError
 from tieout.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
-ENGINES = ("duckdb",)
+SPARK_FROM_ROWS = 1_000_000_000
+ENGINES = ("duckdb", "spark", "auto")
+_MASTER = re.compile(r"(spark://.+|k8s://.+|yarn|local(\[.+\])?)\Z")
 CONFIG_APPROVAL = ("required", "off")
 SHIPPED_CONFIG = Path(__file__).resolve().parents[1] / "config"
 
@@ -29,6 +32,14 @@ class Settings:
     lake: str
     store: str = field(repr=False)  # may hold a password
     engine: str = "duckdb"
+    """What usage is summed up by: `duckdb` here, `spark` on a cluster, `auto` by the number of events."""
+    spark_master: str | None = None
+    """The cluster that this process itself is a driver of; the other way is `spark_connection`."""
+    spark_connection: str | None = None
+    """The Airflow connection by which the step is handed to spark-submit."""
+    spark_from_rows: int = SPARK_FROM_ROWS
+    """From how many events on `auto` takes Spark."""
+    spark_work_folder: str | None = None
     memory_limit: str = "2GB"
     threads: int = 2
     anchor_folder: Path | None = None
@@ -39,17 +50,21 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str] | None = None) -> Settings:
-        """Read TIEOUT_HOME, _CONFIG, _CONFIG_APPROVAL, _LAKE, _STORE, _ANCHORS, _ENGINE, _MEMORY_LIMIT, _THREADS.
+        """Read TIEOUT_HOME, _CONFIG, _CONFIG_APPROVAL, _LAKE, _STORE, _ANCHORS, _ENGINE, _MEMORY_LIMIT, _THREADS and
+        _SPARK_MASTER, _SPARK_CONNECTION, _SPARK_FROM_ROWS, _SPARK_WORK.
 
         TIEOUT_CONFIG_APPROVAL is `required` unless it says `off`, which is for sandboxes. TIEOUT_STORE falls back to
         the connection `tieout_store` in the environment, then to SQLite under home.
-        Raises ConfigError for an engine that is not there and an approval that is neither.
+        Raises ConfigError for an engine that is not there, a cluster that is not named or named twice, and an approval
+        that is neither.
         """
         env = os.environ if env is None else env
         home = Path(env.get("TIEOUT_HOME", "var")).resolve()
         engine = env.get("TIEOUT_ENGINE", "duckdb")
         if engine not in ENGINES:
             raise ConfigError("no such engine", record="TIEOUT_ENGINE", got=engine, expected=ENGINES)
+        master, connection = env.get("TIEOUT_SPARK_MASTER") or None, env.get("TIEOUT_SPARK_CONNECTION") or None
+        _check_cluster(engine, master, connection)
         approval = env.get("TIEOUT_CONFIG_APPROVAL", "required")
         if approval not in CONFIG_APPROVAL:
             raise ConfigError(
@@ -62,11 +77,26 @@ class Settings:
             lake=env.get("TIEOUT_LAKE", str(home / "lake")),
             store=store,
             engine=engine,
+            spark_master=master,
+            spark_connection=connection,
+            spark_from_rows=_whole_number(env, "TIEOUT_SPARK_FROM_ROWS", SPARK_FROM_ROWS),
+            spark_work_folder=env.get("TIEOUT_SPARK_WORK") or None,
             memory_limit=env.get("TIEOUT_MEMORY_LIMIT", "2GB"),
             threads=int(env.get("TIEOUT_THREADS", "2")),
             anchor_folder=Path(env["TIEOUT_ANCHORS"]).resolve() if env.get("TIEOUT_ANCHORS") else None,
             config_approval=approval,
         )
+
+    def engine_for(self, rows: int) -> str:
+        """`duckdb` or `spark`, for so many usage events."""
+        if self.engine == "auto":
+            return "spark" if rows >= self.spark_from_rows else "duckdb"
+        return self.engine
+
+    @property
+    def spark_work(self) -> str:
+        """Where Spark keeps temporary tables: a folder that every executor reaches, as it reaches the lake."""
+        return self.spark_work_folder or f"{self.lake}/_spark"
 
     def last_approved(self) -> Settings:
         """The same with the configuration last seen in force, for whoever may not ask the store: DAG files.
@@ -128,6 +158,30 @@ class Settings:
     def load_yaml(self, name: str) -> Any:
         """Parse a YAML configuration file; a syntax error names the file, line and column."""
         return load_yaml(self.config_file(name))
+
+
+def _check_cluster(engine: str, master: str | None, connection: str | None) -> None:
+    if engine != "duckdb" and (master is None) == (connection is None):
+        raise ConfigError(
+            "Spark needs one cluster",
+            record=f"TIEOUT_ENGINE={engine}",
+            got="none" if master is None else "two",
+            remedy="set TIEOUT_SPARK_MASTER to its address, or TIEOUT_SPARK_CONNECTION to an Airflow connection",
+        )
+    if master is not None and not _MASTER.match(master):
+        raise ConfigError(
+            "no address of a Spark cluster",
+            record="TIEOUT_SPARK_MASTER",
+            got=master,
+            expected="spark://host:port, k8s://…, yarn or local[n]",
+        )
+
+
+def _whole_number(env: Mapping[str, str], name: str, default: int) -> int:
+    text = env.get(name) or str(default)
+    if not text.replace("_", "").isdecimal():
+        raise ConfigError("not a whole number", record=name, got=text)
+    return int(text)
 
 
 def private_folder(path: Path) -> Path:

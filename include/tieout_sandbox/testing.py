@@ -23,7 +23,7 @@ from tieout import erp as erp_port
 from tieout.erp.jsonrpc import JsonRpc
 from tieout.settings import Connection
 from tieout.store import Store
-from tieout_sandbox import postgres
+from tieout_sandbox import postgres, spark
 from tieout_sandbox.tryton import chart, server, template
 
 if TYPE_CHECKING:
@@ -135,6 +135,13 @@ def erp_template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ErpTempla
 def erp(erp_template: ErpTemplate) -> Iterator[Erp]:
     """An ERP with an empty ledger for this module."""
     with erp_template.copy() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def spark_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[spark.Cluster]:
+    """A Spark master and two workers of one core each, in processes of their own."""
+    with spark.cluster(tmp_path_factory.mktemp("spark")) as running:
         yield running
 
 

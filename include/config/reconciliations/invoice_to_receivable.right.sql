@@ -1,4 +1,5 @@
--- Receivables: the former integration's journal entries, and what our posted journals hold of each invoice.
+-- Receivables: the former integration's journal entries, in functional currency, and what our posted journals hold of
+-- each invoice, in the invoice's own: a billing system knows no other.
 WITH synced AS (
   SELECT
     e.legal_entity_id,
@@ -18,17 +19,18 @@ WITH synced AS (
     j.legal_entity_id,
     d.document_number AS number,
     'journal ' || min(j.run_key) AS document,
-    min(l.currency) AS currency,
-    coalesce(sum(CASE l.side WHEN 'debit' THEN d.amount ELSE -d.amount END)
+    min(coalesce(l.transaction_currency, l.currency)) AS currency,
+    coalesce(sum(CASE l.side WHEN 'debit' THEN 1 ELSE -1 END * coalesce(d.transaction_amount, d.amount))
       FILTER (l.account_role IN ('receivable', 'customer_credit')), 0) AS amount,
-    coalesce(sum(CASE l.side WHEN 'credit' THEN d.amount ELSE -d.amount END) FILTER (l.account_role = 'tax_payable'), 0) AS tax,
+    coalesce(sum(CASE l.side WHEN 'credit' THEN 1 ELSE -1 END * coalesce(d.transaction_amount, d.amount))
+      FILTER (l.account_role = 'tax_payable'), 0) AS tax,
     min(j.accounting_date) AS accounting_date
   FROM journal_drilldown AS d
   JOIN journal_lines AS l ON l.run_key = d.run_key AND l.line_no = d.line_no
   JOIN journals AS j ON j.run_key = d.run_key
   JOIN journal_state AS s ON s.run_key = j.run_key AND s.state = 'posted'
   WHERE regexp_matches(l.event_type, '^(negative_)?invoice_') AND j.business_date <= $business_date
-  GROUP BY j.legal_entity_id, d.document_number
+  GROUP BY j.legal_entity_id, d.document_number, coalesce(l.transaction_currency, l.currency)
 ), receivable AS (
   SELECT * FROM synced UNION ALL SELECT * FROM posted
 )

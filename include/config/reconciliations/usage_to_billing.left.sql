@@ -1,18 +1,49 @@
--- Usage of billing periods that have ended, free of duplicates, corrections applied, at the subscription's price.
-WITH priced AS (
-  SELECT subscription_source_id, meter, min(unit_amount) AS unit_amount, min(currency) AS currency
-  FROM subscription_item WHERE meter IS NOT NULL AND NOT is_deleted
-  GROUP BY ALL HAVING count(DISTINCT unit_amount) = 1 AND count(unit_amount) = count(*) AND count(DISTINCT currency) = 1
+-- Usage of billing periods that have ended, free of duplicates, corrections applied, at what the price book says.
+WITH rated AS (
+  SELECT
+    subscription_source_id, meter, period_start, min(currency) AS currency, sum(amount) AS amount,
+    string_agg(regexp_replace(arithmetic, ' = [^=]*$', ''), ' + ' ORDER BY line_no) AS terms
+  FROM rated_lines GROUP BY ALL HAVING count(DISTINCT currency) = 1
+), billed AS (
+  SELECT subscription_source_id, meter, period_start, min(currency) AS currency
+  FROM invoice_line WHERE meter IS NOT NULL AND NOT is_deleted GROUP BY ALL
+), granted AS (
+  -- a meter that an entitlement gives away although its contract line sells it
+  SELECT DISTINCT e.customer_id, p.meter, e.start_date, e.end_date
+  FROM entitlement AS e
+  JOIN contract_line AS l ON l.source_id = e.contract_line_ref AND NOT l.is_deleted
+  JOIN product AS p ON p.id = l.product_id AND p.meter IS NOT NULL AND NOT p.is_deleted
+  WHERE e.status = 'Active' AND NOT e.is_deleted
+), usage AS (
+  SELECT
+    u.subscription_source_id, u.meter, u.period_start, u.period_end, u.legal_entity_id, u.quantity, u.unit,
+    u.customer_id,
+    replace(u.meter, '_', ' ') || ' by ' || coalesce(k.name, 'an unknown customer') || ' from ' || u.period_start
+      || ' to ' || (u.period_end - 1) AS about,
+    coalesce(r.currency, b.currency, s.currency) AS currency,
+    CASE WHEN r.amount IS NOT NULL THEN r.amount
+      -- nothing charged: priced, at nothing
+      WHEN x.subscription_source_id IS NULL THEN 0 END::DECIMAL(38, 6) AS amount,
+    r.terms
+  FROM usage_summary AS u
+  LEFT JOIN rated AS r
+    ON r.subscription_source_id = u.subscription_source_id AND r.meter = u.meter AND r.period_start = u.period_start
+  LEFT JOIN unrated_usage AS x
+    ON x.subscription_source_id = u.subscription_source_id AND x.meter = u.meter AND x.period_start = u.period_start
+  LEFT JOIN billed AS b
+    ON b.subscription_source_id = u.subscription_source_id AND b.meter = u.meter AND b.period_start = u.period_start
+  LEFT JOIN subscription AS s ON s.source_id = u.subscription_source_id
+  LEFT JOIN customer AS k ON k.source = s.source AND k.source_id = s.customer_source_id
+  WHERE u.grain = 'period' AND u.period_end <= $business_date
 )
 SELECT
-  u.subscription_source_id, u.meter, u.period_start, u.period_end, u.legal_entity_id, u.quantity, u.unit,
-  replace(u.meter, '_', ' ') || ' by ' || coalesce(k.name, 'an unknown customer') || ' from ' || u.period_start
-    || ' to ' || (u.period_end - 1) AS about,
-  p.currency,
-  -- exact: a tiered price has no unit amount, so its usage is not priced
-  (TRY_CAST(u.quantity AS DECIMAL(20,9)) * TRY_CAST(p.unit_amount AS DECIMAL(18,12)))::DECIMAL(38,6) AS amount
-FROM usage_summary AS u
-LEFT JOIN priced AS p ON p.subscription_source_id = u.subscription_source_id AND p.meter = u.meter
-LEFT JOIN subscription AS s ON s.source_id = u.subscription_source_id
-LEFT JOIN customer AS k ON k.source = s.source AND k.source_id = s.customer_source_id
-WHERE u.grain = 'period' AND u.period_end <= $business_date
+  u.* EXCLUDE (terms, customer_id),
+  CAST(u.period_start AS VARCHAR) AS period, u.subscription_source_id AS customer,
+  CASE WHEN g.meter IS NOT NULL THEN 'free by entitlement' ELSE 'used not billed' END AS reason,
+  replace(u.terms, ' used − ', ' ' || coalesce(u.unit, 'unit') || 's − ') || ' = ' || money(u.amount, u.currency, d.digits)
+    || '; billed nothing; short ' || money(u.amount, u.currency, d.digits) AS working
+FROM usage AS u
+LEFT JOIN currency_digits AS d ON d.currency = u.currency
+LEFT JOIN granted AS g
+  ON g.customer_id = u.customer_id AND g.meter = u.meter AND g.start_date < u.period_end
+  AND coalesce(g.end_date, DATE '9999-12-31') >= u.period_end

@@ -16,7 +16,9 @@ from tieout.errors import DefinitionError
 from tieout.ids import content_hash
 from tieout.lake.engine import Engine
 from tieout.lake.tables import Lake
+from tieout.money import currencies
 from tieout.reconcile import Definition, WorkCalendar, load_definition
+from tieout.reconcile.sql import macros
 from tieout.settings import Settings
 from tieout.sources.config import load_sources
 from tieout.store import Store
@@ -89,7 +91,8 @@ def bind_sides(
 
     They see every table of the data model as the snapshot has it, `legal_entity` (id, name, functional_currency, zone,
     go_live), `entity_ledger` (legal_entity_id, ledger, source, taken_over_on), `chart` (legal_entity_id, ledger,
-    account, ledger_account), `journal_state` (run_key, state), `journal_copy` (ledger, run_key, state), and the
+    account, ledger_account), `journal_state` (run_key, state), `journal_copy` (ledger, run_key, state),
+    `currency_digits` (currency, digits), the macros `money(amount, currency, digits)` and `plain(number)`, and the
     parameter `$business_date`.
     """
     named = set(_WORD.findall(" ".join(queries.values()).lower()))
@@ -100,6 +103,12 @@ def bind_sides(
         shape = pa.schema([("run_key", pa.string()), ("state", pa.string())])
         rows = [{"run_key": key, "state": state} for key, state in journal_states(store)]
         engine.bind("journal_state", pa.Table.from_pylist(rows, schema=shape))
+    if "currency_digits" in named:
+        shape = pa.schema([("currency", pa.string()), ("digits", pa.int64())])
+        known = [{"currency": code, "digits": digits} for code, digits, _ in currencies()]
+        engine.bind("currency_digits", pa.Table.from_pylist(known, schema=shape))
+    for macro in macros():
+        engine.execute(macro)
     for name, made in _LEDGER_TABLES.items():
         if name in named:
             engine.bind(name, made(settings, store))

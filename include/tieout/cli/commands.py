@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tieout.cli import breaks, ledgers, periods, posting, reconcile, reversals, sandbox
+from tieout.cli import breaks, golive, ledgers, periods, posting, reconcile, reversals, sandbox
 from tieout.errors import ConfigError
 from tieout.settings import Settings
 
@@ -31,6 +31,7 @@ app.add_typer(store_app, name="store")
 app.add_typer(config_app, name="config")
 app.add_typer(audit_app, name="audit")
 app.add_typer(breaks.app, name="breaks")
+app.add_typer(golive.app, name="golive")
 app.add_typer(ledgers.app, name="ledger")
 app.add_typer(periods.app, name="period")
 app.add_typer(periods.late_app, name="late")

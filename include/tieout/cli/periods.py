@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Iterable
 from datetime import date
 from decimal import Decimal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tieout.errors import ConfigError
+
+if TYPE_CHECKING:
+    from tieout.store.periods import Obstacle
 
 app = typer.Typer(no_args_is_help=True, help="Periods of each ledger: both states, close, reopen; all of it audited.")
 late_app = typer.Typer(no_args_is_help=True, help="Late events of closed periods that wait for a decision.")
@@ -64,14 +68,39 @@ def status(
 
 @app.command("soft-close")
 def soft_close(entity: Entity, name: Name, reason: Reason, ledger: Ledger = None) -> None:
-    """Only corrections with permission from here on; what comes late goes to the next open period."""
+    """Only corrections with permission from here on; says what still stands in the way of the close."""
     _move(entity, ledger, name, "soft_closed", reason, None)
 
 
+@app.command("check")
+def check(entity: Entity, name: Name, ledger: Ledger = None) -> None:
+    """List what stands in the way of a period's close now, with owner and amount; the exit code is 1 if anything does.
+
+    Breaks and held events are those of the newest runs; the ledger is proved and the sources are looked at anew.
+    """
+    from tieout.orchestration import periods
+    from tieout.orchestration.work import Work
+
+    found = periods.in_the_way(Work.from_env(), entity, ledger, name)
+    _tell(found)
+    typer.echo(f"{entity} {name}: {len(found) or 'no'} items stand in the way of the close")
+    if found:
+        raise typer.Exit(1)
+
+
 @app.command("close")
-def close(entity: Entity, name: Name, reason: Reason, ledger: Ledger = None) -> None:
-    """Shut a soft-closed period; the ERP's must be closed, its journals finished, no late event of it may wait."""
-    _move(entity, ledger, name, "closed", reason, None)
+def close(
+    entity: Entity,
+    name: Name,
+    reason: Reason,
+    second: Annotated[str | None, typer.Option(help="the second person who closes over what is in the way")] = None,
+    ledger: Ledger = None,
+) -> None:
+    """Shut a soft-closed period; the ERP's must be closed, and nothing in the way, see `tieout period check`.
+
+    A second person may close over what is in the way; who, why and all of it is written to the audit log.
+    """
+    _move(entity, ledger, name, "closed", reason, second)
 
 
 @app.command("reopen")
@@ -165,8 +194,18 @@ def _move(entity: str, ledger: str | None, name: str, to: str, reason: str, seco
     from tieout.orchestration import periods
     from tieout.orchestration.work import Work
 
-    periods.move(Work.from_env(), entity, ledger, name, to, actor=getpass.getuser(), second=second, reason=reason)
-    typer.echo(f"{entity} {name} is {_words(to)}")
+    found = periods.move(
+        Work.from_env(), entity, ledger, name, to, actor=getpass.getuser(), second=second, reason=reason
+    )
+    _tell(found)
+    typer.echo(f"{entity} {name} is {_words(to)}{f', over {len(found)} items in the way of a close' if found else ''}")
+
+
+def _tell(found: Iterable[Obstacle]) -> None:
+    for one in found:
+        typer.echo(f"in the way: {one}")
+        if one.what:
+            typer.echo(f"    {one.what}")
 
 
 def _decide(entity: str, units: list[str] | None, period: str | None, to: str, second: str, reason: str) -> None:

@@ -76,6 +76,20 @@ def waiting() -> None:
     typer.echo(f"{len(found)} batches wait for approval")
 
 
+@app.command("blocked")
+def show_blocked() -> None:
+    """List what waits unposted by what is missing, with the money that waits for it; the most first."""
+    from tieout.ledger import blocked
+    from tieout.orchestration.work import Work
+
+    work = Work.from_env()
+    version = work.store.published().get("journal_held")
+    found = [] if version is None else blocked(work.lake.read("journal_held", version))
+    for one in found:
+        typer.echo(str(one))
+    typer.echo(f"{len(found)} causes hold accounting events back")
+
+
 @app.command()
 def show(batch: Batch) -> None:
     """Show a batch as an approver sees it: lines, source rows, the period before, who prepared it."""

@@ -1,5 +1,5 @@
 """The close of a period: what still stands in the way."""
 
-from tieout.close.backlog import StaleSource, backlog
+from tieout.close.backlog import Contradiction, StaleSource, backlog
 
-__all__ = ["StaleSource", "backlog"]
+__all__ = ["Contradiction", "StaleSource", "backlog"]

@@ -19,12 +19,13 @@ from tieout.lake.engine import engine
 from tieout.lake.tables import Lake
 from tieout.ledger import TrialBalanceProof
 from tieout.money import format_money
-from tieout.store import Store, batches, late_events, periods, runs
+from tieout.store import Store, batches, golive, late_events, periods, runs
 from tieout.store.breaks import CLOSED, BreakRow
 from tieout.store.quarantine import QuarantineRow
 from tieout.store.runs import RunRow
 
 _INTEGRATION, _LEDGER, _CONTROLLER = "integration engineering", "general ledger", "controller"
+_BILLING = "billing operations"
 """Owners, named as the reconciliations name theirs."""
 
 _JOURNAL_ACTIONS = {
@@ -49,6 +50,14 @@ class StaleSource:
     until: date | None
 
 
+@dataclass(frozen=True, slots=True)
+class Contradiction:
+    """Something read of a source that the vendor's own total contradicts; `told` says both figures."""
+
+    source: str
+    told: str
+
+
 def backlog(
     entity: LegalEntity,
     period: Period,
@@ -59,13 +68,15 @@ def backlog(
     snapshot: Mapping[str, int],
     proof: TrialBalanceProof | None = None,
     stale: Iterable[StaleSource] = (),
+    contradicted: Iterable[Contradiction] = (),
     erp_periods: Mapping[str, str] = MappingProxyType({}),
     shared: bool = True,
 ) -> pa.Table:
     """The entity's backlog of a period as the result table `close_backlog`, the largest items of a kind first.
 
     `snapshot` says which versions of `journal_held` and `breaks` to read; `proof` adds the accounts that do not tie
-    out, and its absence is an item of its own: an unproven ledger is not a proven one. `erp_periods` is the ERP's
+    out, and its absence is an item of its own: an unproven ledger is not a proven one. `stale` and
+    `contradicted` say what was not read, or not whole. `erp_periods` is the ERP's
     state of the period by ledger, as last read; one that differs from ours is an item. Only with `shared` it lists what
     belongs to no entity; who asks for several entities sets it for one of them.
     """
@@ -75,9 +86,11 @@ def backlog(
         *_held(entity, period, lake, snapshot),
         *_late(entity, period, store),
         *_periods(entity, period, store, erp_periods),
+        *_golive(entity, period, store),
         *_breaks(own, period, store, _next_actions(lake, snapshot, today)),
         *_watched(own, lake, snapshot, today),
         *_quarantine(own, period, store, today),
+        *_usage(own, period, lake, snapshot),
         *_proof(entity, period, proof),
         *(
             _item(
@@ -90,6 +103,10 @@ def backlog(
                 "find out why it is behind",
             )
             for s in stale
+        ),
+        *(
+            _item("source", c.source, "contradicted", _INTEGRATION, period.end, c.told, "read it again, or explain it")
+            for c in contradicted
         ),
     ]
     rows = [
@@ -224,6 +241,17 @@ def _periods(
             yield _item("period", f"{ledger} {period.name}", "differs", _LEDGER, period.end, what, action)
 
 
+def _golive(entity: LegalEntity, period: Period, store: Store) -> Iterator[dict[str, Any]]:
+    """Ledgers taken over by the period's end whose opening position nobody signed."""
+    for ledger in dict.fromkeys((entity.ledger, *(one.ledger for one in entity.in_force))):
+        with store.reading() as session:
+            unsigned = golive.is_unsigned(session, entity.id, ledger, golive.WHOLE)
+        since = entity.of_ledger(ledger).taken_over_on
+        if unsigned and since <= period.end:
+            what, action = "the opening position is not signed", "look at it and sign it: tieout golive show"
+            yield _item("go-live", ledger, "unsigned", _CONTROLLER, since, what, action)
+
+
 def _next_actions(lake: Lake, snapshot: Mapping[str, int], today: date) -> dict[tuple[Any, ...], str]:
     """The next action of every break as it was last found, by definition, entity, key and ordinal."""
     with engine() as session:
@@ -312,6 +340,39 @@ def _quarantine(own: tuple[str | None, ...], period: Period, store: Store, today
         for row, day in found
         if row.legal_entity_id in own and day <= today
     ]
+
+
+def _usage(
+    own: tuple[str | None, ...], period: Period, lake: Lake, snapshot: Mapping[str, int]
+) -> Iterator[dict[str, Any]]:
+    """Usage that came after its period was billed, and event ids that came with different content, by meter."""
+    with engine() as session:
+        lake.bind(session, snapshot, ("usage_late", "usage_conflict"))
+        late = session.rows(_LATE_USAGE, {"end": period.end})
+        conflicts = session.rows(_USAGE_CONFLICTS, {"end": period.end})
+    for entity, name, since, quantity, unit, amount, currency in late:
+        if entity in own:
+            what = f"{quantity.normalize():f} {unit or 'units'} came after the period was billed"
+            action = "bill or credit the difference, or accept it"
+            yield _item("usage", name, "after billing", _BILLING, since, what, action, amount, currency)
+    for entity, name, since, events, amount, currency in conflicts:
+        if entity in own:
+            what = f"{events} event ids came with different content; the content received first counts"
+            action = "ask the sender which content is right, and have the other one corrected or voided"
+            yield _item("usage", name, "conflict", _INTEGRATION, since, what, action, amount, currency)
+
+
+_LATE_USAGE = """
+SELECT legal_entity_id, subscription_source_id || '/' || meter || '/' || period_start, period_start, late_quantity,
+  unit, abs(amount), currency
+FROM usage_late WHERE late_class = 'after_billing' AND period_start <= $end ORDER BY ALL
+"""
+_USAGE_CONFLICTS = """
+SELECT legal_entity_id, subscription_source_id || '/' || meter || '/conflict', min(CAST(occurred_at AS DATE)),
+  count(DISTINCT (source, event_id)), CAST(sum(amount) AS DECIMAL(18,4)), max(currency)
+FROM usage_conflict WHERE NOT counts AND CAST(occurred_at AS DATE) <= $end
+GROUP BY legal_entity_id, subscription_source_id, meter ORDER BY ALL
+"""
 
 
 def _proof(entity: LegalEntity, period: Period, proof: TrialBalanceProof | None) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ LINKS: dict[str, tuple[str, ...]] = {
     "billing_event": (),
     "dispute": ("crosswalk", "merged_payment", "merged_billing_event"),
     "payout": (),
-    "usage_event": ("crosswalk", "merged_subscription"),
+    "usage_event": ("crosswalk", "merged_subscription", "merged_product"),
     "bank_line": (),
     "fx_rate": (),
     "revenue_schedule": (),

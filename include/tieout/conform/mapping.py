@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from tieout import schema
 from tieout.errors import ConfigError
 from tieout.settings import Settings, load_config
+from tieout.sources.config import mapped_as
 
 Form = Literal[
     "text", "currency", "int", "bool", "minor", "minor_sum", "major", "decimal", "date", "unix", "unix_date",
@@ -32,8 +33,11 @@ class _Strict(BaseModel):
 class ColumnMapping(_Strict):
     """Where a column's value comes from: a path into the record, or SQL over columns and fields of the same file."""
 
-    path: str | None = None
-    """Keys joined by dots, `[0]` or `[*]` for lists; a leading `^` reads from the enclosing record."""
+    path: str | tuple[str, ...] | None = None
+    """Keys joined by dots, `[0]` or `[*]` for lists; a leading `^` reads from the enclosing record. Of several paths
+    the first that holds something: one object whose records come in more than one shape."""
+    prefix: str | tuple[str, ...] | None = None
+    """Path of a text that goes before the value, with `#` between, where the record has one: an id's name space."""
     form: Form | None = Field(default=None, alias="as")
     required: bool | None = None
     default: str | None = None
@@ -46,12 +50,24 @@ class ColumnMapping(_Strict):
     def _one_origin(self) -> ColumnMapping:
         if (self.path is None) == (self.sql is None):
             raise ValueError("give either `path` or `sql`")
+        if self.path == () or any(p.startswith("^") for p in self.paths[1:]):
+            raise ValueError("several paths read from one record: none of them begins with ^")
         return self
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where the value may stand, in the order it is looked for."""
+        return () if self.path is None else (self.path,) if isinstance(self.path, str) else self.path
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Where the text before the value may stand."""
+        return () if self.prefix is None else (self.prefix,) if isinstance(self.prefix, str) else self.prefix
 
 
 def _short_form(value: Any) -> Any:
-    """`number: number` in place of `number: {path: number}`."""
-    return {"path": value} if isinstance(value, str) else value
+    """`number: number` in place of `number: {path: number}`, and a list in place of `{path: [...]}`."""
+    return {"path": value} if isinstance(value, str | list) else value
 
 
 class Check(_Strict):
@@ -75,8 +91,13 @@ class EntityMapping(_Strict):
     """SQL over `record` that gives the list of elements (JSON[]), where a path is not enough."""
     parent: str | None = None
     """Column that holds the enclosing record's id: the rows of an older version of that record go with it."""
-    keep: Literal["newest", "first"] = "newest"
-    """Which version of a record wins: the newest, or for messages that must not change, the first received."""
+    keep: Literal["newest", "first", "distinct"] = "newest"
+    """Which version of a record wins: the newest, or for messages that must not change, the first received.
+    `distinct`: the first received too, but every other content stays beside it, so that it can be told."""
+    identity: str | None = None
+    """With `distinct`: the column that says which records are versions of one."""
+    content: tuple[str, ...] = ()
+    """With `distinct`: the columns in which two versions must agree to be the same."""
     where: str | None = None
     """SQL over columns and fields: records for which it is not true give no row (they are not faults)."""
     fields: dict[str, MappedColumn] = Field(default_factory=dict)
@@ -97,8 +118,8 @@ class ObjectMapping(_Strict):
     instants: Literal["unix", "iso"] = "iso"
     vendor: Literal["iso", "stripe"] = "iso"
     """Whose table of minor units the amounts follow."""
-    version: str | None = None
-    """Path of the stamp that orders two versions; without one, the later read is the newer."""
+    version: str | tuple[str, ...] | None = None
+    """Path or paths of the stamp that orders two versions; without one, the later read is the newer."""
     value_at_risk: str | None = None
     """Path of the amount that waits while the record is in quarantine, and of its currency: `total currency`."""
     entities: dict[str, EntityMapping]
@@ -115,12 +136,22 @@ class ObjectMapping(_Strict):
                 raise ValueError(f"{name} needs `source_id`")
             if position == 0 and (entity.is_list or entity.where):
                 raise ValueError(f"the first entity, {name}, must be the record itself, every one of them")
+            if (entity.keep == "distinct") != bool(entity.identity and entity.content):
+                raise ValueError(f"{name}: `keep: distinct` needs `identity` and `content`, and only it has them")
+            strange = sorted({*entity.content, *filter(None, [entity.identity])} - set(schema.table(name).names))
+            if strange:
+                raise ValueError(f"{name} has no columns {strange}")
             if entity.is_list and entity.parent not in entity.columns:
                 raise ValueError(f"{name} is made from a list: `parent` must name its column of the record's id")
             loose = [f for f, spec in entity.fields.items() if spec.path and spec.form is None]
             if loose:
                 raise ValueError(f"fields {loose} of {name} need `as`")
         return self
+
+    @property
+    def versions(self) -> tuple[str, ...]:
+        """Where the stamp may stand."""
+        return () if self.version is None else (self.version,) if isinstance(self.version, str) else self.version
 
     @property
     def main(self) -> str:
@@ -142,7 +173,7 @@ def _parsed(path: Path, changed: int) -> ObjectMapping:
 def load_mappings(settings: Settings, kind: str) -> dict[str, ObjectMapping]:
     """The mappings of a source kind by object name. Raises ConfigError if there are none, or two for one object."""
     found: dict[str, ObjectMapping] = {}
-    for path in settings.config_files(f"conform/{kind}", ".yaml"):
+    for path in settings.config_files(f"conform/{mapped_as(kind)}", ".yaml"):
         mapping = load_mapping(path)
         if mapping.object in found:
             raise ConfigError("two mappings for one object", record=str(path), got=mapping.object)
@@ -153,7 +184,7 @@ def load_mappings(settings: Settings, kind: str) -> dict[str, ObjectMapping]:
     if not found:
         raise ConfigError(
             f"no mappings for sources of kind {kind}",
-            expected=f"YAML files in conform/{kind} of the configuration",
+            expected=f"YAML files in conform/{mapped_as(kind)} of the configuration",
             remedy="write one file per object",
         )
     return found

@@ -5,7 +5,7 @@ Every record gives either rows or one fault `{code, field, value, expected}`; th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tieout import schema
@@ -66,6 +66,11 @@ SELECT raw_ref, fetched_at, record,
 FROM landed
 """
 
+CELL = "cell:"
+"""What goes before the name of a file's column, so that no file can name one of ours."""
+
+FAULT = "STRUCT(code VARCHAR, field VARCHAR, value VARCHAR, expected VARCHAR)"
+
 _BY_KIND: dict[str, Form] = {
     "text": "text", "int": "int", "bool": "bool", "date": "date",
     "quantity": "decimal", "price": "decimal", "rate": "decimal",
@@ -93,6 +98,7 @@ _CODES: dict[Form, str] = {
     "iso": "not_an_instant", "iso_date": "not_an_instant",
 }  # fmt: skip
 _LONGEST = {"DECIMAL(18,4)": 14, "DECIMAL(28,9)": 19, "DECIMAL(28,12)": 16, "DECIMAL(18,9)": 9}
+_PLACES = {"DECIMAL(18,4)": 4, "DECIMAL(28,9)": 9, "DECIMAL(28,12)": 12, "DECIMAL(18,9)": 9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,14 +112,23 @@ class _Value:
     form: Form
 
 
-def typed_rows(mapping: ObjectMapping, entity_name: str, source: str, legal_entity: str | None) -> str:
+def typed_rows(
+    mapping: ObjectMapping,
+    entity_name: str,
+    source: str,
+    legal_entity: str | None,
+    *,
+    raw: str = "raw",
+    columns: Collection[str] | None = None,
+) -> str:
     """SELECT over the view `raw` that gives one entity's columns plus `fault` (struct or null) and `fault_entity`.
 
-    `raw` has raw_ref, record, fetched_at, record_fault. Needs the views `currencies` and `legal_entities`.
-    Rows with a fault have null columns where the value could not be read.
+    `raw` has raw_ref, record, fetched_at, record_fault; where `columns` is given, the view has the record's fields as
+    columns too, named so after CELL, and they are read in place of the JSON. Needs the views `currencies` and
+    `legal_entities`. Rows with a fault have null columns where the value could not be read.
     """
     entity, table = mapping.entities[entity_name], schema.table(entity_name)
-    own, parent = _Paths("v"), _Paths("p")
+    own, parent = _Paths("v", None if entity.is_list else columns), _Paths("p", columns)
     values = [
         _value(name, spec, _form(mapping, table[name] if name in table.names else None, spec), own, parent,
                mapping.vendor, table[name] if name in table.names else None)
@@ -127,8 +142,8 @@ def typed_rows(mapping: ObjectMapping, entity_name: str, source: str, legal_enti
     after = _computed_faults(entity, table.columns, computed)
     lines = [
         "WITH elements AS (",
-        f"  SELECT raw_ref, fetched_at, record_fault, {_element(entity)}",
-        f"  FROM {_elements_from(entity)}",
+        f"  SELECT {raw}.*, {'u.element_no' if entity.is_list else '1 AS element_no'}, {_item(entity)} AS item",
+        f"  FROM {_elements_from(entity, raw)}",
         "), texts AS (",
         f"  SELECT raw_ref, fetched_at, record_fault, item, element_no, {own.extract('item')} AS v,",
         f"    {parent.extract('record')} AS p",
@@ -163,37 +178,61 @@ def typed_rows(mapping: ObjectMapping, entity_name: str, source: str, legal_enti
     return "\n".join(lines)
 
 
-def record_columns(mapping: ObjectMapping) -> str:
-    """SELECT over `raw` that gives each record's id, amount and currency as texts, for the quarantine."""
-    main = mapping.entities[mapping.main]
+def record_columns(mapping: ObjectMapping, raw: str = "raw") -> str:
+    """SELECT over a view like `raw` that gives each record's id, amount and currency as texts, for the quarantine."""
+    identity = mapping.entities[mapping.main].columns["source_id"]
     amount, currency = [*(mapping.value_at_risk or "").split(), "", ""][:2]
     paths = _Paths("v")
-    sid = paths.text(main.columns["source_id"].path) if main.columns["source_id"].path else "NULL"
-    amount_text = paths.text(amount) if amount else "NULL"
-    currency_text = paths.text(currency) if currency else "NULL"
+    sid = paths.text(identity.paths, identity.prefixes)
+    amount_text = paths.text((amount,) if amount else ())
+    currency_text = paths.text((currency,) if currency else ())
     return (
         f"SELECT raw_ref, {sid} AS source_id, {amount_text} AS amount_text, upper({currency_text}) AS currency_text "
-        f"FROM (SELECT raw_ref, {paths.extract('record', 'json_valid(record)')} AS v FROM raw)"
+        f"FROM (SELECT raw_ref, {paths.extract('record', 'json_valid(record)')} AS v FROM {raw})"
     )
 
 
 class _Paths:
-    """The paths read from one JSON text, so that it is parsed once for all of them."""
+    """The paths read from one JSON text, so that it is parsed once for all of them, or from columns in its place."""
 
-    def __init__(self, alias: str) -> None:
-        self.alias, self._paths = alias, list[str]()
+    def __init__(self, alias: str, columns: Collection[str] | None = None) -> None:
+        self.alias, self._paths, self._columns = alias, list[str](), columns
 
-    def text(self, path: str) -> str:
-        """SQL of the text at a path; the empty text, which CSV exports write for null, is null."""
-        if path not in self._paths:
-            self._paths.append(path)
-        return f"nullif({self.alias}[{self._paths.index(path) + 1}], '')"
+    def text(self, paths: Sequence[str], prefixes: Sequence[str] = ()) -> str:
+        """SQL of the text at the first of the paths that holds one, after its prefix; null where none does.
+
+        The empty text, which CSV exports write for null, is null.
+        """
+        value = self._first(paths)
+        return f"coalesce({self._first(prefixes)} || '#', '') || {value}" if prefixes else value
+
+    def field(self, paths: Sequence[str]) -> str:
+        """SQL of the name of the path that `text` reads: the first that holds something, else the first."""
+        texts = [self._one(p) for p in paths[1:]] if len(paths) > 1 else []
+        later = "".join(f" WHEN {text} IS NOT NULL THEN {_t(p)}" for p, text in zip(paths[1:], texts, strict=True))
+        return (
+            f"CASE WHEN {self._one(paths[0])} IS NOT NULL THEN {_t(paths[0])}{later} ELSE {_t(paths[0])} END"
+            if later
+            else _t(paths[0])
+        )
 
     def extract(self, json: str, readable: str = "record_fault IS NULL") -> str:
         if not self._paths:
             return "NULL::VARCHAR[]"
-        listed = ", ".join(_t(json_path(p)) for p in self._paths)
-        return f"CASE WHEN {readable} THEN json_extract_string({json}, [{listed}]) END"
+        if self._columns is None:
+            listed = ", ".join(_t(json_path(p)) for p in self._paths)
+            return f"CASE WHEN {readable} THEN json_extract_string({json}, [{listed}]) END"
+        values = (f"CAST({_q(CELL + p)} AS VARCHAR)" if p in self._columns else "NULL::VARCHAR" for p in self._paths)
+        return f"[{', '.join(values)}]"
+
+    def _first(self, paths: Sequence[str]) -> str:
+        texts = [self._one(p) for p in paths]
+        return texts[0] if len(texts) == 1 else f"coalesce({', '.join(texts)})" if texts else "NULL"
+
+    def _one(self, path: str) -> str:
+        if path not in self._paths:
+            self._paths.append(path)
+        return f"nullif({self.alias}[{self._paths.index(path) + 1}], '')"
 
 
 def json_path(path: str) -> str:
@@ -208,11 +247,12 @@ def json_path(path: str) -> str:
 def _value(
     name: str, spec: ColumnMapping, form: Form, own: _Paths, parent: _Paths, vendor: str, column: Column | None
 ) -> _Value:
-    path = spec.path or ""
-    source, path = (parent, path[1:]) if path.startswith("^") else (own, path)
+    source, paths = own, spec.paths
+    if paths[0].startswith("^"):
+        source, paths = parent, (paths[0][1:],)
     if form == "minor_sum":
-        return _sum_value(name, path, "item")
-    raw = source.text(path)
+        return _sum_value(name, paths[0], "item")
+    raw, path = source.text(paths, spec.prefixes), source.field(paths)
     if spec.default is not None:
         raw = f"coalesce({raw}, {_t(spec.default)})"
     typed, good = _typed(form, raw, column)
@@ -223,6 +263,11 @@ def _value(
     if good is not None:
         unreadable = f"{raw} IS NOT NULL AND NOT coalesce({good}, false)"
         faults.append(_fault(unreadable, _CODES.get(form, "not_a_number"), path, raw, _EXPECTED[form]))
+    if form == "decimal":
+        kind = DUCKDB_TYPES[column.kind if column is not None else "price"]
+        places = _PLACES[kind]
+        finer = _finer(raw, kind, places)
+        faults.append(_fault(finer, "too_many_decimals", path, raw, f"at most {places} decimal places"))
     if spec.codes is not None:
         typed = _translated(raw, spec.codes)
         faults.append(
@@ -258,7 +303,7 @@ def _sum_value(name: str, path: str, json: str) -> _Value:
     texts = f"coalesce(CASE WHEN record_fault IS NULL THEN json_extract_string({json}, {_t(json_path(path))}) END, [])"
     total = f"coalesce(list_sum(list_transform({texts}, lambda x: TRY_CAST(x AS BIGINT))), 0)"
     bad = f"len(list_filter({texts}, lambda x: NOT regexp_full_match(x, '-?[0-9]{{1,14}}'))) > 0"
-    fault = _fault(bad, "not_a_number", path, f"{texts}::VARCHAR", _EXPECTED["minor_sum"])
+    fault = _fault(bad, "not_a_number", _t(path), f"{texts}::VARCHAR", _EXPECTED["minor_sum"])
     return _Value(name, "NULL", _scaled(f"CAST({total} AS DECIMAL(18,0))"), (fault,), "minor_sum")
 
 
@@ -280,11 +325,11 @@ def _typed(form: Form, raw: str, column: Column | None) -> tuple[str, str | None
     if form in ("major", "decimal"):
         kind = DUCKDB_TYPES[column.kind if column is not None else "price"]
         digits = _LONGEST.get(kind, 14)
-        wide = f"TRY_CAST({raw} AS DECIMAL(38,14))"
+        typed = f"TRY_CAST({raw} AS {kind})"
         number = rf"'[-+]?[0-9]{{1,{digits}}}(\.[0-9]*)?([eE][-+]?[0-9]{{1,2}})?'"
         # a value finer than the column would be rounded without a word: it is a fault instead
-        fits = f"regexp_full_match({raw}, {number}) AND {wide} = TRY_CAST({raw} AS {kind})"
-        return f"TRY_CAST({raw} AS {kind})", fits
+        exact = f"{typed} IS NOT NULL" if form == "decimal" else f"NOT {_finer(raw, kind, _PLACES[kind])}"
+        return typed, f"regexp_full_match({raw}, {number}) AND {exact}"
     if form == "date":
         return (
             f"TRY_CAST({raw} AS DATE)",
@@ -301,6 +346,12 @@ def _typed(form: Form, raw: str, column: Column | None) -> tuple[str, str | None
     if form in ("unix_date", "iso_date"):
         return f"CAST(timezone(zone, {instant}) AS DATE)", good
     return instant, good
+
+
+def _finer(raw: str, kind: str, places: int) -> str:
+    """SQL of whether a number's text has more decimal places than its column holds; null where it is no number."""
+    digits = rf"regexp_matches({raw}, '^[^eE.]*\.[0-9]{{{places}}}[0-9]*[1-9][0-9]*$')"
+    return f"({digits} OR TRY_CAST({raw} AS DECIMAL(38,14)) <> TRY_CAST({raw} AS {kind}))"
 
 
 def _scaled(minor: str) -> str:
@@ -329,14 +380,15 @@ def _common(
     record = parent if entity.is_list else own
     stamp = "strftime(fetched_at, '%Y-%m-%dT%H:%M:%S.%fZ')"
     if mapping.version is not None:
-        stamped = record.text(mapping.version)
+        stamped = record.text(mapping.versions)
         # one spelling of an instant, since vendors write the same one as +0000 and as Z
         spelled = f"strftime(TRY_CAST({stamped} AS TIMESTAMPTZ), '%Y-%m-%dT%H:%M:%S.%fZ')"
         stamp = f"coalesce({spelled}, {stamped}, '') || '~' || {stamp}"
     entity_id = "NULL::VARCHAR" if legal_entity is None else _t(legal_entity)
     mapped = entity.columns.get("legal_entity_id")
     if mapped is not None and mapped.path is not None:
-        entity_id = (parent if mapped.path.startswith("^") else own).text(mapped.path.removeprefix("^"))
+        first = mapped.paths[0]
+        entity_id = parent.text((first[1:],)) if first.startswith("^") else own.text(mapped.paths, mapped.prefixes)
         if mapped.default is not None:
             entity_id = f"coalesce({entity_id}, {_t(mapped.default)})"
         if mapped.codes is not None:
@@ -355,7 +407,7 @@ def _common(
 
 def _entity_fault() -> str:
     return _fault(
-        "entity_id IS NOT NULL AND known_entity IS NULL", "unknown_legal_entity", "legal_entity_id", "entity_id",
+        "entity_id IS NOT NULL AND known_entity IS NULL", "unknown_legal_entity", "'legal_entity_id'", "entity_id",
         "a legal entity of entities.yaml",
     )  # fmt: skip
 
@@ -371,24 +423,25 @@ def _computed_faults(
             continue
         name = _q(column.name)
         if spec.required if spec.required is not None else column.required:
-            faults.append(_fault(f"{name} IS NULL", "missing", column.name, "NULL", "a value"))
+            faults.append(_fault(f"{name} IS NULL", "missing", _t(column.name), "NULL", "a value"))
         if column.values:
             allowed = ", ".join(_t(v) for v in column.values)
             faults.append(
                 _fault(
                     f"{name} NOT IN ({allowed})",
                     "unknown_code",
-                    column.name,
+                    _t(column.name),
                     f"{name}::VARCHAR",
                     "one of " + ", ".join(column.values),
                 )
             )
         if spec.min is not None:
             faults.append(
-                _fault(f"{name} < {spec.min}", "negative", column.name, f"{name}::VARCHAR", f"at least {spec.min}")
+                _fault(f"{name} < {spec.min}", "negative", _t(column.name), f"{name}::VARCHAR", f"at least {spec.min}")
             )
     for check in entity.checks:
-        faults.append(_fault(check.fault_if, check.code, check.field, f"{_q(check.field)}::VARCHAR", check.expected))
+        value = f"{_q(check.field)}::VARCHAR"
+        faults.append(_fault(check.fault_if, check.code, _t(check.field), value, check.expected))
     return faults
 
 
@@ -406,25 +459,22 @@ def _final(column: Column, entity: EntityMapping, defaults: dict[str, str]) -> s
     return defaults.get(column.name, f"NULL::{kind}")
 
 
-def _element(entity: EntityMapping) -> str:
-    return (
-        "record, CAST(item AS VARCHAR) AS item, element_no"
-        if entity.is_list
-        else "record, record AS item, 1 AS element_no"
-    )
+def _item(entity: EntityMapping) -> str:
+    return "CAST(u.item AS VARCHAR)" if entity.is_list else "record"
 
 
-def _elements_from(entity: EntityMapping) -> str:
+def _elements_from(entity: EntityMapping, raw: str) -> str:
     if not entity.is_list:
-        return "raw"
+        return raw
     listed = entity.each_sql or f"json_extract(record, {_t(json_path((entity.each or '') + '[*]'))})"
     # a record that cannot be read has no elements; its main entity tells the fault
-    return f"raw, unnest(CASE WHEN record_fault IS NULL THEN {listed} END) WITH ORDINALITY AS u(item, element_no)"
+    return f"{raw}, unnest(CASE WHEN record_fault IS NULL THEN {listed} END) WITH ORDINALITY AS u(item, element_no)"
 
 
 def _fault(condition: str, code: str, field: str, value: str, expected: str) -> str:
+    """SQL of a fault where the condition holds; `field` and `value` are SQL."""
     return (
-        f"CASE WHEN {condition} THEN {{'code': {_t(code)}, 'field': {_t(field)}, 'value': {value}, "
+        f"CASE WHEN {condition} THEN {{'code': {_t(code)}, 'field': {field}, 'value': {value}, "
         f"'expected': {_t(expected)}}} END"
     )
 

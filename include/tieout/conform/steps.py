@@ -23,18 +23,19 @@ from tieout import schema
 from tieout.conform.links import LINKS, affected, load_rules, statement
 from tieout.conform.mapping import EntityMapping, ObjectMapping, load_mappings
 from tieout.conform.references import account_role_table, currency_table, legal_entity_table, mapped_ids, mapping_table
-from tieout.conform.statements import MACROS, MINOR_UNIT, RAW, record_columns, typed_rows
+from tieout.conform.statements import CELL, FAULT, MACROS, MINOR_UNIT, RAW, record_columns, typed_rows
 from tieout.entities import load_entities
 from tieout.errors import DataError, LeaseHeld
 from tieout.ids import content_hash
 from tieout.lake.engine import Engine, engine
 from tieout.lake.hashing import PROVENANCE
-from tieout.lake.landing import ExtractRef, Landing
+from tieout.lake.landing import PAGE_SCHEMA, AsIs, ExtractRef, Landing, raw_ref, record_of_columns
 from tieout.lake.quarantine import masked, sentence
 from tieout.lake.tables import Lake
 from tieout.observe.steps import step
 from tieout.settings import Settings
 from tieout.store import Lease, QuarantineItem, Store
+from tieout.units import CONVERTED, conversion_table, load_units
 
 log = logging.getLogger("tieout")
 
@@ -213,6 +214,7 @@ class _Work:
         self._quarantined: dict[tuple[str, str], Path] = {}
         self._replaced: set[tuple[str, str]] = set()
         self._read_log: list[dict[str, Any]] = []
+        self._files_read: list[tuple[str, str, str, str]] = []
         self._mappings: dict[str, dict[str, ObjectMapping]] = {}
         self._entities = load_entities(config.config_file("entities.yaml"))
         for name in (*ENTITIES, "quarantine", "conformed_extracts", "crosswalk"):
@@ -220,6 +222,7 @@ class _Work:
             files = [] if version is None else lake.files(name, version)
             session.bind(f"base_{name}", files, schema.table(name).arrow)
         session.execute(MACROS)
+        session.execute(CONVERTED)
         session.bind("currencies", currency_table())
         session.bind("legal_entities", legal_entity_table(self._entities))
         known = "SELECT DISTINCT source, object, extract_id FROM base_conformed_extracts"
@@ -251,12 +254,18 @@ class _Work:
     def _read_object(
         self, source: Source, mapping: ObjectMapping, extracts: Sequence[ExtractRef], replayed: bool
     ) -> None:
-        self._bind_raw(extracts)
-        typed = {}
+        shapes = self._bind_raw(extracts)
+        self._files_read += [
+            (source.name, mapping.object, f"{mapping.object}/{file['path']}", e.extract_id)
+            for e in extracts
+            for file in e.facts.get("files", ())
+        ]
         for name in mapping.entities:
-            query = typed_rows(mapping, name, source.name, source.legal_entity)
-            typed[name] = self.session.spool(query)
-            self.session.bind(f"typed_{name}", typed[name])
+            queries = [
+                typed_rows(mapping, name, source.name, source.legal_entity, raw=view, columns=columns)
+                for view, columns in shapes
+            ]
+            self.session.bind(f"typed_{name}", [self.session.spool(query) for query in queries])
         self._collect_faults(mapping)
         if replayed:
             self._replaced.add((source.name, mapping.object))
@@ -267,16 +276,51 @@ class _Work:
             self._quarantined[source.name, mapping.object] = self._quarantine(source, mapping)
         self._count(source.name, mapping, extracts)
 
-    def _bind_raw(self, extracts: Sequence[ExtractRef]) -> None:
-        """The view `raw`: one row per landed record, with its reference and why it is unreadable, if it is."""
-        files = [f for e in extracts for f in e.files()]
-        if files:
-            self.session.bind("pages", files)
-        else:
-            from tieout.lake.landing import PAGE_SCHEMA
+    def _bind_raw(self, extracts: Sequence[ExtractRef]) -> list[tuple[str, Mapping[str, str] | None]]:
+        """The view `raw`: one row per landed record, with its reference and why it is unreadable, if it is.
 
-            self.session.bind("pages", PAGE_SCHEMA.empty_table())
-        self.session.execute(f"CREATE OR REPLACE TEMP VIEW raw AS {RAW}")
+        Returns the views it is made of: `pages` of JSON texts, and one per shape of the files landed as they are, with
+        its columns. `landed` is the view of how many records each extract has.
+        """
+        files = [f for e in extracts for f in e.files()]
+        self.session.bind("pages", files or PAGE_SCHEMA.empty_table())
+        self.session.execute(f"CREATE OR REPLACE TEMP VIEW raw_pages AS {RAW}")
+        shapes: dict[tuple[tuple[str, str], ...], list[tuple[ExtractRef, AsIs]]] = {}
+        for extract in extracts:
+            for file in extract.as_is:
+                shapes.setdefault(tuple(sorted(file.columns.items())), []).append((extract, file))
+        views: list[tuple[str, Mapping[str, str] | None]] = [("raw_pages", None)]
+        for number, (shape, found) in enumerate(shapes.items(), start=1):
+            views.append((f"raw_file_{number}", dict(shape)))
+            self._bind_as_is(f"raw_file_{number}", dict(shape), found)
+        chosen = "raw_ref, fetched_at, record, record_fault"
+        every = " UNION ALL ".join(f"SELECT {chosen} FROM {view}" for view, _ in views)
+        self.session.execute(f"CREATE OR REPLACE TEMP VIEW raw AS {every}")
+        counted = "SELECT extract_id, count(*) AS n FROM pages GROUP BY 1"
+        for view, _ in views[1:]:
+            counted += f" UNION ALL SELECT split_part(raw_ref, '/', 3), count(*) FROM {view} GROUP BY 1"
+        self.session.execute(f"CREATE OR REPLACE TEMP VIEW landed AS {counted}")
+        return views if files or len(views) == 1 else views[1:]
+
+    def _bind_as_is(self, view: str, columns: Mapping[str, str], found: Sequence[tuple[ExtractRef, AsIs]]) -> None:
+        """The rows of files landed as they are, in the columns of `raw` and in their own, named after CELL."""
+        places = [
+            {"path": e.path_of(f), "place": raw_ref(e.source, e.object, e.extract_id, f.page_no), "at": f.fetched_at}
+            for e, f in found
+        ]
+        shape = pa.schema([("path", pa.string()), ("place", pa.string()), ("at", pa.timestamp("us", tz="UTC"))])
+        self.session.bind(f"{view}_places", pa.Table.from_pylist(places, schema=shape))
+        paths = ", ".join(_text(e.path_of(f)) for e, f in found)
+        own = ", ".join(f"{_name(c)} AS {_name(CELL + c)}" for c in columns)
+        self.session.execute(
+            f"""
+            CREATE OR REPLACE TEMP VIEW {view} AS
+            SELECT p.place || file_row_number AS raw_ref, p.at AS fetched_at, {record_of_columns(columns)} AS record,
+              CAST(NULL AS {FAULT}) AS record_fault, {own}
+            FROM read_parquet([{paths}], filename = true, file_row_number = true) f
+            JOIN {view}_places p ON p.path = f.filename
+            """
+        )
 
     def _collect_faults(self, mapping: ObjectMapping) -> None:
         """The table `faulty`: each record with a fault, with its first one; a fault in a list sets the record aside."""
@@ -301,15 +345,21 @@ class _Work:
         """Rows of the quarantine for the faulty records, one per distinct record."""
         money = _amount_at_risk(mapping)
         legal_entity = "NULL" if source.legal_entity is None else f"'{source.legal_entity}'"
+        # their records are few and read twice; those of a file of columns are written as JSON only here
+        self.session.execute("CREATE OR REPLACE TEMP TABLE faulty_raw AS FROM raw r SEMI JOIN faulty f USING (raw_ref)")
         return self.session.spool(
             f"""
             WITH shown AS (
-              SELECT r.raw_ref, r.fetched_at, sha256(r.record) AS record_digest, f.entity, k.*,
+              SELECT r.raw_ref, r.fetched_at, sha256(r.record) AS record_digest, f.entity,
+                -- the record that stands for a whole file is known by the file's path
+                CASE WHEN r.record_fault.expected LIKE 'file set aside: %' THEN json_extract_string(r.record, '$.file')
+                  ELSE k.id_text END AS id_text, k.amount_text, k.currency_text,
                 {{'code': f.fault.code, 'field': f.fault.field, 'value': {masked("f.fault.value")},
                   'expected': f.fault.expected}} AS fault
-              FROM raw r
+              FROM faulty_raw r
               JOIN faulty f ON f.raw_ref = r.raw_ref
-              JOIN ({record_columns(mapping)}) k(ref, id_text, amount_text, currency_text) ON k.ref = r.raw_ref
+              JOIN ({record_columns(mapping, "faulty_raw")}) k(ref, id_text, amount_text, currency_text)
+                ON k.ref = r.raw_ref
             )
             SELECT '{source.name}' AS source, '{mapping.object}' AS object, record_digest, raw_ref,
               CASE WHEN length(id_text) <= 255 THEN id_text END AS source_id,
@@ -364,20 +414,43 @@ class _Work:
 
     def _merge_main(self, source: str, mapping: ObjectMapping, replayed: bool) -> None:
         """Merge the records themselves: of the versions of one record the newest stays (or the first received)."""
-        name = mapping.main
+        name, entity = mapping.main, mapping.entities[mapping.main]
         candidates = self._candidates(source, name, replayed)
-        # few records come more than once: only those are put in order
+        one = entity.identity or "source_id"
+        # few records come more than once: only those are put in order. Candidates by a hash of eight bytes, decided by
+        # the id itself: exact, without a table of every id in memory
         self.session.execute(
-            "CREATE OR REPLACE TEMP TABLE repeated AS "
-            f"SELECT source_id FROM ({candidates}) GROUP BY source_id HAVING count(*) > 1"
-        )
-        merged = self.session.spool(
             f"""
-            SELECT * FROM ({candidates}) ANTI JOIN repeated USING (source_id)
-            UNION ALL BY NAME
-            SELECT * FROM ({candidates}) SEMI JOIN repeated USING (source_id)
-            QUALIFY row_number() OVER (PARTITION BY source_id ORDER BY {self._order(source, mapping)}) = 1
+            CREATE OR REPLACE TEMP TABLE suspects AS
+              SELECT hash({one}) AS h FROM ({candidates}) GROUP BY 1 HAVING count(*) > 1;
+            CREATE OR REPLACE TEMP TABLE repeated AS
+              SELECT {one} FROM ({candidates}) c SEMI JOIN suspects s ON s.h = hash(c.{one})
+              GROUP BY {one} HAVING count(*) > 1
             """
+        )
+        order = self._order(source, mapping)
+        kept = f"""
+            SELECT * FROM ({candidates}) SEMI JOIN repeated USING ({one})
+            QUALIFY row_number() OVER (PARTITION BY source_id ORDER BY {order}) = 1
+        """
+        if entity.keep == "distinct":
+            content = f"sha256(to_json([{', '.join(f'CAST({c} AS VARCHAR)' for c in entity.content)}]))"
+            known_as = f"CASE WHEN place = 1 THEN {one} ELSE {one} || '~' || left(content, 16) END"
+            kept = f"""
+            SELECT * EXCLUDE (place, content) REPLACE (
+              {known_as} AS source_id, source || ':' || {known_as} AS id,
+              left(sha256(source || ':' || {known_as}), 16) AS correlation_id
+            )
+            FROM (
+              SELECT *, row_number() OVER (PARTITION BY {one} ORDER BY {order}) AS place
+              FROM (
+                SELECT *, {content} AS content FROM ({candidates}) SEMI JOIN repeated USING ({one})
+                QUALIFY row_number() OVER (PARTITION BY {one}, content ORDER BY {order}) = 1
+              )
+            )
+            """
+        merged = self.session.spool(
+            f"SELECT * FROM ({candidates}) ANTI JOIN repeated USING ({one}) UNION ALL BY NAME {kept}"
         )
         self._merged[name][source] = merged
         self.session.bind(f"now_{name}", merged)
@@ -422,23 +495,28 @@ class _Work:
         extract has kept.
         """
         main = mapping.main
+        one = mapping.entities[main].identity or "source_id"
         rows = self.session.rows(
             f"""
             WITH fate AS (
-              SELECT t.raw_ref, CASE WHEN k.raw_ref IS NOT NULL THEN 'kept' WHEN n.source_id IS NOT NULL THEN 'merged'
-                END AS fate
-              FROM "typed_{main}" t ANTI JOIN faulty f ON f.raw_ref = t.raw_ref
-              LEFT JOIN "now_{main}" k ON k.raw_ref = t.raw_ref
-              LEFT JOIN "now_{main}" n ON n.source_id = t.source_id AND n.raw_ref <> t.raw_ref
-              UNION ALL SELECT raw_ref, 'quarantined' FROM faulty
-            )
-            SELECT extract_id, landed.n, coalesce(kept, 0), coalesce(merged, 0), coalesce(quarantined, 0)
-            FROM (SELECT extract_id, count(*) AS n FROM pages GROUP BY 1) landed
-            LEFT JOIN (
-              SELECT split_part(raw_ref, '/', 3) AS extract_id, count(*) FILTER (fate = 'kept') AS kept,
-                count(*) FILTER (fate = 'merged') AS merged, count(*) FILTER (fate = 'quarantined') AS quarantined
+              SELECT split_part(raw_ref, '/', 3) AS extract_id, count(*) AS kept, 0 AS merged, 0 AS quarantined
+              FROM "now_{main}" WHERE split_part(raw_ref, '/', 3) IN (SELECT extract_id FROM landed) GROUP BY 1
+              UNION ALL
+              -- only of an id that came more than once can a record be left out
+              SELECT split_part(t.raw_ref, '/', 3), 0, count(*), 0
+              FROM (SELECT raw_ref, {one} FROM "typed_{main}" SEMI JOIN repeated USING ({one})) t
+              ANTI JOIN faulty f ON f.raw_ref = t.raw_ref
+              ANTI JOIN (SELECT raw_ref FROM "now_{main}" SEMI JOIN repeated USING ({one})) k ON k.raw_ref = t.raw_ref
+              SEMI JOIN (SELECT {one} FROM "now_{main}" SEMI JOIN repeated USING ({one})) n ON n.{one} = t.{one}
+              GROUP BY 1
+              UNION ALL SELECT split_part(raw_ref, '/', 3), 0, 0, count(*) FROM faulty GROUP BY 1
+            ), told AS (
+              SELECT extract_id, sum(kept)::BIGINT AS kept, sum(merged)::BIGINT AS merged,
+                sum(quarantined)::BIGINT AS quarantined
               FROM fate GROUP BY 1
-            ) counted USING (extract_id)
+            )
+            SELECT extract_id, l.n::BIGINT, coalesce(kept, 0), coalesce(merged, 0), coalesce(quarantined, 0)
+            FROM (SELECT extract_id, sum(n) AS n FROM landed GROUP BY 1) l LEFT JOIN told USING (extract_id)
             """
         )
         found = {extract: counts for extract, *counts in rows}
@@ -457,8 +535,16 @@ class _Work:
                  "rows": kept, "merged": merged, "quarantined": bad, "run_id": self.run_id}
             )  # fmt: skip
             total = [a + b for a, b in zip(total, (records, kept, merged, bad), strict=True)]
-        unique, distinct = self.session.rows(f'SELECT count(*), count(DISTINCT source_id) FROM "now_{main}"')[0]
-        if unique != distinct:
+        twice = self.session.scalar(
+            f"""
+            WITH suspects AS (SELECT hash(source_id) AS h FROM "now_{main}" GROUP BY 1 HAVING count(*) > 1)
+            SELECT count(*) FROM (
+              SELECT source_id FROM "now_{main}" n SEMI JOIN suspects s ON s.h = hash(n.source_id)
+              GROUP BY 1 HAVING count(*) > 1
+            )
+            """
+        )
+        if twice:
             raise DataError("a record has two current versions", record=f"{source}/{mapping.object}")
         self.counts.append(ObjectCount(source, mapping.object, *total))
 
@@ -502,13 +588,15 @@ class _Work:
         self.session.bind("account_roles", roles)
         masters = [name for name, kind in self.kinds.items() if kind == rules.master]
         self.session.bind("master_sources", pa.table({"source": pa.array(masters, pa.string())}))
+        units = conversion_table(load_units(self.config))
+        self.session.bind("unit_conversions", units)
         zones = [(e.id, e.zone) for e in self._entities.entities]
         ids = [
             [r.source, r.source_id, r.canonical_id, r.family, r.valid_from, r.valid_to] for r in (*products, *customers)
         ]
         statements = [statement(name) for name in ENTITIES]
         settings = [rules.master, rules.prefix, rules.by_name, *sorted(self.kinds.items())]
-        return content_hash([settings, ids, zones, statements, roles.to_pylist()])
+        return content_hash([settings, ids, zones, statements, roles.to_pylist(), units.to_pylist()])
 
     def _bind_merged(self, name: str) -> None:
         """The view `merged_<name>`: what other sources had, and the parts made by this call."""
@@ -563,18 +651,28 @@ class _Work:
             query += f" UNION ALL SELECT {columns} FROM read_parquet('{path}')"
         versions = " UNION ALL ".join(
             f"SELECT source, '{o}' AS object, source_id, max(string_split(source_version, '~')[-1]) AS fetched "
-            f'FROM "merged_{m.main}" GROUP BY ALL'
+            f'FROM "merged_{m.main}" m SEMI JOIN waiting USING (source, source_id) GROUP BY ALL'
             for o, m in {o: m for ms in self._all_mappings() for o, m in ms.items()}.items()
         )
         chosen = ", ".join(f"q.{c}" for c in names if c not in ("superseded", "first_seen_run"))
+        shape = pa.schema([(c, pa.string()) for c in ("source", "object", "path", "extract_id")])
+        told = [dict(zip(shape.names, row, strict=True)) for row in self._files_read]
+        self.session.bind("files_read", pa.Table.from_pylist(told, schema=shape))
         return self.session.spool(
             f"""
+            WITH waiting AS ({query})
             SELECT {chosen},
-              coalesce(v.fetched > strftime(q.fetched_at, '%Y-%m-%dT%H:%M:%S.%fZ'), false) AS superseded,
+              coalesce(v.fetched > strftime(q.fetched_at, '%Y-%m-%dT%H:%M:%S.%fZ'), false) OR f.path IS NOT NULL
+                -- of a whole file it is told once, by the extract that read it
+                OR (q.reason_code = 'unreadable' AND q.field IS NULL AND coalesce(b.superseded, false)) AS superseded,
               coalesce(b.first_seen_run, q.first_seen_run) AS first_seen_run
-            FROM ({query}) q
+            FROM waiting q
             LEFT JOIN base_quarantine b USING (source, object, record_digest)
             LEFT JOIN ({versions}) v ON v.source = q.source AND v.object = q.object AND v.source_id = q.source_id
+            LEFT JOIN (
+              SELECT source, object, path, max(extract_id) AS extract_id FROM files_read GROUP BY ALL
+            ) f ON f.source = q.source AND f.object = q.object AND f.path = q.source_id
+              AND f.extract_id > split_part(q.raw_ref, '/', 3)
             QUALIFY row_number() OVER (PARTITION BY q.source, q.object, q.record_digest ORDER BY q.raw_ref) = 1
             """
         )
@@ -604,9 +702,17 @@ class _Work:
         return found
 
 
+def _text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def _name(value: str) -> str:
+    return '"' + value.replace('"', '""') + '"'
+
+
 def _repeated_id(entity: EntityMapping, value: str, expected: str) -> str:
     """SQL of the fault of an element whose id another one has."""
-    field = entity.columns["source_id"].path or "source_id"
+    (field, *_) = entity.columns["source_id"].paths or ("source_id",)
     return f"{{'code': 'repeated_id', 'field': '{field}', 'value': {value}, 'expected': '{expected}'}}"
 
 

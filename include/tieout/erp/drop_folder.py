@@ -2,6 +2,8 @@
 
 A file `x.csv` counts once its manifest `x.csv.ok` is there: JSON with `bytes` and `sha256` of the file, `made_at`, and
 whatever its kind needs besides. The manifest is written last, so half a file is never read. Nothing is overwritten.
+A manifest that is no JSON object is left alone while it may still be written; after that `x.csv.ok.refused` beside it
+says why its file is not read.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
 import posixpath
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -24,7 +27,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from tieout.errors import ErpUnavailable, Rejected
 
+log = logging.getLogger("tieout.erp")
+
 MARKER = ".ok"
+REFUSED = ".refused"
+STILL_WRITTEN = timedelta(minutes=10)
+"""How long after its last change a manifest that is no JSON may be one that is not whole yet."""
 LARGEST = 1 << 30
 
 
@@ -90,7 +98,7 @@ class DropFolder:
         return self.create(path + MARKER, json.dumps(manifest, sort_keys=True, indent=1).encode())
 
     def delivered(self, below: str, recursive: bool = False) -> list[Manifest]:
-        """The delivered files of a folder by path; a manifest that cannot be read counts as not there yet."""
+        """The delivered files of a folder by path; one whose manifest is unreadable, and stays so, is set aside."""
         folder = posixpath.join(self.root, below)
         self.fs.invalidate_cache()
         try:
@@ -106,14 +114,26 @@ class DropFolder:
             if not name.endswith(MARKER):
                 continue
             path = posixpath.relpath(name, self.root)
-            content = self.read(path)
+            if (content := self.read(path)) is None:
+                continue
+            arrived = _modified(found[name])
             try:
-                says = json.loads(content) if content is not None else None
-            except ValueError:
+                says = json.loads(content)
+            except ValueError as error:
+                if datetime.now(UTC) - arrived > STILL_WRITTEN:
+                    self._set_aside(path, content, f"the manifest is no JSON: {error}")
                 continue
             if isinstance(says, dict):
-                manifests.append(Manifest(path.removesuffix(MARKER), says, _modified(found[name])))
+                manifests.append(Manifest(path.removesuffix(MARKER), says, arrived))
+            else:
+                self._set_aside(path, content, "the manifest is no JSON object")
         return manifests
+
+    def _set_aside(self, path: str, content: bytes, why: str) -> None:
+        """Say beside a manifest, once, why its file is not read."""
+        note = {"reason": why, "bytes": len(content), "sha256": digest(content), "remedy": "deliver it anew"}
+        if self.create(path + REFUSED, json.dumps(note, sort_keys=True, indent=1).encode()):
+            log.warning("%s is set aside: %s", path, why)
 
     def read(self, path: str) -> bytes | None:
         """The content of a file, None if it is not there."""

@@ -122,7 +122,8 @@ class PeriodStatus:
     """The ERP's period around a date, as far as our journals are concerned.
 
     `state`: `open` (we can post), `closed` (can be reopened), `locked` (never again), `absent` (no such period).
-    `reason` says in words why it is not open.
+    `reason` says in words why it is not open. Where an ERP keeps its periods to itself, `told` is False: it counts as
+    open, a closed one refuses the journal, and who closes a period says that they have seen it.
     """
 
     entity: str
@@ -132,6 +133,7 @@ class PeriodStatus:
     start: dt.date | None = None
     end: dt.date | None = None
     reason: str | None = None
+    told: bool = True
 
     @property
     def is_open(self) -> bool:

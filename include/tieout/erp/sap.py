@@ -1,8 +1,9 @@
 """SAP S/4HANA as a ledger: journal entries by SOAP (JournalEntryCreateRequestConfirmation), read back by OData.
 
-SAP's synchronous service knows no duplicate, so a journal is looked up by its reference before anything is sent. The
-reference is the short run key; the parts of the long one lie in the document's header, and belong to a reference only
-if their hash is it. Documents are read from the operational journal entry items, because the basic items
+SAP does not say that its synchronous service knows duplicates, so a journal is looked up by its reference before
+anything is sent; each message carries the UUID by which SAP's idempotency framework, where a tenant has it on, tells
+them. The reference is the short run key; the parts of the long one lie in the document's header, and belong to a
+reference only if their hash is it. Documents are read from the operational journal entry items, because the basic items
 (`API_JOURNALENTRYITEMBASIC_SRV`) have no document numbers; these are the ledger's own balances, and the trial balance
 is held against them.
 
@@ -20,6 +21,7 @@ from decimal import Decimal, InvalidOperation
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import Field, field_validator
 from requests.auth import HTTPBasicAuth
@@ -154,7 +156,7 @@ class SapLedger:
         first = on.replace(day=1)
         return PeriodStatus(
             entity, on, "open", f"{on:%Y-%m}", first, _last_of_month(on),
-            reason="SAP does not tell its posting periods; a closed one refuses the journal",
+            reason="SAP does not tell its posting periods; a closed one refuses the journal", told=False,
         )  # fmt: skip
 
     def read_back(self, ref: JournalRef) -> ErpJournal:
@@ -317,7 +319,12 @@ class SapLedger:
     def _message(
         self, journal: ErpJournal, company: _Company, parts: tuple[str, str, str]
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        header = {"ID": journal.short_key, "CreationDateTime": datetime.now(UTC).replace(microsecond=0)}
+        header = {
+            "ID": journal.short_key,
+            # where the service is idempotent it answers a second delivery of this as it answered the first
+            "UUID": str(uuid5(NAMESPACE_URL, journal.run_key)),
+            "CreationDateTime": datetime.now(UTC).replace(microsecond=0),
+        }
         entry = {
             "OriginalReferenceDocumentType": "BKPFF",
             "BusinessTransactionType": "RFBU",

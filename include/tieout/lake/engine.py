@@ -95,7 +95,10 @@ class Engine:
     def spool(self, query: str, params: Mapping[str, Any] | Sequence[Any] | None = None) -> Path:
         """Stream a query's rows into a Parquet file that lives as long as the session: rows too many for memory."""
         self._spooled += 1
-        return self.copy(query, self.scratch / f"spool-{self._spooled:04}.parquet", params)
+        target = self.scratch / f"spool-{self._spooled:04}.parquet"
+        # read once or twice and gone: packed quickly rather than small
+        self.connection.execute(f"COPY ({query}) TO {_text(str(target))} (FORMAT parquet, COMPRESSION snappy)", params)
+        return target
 
     def _typed_scan(self, files: Sequence[str], schema: pa.Schema) -> str:
         """A scan of files of one table, old and new, that gives the schema's columns and types."""

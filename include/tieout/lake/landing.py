@@ -2,6 +2,9 @@
 
 `<root>/<source>/<object>/<extract_id>/page-00001.parquet` … and `_COMMITTED.json`, written last. A folder without
 that file is the remains of an extract that did not end; nobody reads it and its own re-run overwrites it.
+
+A page is a file of ours that holds records as JSON text. A large file of columns is landed byte for byte instead,
+`file-00002.parquet` with its envelope beside it in `file-00002.json`: it counts as one page, its rows as its records.
 """
 
 from __future__ import annotations
@@ -9,7 +12,10 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -78,6 +84,15 @@ class ControlTotal:
 
 
 @dataclass(frozen=True, slots=True)
+class AsIs:
+    """A file of columns landed byte for byte: which page it is, when it was read, its columns by engine type."""
+
+    page_no: int
+    fetched_at: datetime
+    columns: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
 class ExtractRef:
     """A committed extract. `facts` holds what its source noted (drift, alerts, the watermark after it)."""
 
@@ -93,11 +108,21 @@ class ExtractRef:
     faults: int
     control: ControlTotal
     facts: Mapping[str, Any]
+    as_is: tuple[AsIs, ...] = ()
+    """The files landed byte for byte; their page numbers have no page file."""
 
     def files(self) -> list[str]:
         """The extract's page files in page order."""
-        folder = f"{self.root}/{self.source}/{self.object}/{self.extract_id}"
-        return [f"{folder}/{_page_name(n)}" for n in range(1, self.pages + 1)]
+        theirs = {file.page_no for file in self.as_is}
+        return [f"{self._folder}/{_page_name(n)}" for n in range(1, self.pages + 1) if n not in theirs]
+
+    def path_of(self, file: AsIs) -> str:
+        """Where a file that was landed byte for byte is."""
+        return f"{self._folder}/{_file_name(file.page_no)}"
+
+    @property
+    def _folder(self) -> str:
+        return f"{self.root}/{self.source}/{self.object}/{self.extract_id}"
 
 
 def extract_id(sequence: int, window_hi: datetime | None, *identity: str) -> str:
@@ -106,8 +131,8 @@ def extract_id(sequence: int, window_hi: datetime | None, *identity: str) -> str
     return f"{sequence:08}-{end}"
 
 
-def raw_ref(source: str, object: str, extract: str, page_no: int, position: int) -> str:
-    """Where a record was landed; `Landing.record` reads it back."""
+def raw_ref(source: str, object: str, extract: str, page_no: int, position: int | str = "") -> str:
+    """Where a record was landed; `Landing.record` reads it back. Without a position the beginning all records share."""
     return f"{source}/{object}/{extract}/{page_no}#{position}"
 
 
@@ -156,6 +181,21 @@ class Landing:
                 found += [ref] if ref and ref.sequence > after else []
         return sorted(found, key=lambda e: (e.object, e.sequence, e.extract_id))
 
+    @contextmanager
+    def incoming(self, source: str) -> Iterator[Path]:
+        """A folder on this machine for files on their way in, empty. Only for the source's one reader."""
+        if not self._local:
+            with tempfile.TemporaryDirectory(prefix="tieout-incoming-") as folder:
+                yield Path(folder)
+            return
+        beside = private_folder(Path(self._base) / ".incoming") / source  # where a rename can put them in place
+        shutil.rmtree(beside, ignore_errors=True)  # of a reader that was killed
+        beside.mkdir(mode=0o700)
+        try:
+            yield beside
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
     def sweep(self, source: str, object: str, *, after: int) -> None:
         """Remove what interrupted extracts with a sequence above `after` left. Only for the object's one writer."""
         for extract in self._names(f"{self._base}/{source}/{object}"):
@@ -182,6 +222,10 @@ class Landing:
             facts["faults"],
             ControlTotal(**facts["control"]),
             facts["facts"],
+            tuple(
+                AsIs(f["page_no"], datetime.fromisoformat(f["fetched_at"]), f["columns"])
+                for f in facts.get("as_is", ())
+            ),
         )
 
     def record(self, ref: str) -> str:
@@ -189,11 +233,31 @@ class Landing:
         try:
             where, position = ref.split("#")
             source, object, extract, page_no = where.split("/")
-            with self._fs.open(f"{self._folder(source, object, extract)}/{_page_name(int(page_no))}", "rb") as file:
+            folder = self._folder(source, object, extract)
+            if self._fs.exists(f"{folder}/{_file_name(int(page_no))}"):
+                return self._row(folder, int(page_no), int(position))
+            with self._fs.open(f"{folder}/{_page_name(int(page_no))}", "rb") as file:
                 page = pq.read_table(file, columns=["record"])
             return str(page["record"][int(position)])
         except (FileNotFoundError, ValueError, IndexError) as error:
             raise DataError("no such record was landed", record=ref) from error
+
+    def _row(self, folder: str, page_no: int, position: int) -> str:
+        """A row of a file landed as it is, as the text of a record. Raises IndexError if it has no such row."""
+        from tieout.lake.engine import engine
+
+        columns = json.loads(self._fs.cat_file(f"{folder}/{_envelope_name(page_no)}"))["columns"]
+        with self._fs.open(f"{folder}/{_file_name(page_no)}", "rb") as file:
+            parquet, before = pq.ParquetFile(file), 0
+            for group in range(parquet.num_row_groups):
+                rows = parquet.metadata.row_group(group).num_rows
+                if before <= position < before + rows:
+                    row = parquet.read_row_group(group).slice(position - before, 1)
+                    with engine() as session:
+                        session.bind("row", row)
+                        return str(session.scalar(f"SELECT {record_of_columns(columns)} FROM row"))
+                before += rows
+        raise IndexError(position)
 
     def _folder(self, source: str, object: str, extract: str) -> str:
         return f"{self._base}/{source}/{object}/{extract}"
@@ -218,6 +282,20 @@ class Landing:
             os.fsync(file.fileno())
         partial.replace(target)
 
+    def _take(self, path: str, file: Path) -> None:
+        """Put a local file in place, whole or not at all; it is gone from where it was."""
+        if not self._local:
+            self._fs.put_file(str(file), path)
+            file.unlink()
+            return
+        target = Path(path)
+        private_folder(target.parent)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        shutil.move(file, partial)
+        with partial.open("rb+") as moved:
+            os.fsync(moved.fileno())
+        partial.replace(target)
+
 
 class ExtractWriter:
     """An extract under way: pages are added in order and become visible together at `commit`."""
@@ -236,6 +314,7 @@ class ExtractWriter:
         self.window_lo, self.window_hi = window_lo, window_hi
         self.pages = self.records = self.faults = 0
         self._landing = landing
+        self._as_is: list[AsIs] = []
 
     def page(
         self,
@@ -270,19 +349,8 @@ class ExtractWriter:
         ).replace_schema_metadata(
             {
                 "tieout.envelope": json.dumps(
-                    {
-                        "source": self.source,
-                        "object": self.object,
-                        "extract_id": self.extract_id,
-                        "page_no": self.pages,
-                        "window_lo": _text(self.window_lo),
-                        "window_hi": _text(self.window_hi),
-                        "request_id": request_id,
-                        "http_status": http_status,
-                        "fetched_at": _text(fetched_at),
-                        "sha256": body_sha256,
-                        **({"parts": list(parts)} if parts else {}),
-                    }
+                    self._envelope(request_id, http_status, fetched_at, body_sha256)
+                    | ({"parts": list(parts)} if parts else {})
                 )
             }
         )
@@ -291,6 +359,37 @@ class ExtractWriter:
         self._landing._put(f"{self._folder}/{_page_name(self.pages)}", sink.getvalue())
         self.records += count
         self.faults += count - faults.count(None)
+
+    def file(
+        self, file: Path, *, rows: int, columns: Mapping[str, str], request_id: str, fetched_at: datetime, sha256: str
+    ) -> None:
+        """Land a Parquet file byte for byte as one page; `file` is a copy on this machine and is moved away.
+
+        `columns` gives its columns and their engine types. Nothing is looked at here: the caller has made sure that
+        every row can be read.
+        """
+        self.pages += 1
+        self._landing._take(f"{self._folder}/{_file_name(self.pages)}", file)
+        envelope = self._envelope(request_id, None, fetched_at, sha256) | {"rows": rows, "columns": dict(columns)}
+        self._landing._put(f"{self._folder}/{_envelope_name(self.pages)}", json.dumps(envelope, indent=1).encode())
+        self._as_is.append(AsIs(self.pages, fetched_at, dict(columns)))
+        self.records += rows
+
+    def _envelope(
+        self, request_id: str | None, http_status: int | None, fetched_at: datetime, sha256: str | None
+    ) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "object": self.object,
+            "extract_id": self.extract_id,
+            "page_no": self.pages,
+            "window_lo": _text(self.window_lo),
+            "window_hi": _text(self.window_hi),
+            "request_id": request_id,
+            "http_status": http_status,
+            "fetched_at": _text(fetched_at),
+            "sha256": sha256,
+        }
 
     def mark(self) -> tuple[int, int, int]:
         """Where the extract stands, for `rewind`."""
@@ -325,6 +424,7 @@ class ExtractWriter:
             "pages": self.pages,
             "records": self.records,
             "faults": self.faults,
+            "as_is": [asdict(file) | {"fetched_at": _text(file.fetched_at)} for file in self._as_is],
             "control": asdict(control),
             "proven": control.proven,
             "facts": facts,
@@ -337,6 +437,21 @@ class ExtractWriter:
     @property
     def _folder(self) -> str:
         return self._landing._folder(self.source, self.object, self.extract_id)
+
+
+def record_of_columns(columns: Mapping[str, str]) -> str:
+    """SQL of a record's JSON text from a file's columns, written as a page has it: numbers with a fraction as texts."""
+    plain = ("BOOLEAN", "VARCHAR", "TINYINT", "SMALLINT", "INTEGER", "BIGINT")
+    values = (
+        f"{_text_sql(name)}, " + (f'"{quoted}"' if kind in plain else f'CAST("{quoted}" AS VARCHAR)')
+        for name, kind in columns.items()
+        for quoted in [name.replace('"', '""')]
+    )
+    return f"CAST(json_object({', '.join(values)}) AS VARCHAR)"
+
+
+def _text_sql(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
 
 
 class Shortened(dict[str, Any]):
@@ -482,6 +597,14 @@ def _no_constant(name: str) -> NoReturn:
 
 def _page_name(page_no: int) -> str:
     return f"page-{page_no:05}.parquet"
+
+
+def _file_name(page_no: int) -> str:
+    return f"file-{page_no:05}.parquet"
+
+
+def _envelope_name(page_no: int) -> str:
+    return f"file-{page_no:05}.json"
 
 
 def _text(instant: datetime | None) -> str | None:

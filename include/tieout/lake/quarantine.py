@@ -44,6 +44,7 @@ def sentence(fault: str) -> str:
     """SQL of the reason in words, from a fault struct `{code, field, value, expected}` whose value is masked."""
     return (
         f"CASE WHEN {fault}.code = 'missing' THEN {fault}.field || ' is missing' "
+        f"WHEN {fault}.expected LIKE 'file set aside: %' THEN 'the whole ' || {fault}.expected "
         f"WHEN {fault}.field = '' THEN 'the record cannot be read: it ' || {fault}.expected "
         f"WHEN {fault}.value IS NULL THEN {fault}.field || ' ' || {fault}.expected "
         f"ELSE {fault}.field || ' holds ''' || {fault}.value || ''' where ' || {fault}.expected || ' is expected' END"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.dataset
 
 from tieout import schema
@@ -88,6 +89,13 @@ class Lake:
 
         return sorted(DeltaTable(self.uri(table), version=version).file_uris())
 
+    def row_count(self, table: str, version: int) -> int:
+        """How many rows a version has, by its log: no file is read."""
+        from deltalake import DeltaTable
+
+        actions = pa.table(DeltaTable(self.uri(table), version=version).get_add_actions(flatten=True))
+        return int(pa.compute.sum(actions["num_records"]).as_py() or 0)
+
     def read(self, table: str, version: int | None = None) -> pa.Table:
         """All rows of a version (the newest, if None) in the table's schema; empty if there is no version yet."""
         from tieout.lake.engine import engine
@@ -154,7 +162,9 @@ def _batches(data: TableData, shape: pa.Schema) -> pa.RecordBatchReader:
     if isinstance(data, pa.RecordBatchReader):
         source: Iterable[pa.RecordBatch] = data
     else:
-        source = pyarrow.dataset.dataset([str(p) for p in _paths(data)], format="parquet").to_batches(batch_size=65536)
+        files = pyarrow.dataset.dataset([str(p) for p in _paths(data)], format="parquet")
+        # the writer is the slow side: what is read ahead of it only waits in memory
+        source = files.to_batches(batch_size=65536, batch_readahead=1, fragment_readahead=1)
     shaped = (batch for piece in source for batch in _shaped(pa.Table.from_batches([piece]), shape).to_batches())
     return pa.RecordBatchReader.from_batches(shape, shaped)
 

@@ -4,6 +4,7 @@
 into the ERP, `golive.load` takes an entity over, `prove` shows that the ledger is what it should be.
 """
 
+from tieout.ledger.blocked import Blocked, blocked
 from tieout.ledger.cutover import Comparison, Replay, compare_ledgers, replay
 from tieout.ledger.events import DAILY, EVENTS, MONTH_END, events
 from tieout.ledger.placement import Placement
@@ -31,6 +32,7 @@ __all__ = [
     "DAILY",
     "EVENTS",
     "MONTH_END",
+    "Blocked",
     "Comparison",
     "Journals",
     "Part",
@@ -43,6 +45,7 @@ __all__ = [
     "Step",
     "TrialBalanceProof",
     "ask_again",
+    "blocked",
     "check_approval",
     "compare_ledgers",
     "due_batches",

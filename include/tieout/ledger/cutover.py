@@ -20,7 +20,7 @@ from tieout.errors import ErpUnavailable, LedgerError, PeriodClosed, Rejected, U
 from tieout.ledger.post import as_erp_journal, differences
 from tieout.ledger.proof import ProofLine, TrialBalanceProof
 from tieout.ledger.protocol import Protocol
-from tieout.store import Lease, Store, batches, copies, periods
+from tieout.store import Lease, Store, batches, copies, golive, periods
 from tieout.store.batches import Batch, BatchJournal
 from tieout.store.copies import Copy
 from tieout.store.leases import guard, renew
@@ -78,6 +78,8 @@ def replay(
             got=lacking,
             remedy="create them there, or map them in mappings/charts.csv",
         )
+    with store.reading() as session:
+        golive.refuse_unsigned(session, entity.id, entity.ledger, golive.WHOLE)
     with store.lease(batches.chain_of(entity.id, entity.ledger), ttl=rules.ttl) as lease:
         with store.transaction() as session:
             guard(session, lease)

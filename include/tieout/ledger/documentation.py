@@ -17,6 +17,17 @@ other side. In another currency a line is turned at the rate of the event's day,
 settles or unwinds; `exchange` is what those rates leave. Money that arrives in another currency `settles` through FX
 clearing. `functional` amounts are in functional currency only.
 
+What differs by legal entity is set in `entities.yaml`, under these keys of the entity:
+
+- `streams` and `authors`: which streams it posts, and from when; `go_live`: from which day on;
+- `schedule_source`: whether `release` follows the straight line (`tieout`) or a schedule (`file`, `erp`);
+- `write_off`: whether an uncollectible invoice is charged to `bad_debt` or to the `allowance`; `tax_relief`: whether
+  its tax is taken back;
+- `revaluation`: whether the revaluation events are posted here (`tieout`) or by the ERP; `rate_days`: how old an
+  exchange rate may be before the event waits;
+- `restatement`: whether a changed day posts the `difference` or is taken back and posted anew (`reverse_and_repost`);
+  `late_materiality`: above what a late event is held; `approval`: above what a batch waits for a second person.
+
 | event | stream | what happens | dated by | debit | credit |
 |---|---|---|---|---|---|
 """

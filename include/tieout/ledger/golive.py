@@ -16,7 +16,7 @@ from tieout.ledger.events import bind, prepare, statement
 from tieout.ledger.rules import Rules
 from tieout.settings import Settings
 from tieout.store import Store, golive
-from tieout.store.golive import OpeningBalance, OpeningTie
+from tieout.store.golive import OpeningBalance, OpeningTie, SignOff
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def load(
     transit are recomputed from canonical tables as of that day, other currencies at the rates of their documents; each
     is tied to its account and the difference stated. Raises LedgerError if the ERP's own trial balance does not
     balance or a document has no rate, ErpError if it cannot be read. A second call reads nothing and
-    changes nothing.
+    changes nothing. Until people signed it, nothing is posted, unless the entity's configuration says why not.
     """
     stored = opening(store, entity)
     if stored.is_there:
@@ -73,8 +73,9 @@ def load(
         ties.append(OpeningTie(role, account, currency, documents, held.get((account, currency), Decimal(0))))
     with store.transaction() as session:
         loaded = golive.load_opening(
-            session, entity.id, entity.ledger, as_of, balances, ties, actor=actor, now=store.now()
-        )
+            session, entity.id, entity.ledger, as_of, balances, ties, actor=actor, now=store.now(),
+            signatures=entity.go_live_signatures, waiver=entity.go_live_waiver,
+        )  # fmt: skip
     return Opening(balances, tuple(ties), loaded)
 
 
@@ -86,6 +87,12 @@ def opening(store: Store, entity: LegalEntity) -> Opening:
             tuple(golive.opening_ties(session, entity.id, entity.ledger)),
             loaded=False,
         )
+
+
+def signed(store: Store, entity: LegalEntity) -> list[SignOff]:
+    """How the go-live of an entity's ledger stands; empty before it is loaded, or where it needs no signature."""
+    with store.reading() as session:
+        return golive.sign_offs(session, entity.id, entity.ledger)
 
 
 def _documents(

@@ -445,7 +445,7 @@ def journal_to_send(header: Mapping[str, Any], lines: list[dict[str, Any]], shap
                 "amount": _minor_text(line["amount"], currency),
                 "description": line["description"],
                 "dimensions": {d: line[d] for d in shape.dimensions if line[d]},
-                **_foreign(line),
+                **foreign_part(line),
             }
             for line in lines
         ],
@@ -461,7 +461,7 @@ def journal_to_send(header: Mapping[str, Any], lines: list[dict[str, Any]], shap
     )
 
 
-def _foreign(line: Mapping[str, Any]) -> dict[str, str]:
+def foreign_part(line: Mapping[str, Any]) -> dict[str, str]:
     """A line's amount in its own currency, debit positive; nothing where that is the functional one."""
     currency, amount = line["transaction_currency"], line["transaction_amount"]
     if currency is None or currency == line["currency"] or not amount:

@@ -14,7 +14,7 @@ By hand: a mismatch that was corrected is read again, or reversed; a refused or 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -28,14 +28,16 @@ from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, R
 from tieout.ids import Slot, mirror_key, short_key
 from tieout.ledger.halts import OWNER, Difference, close_breaks, open_breaks
 from tieout.ledger.protocol import Protocol, Step
-from tieout.store import Lease, Store, approvals, audit, batches, links, periods, status_checks
+from tieout.store import Lease, Store, approvals, audit, batches, golive, links, periods, status_checks
 from tieout.store.batches import Batch, BatchJournal
 from tieout.store.copies import Copy
 from tieout.store.leases import guard, renew
+from tieout.store.people import need_two
 
 log = logging.getLogger("tieout.ledger")
 
 _REVERSING = "batch.reversing"
+_UNSENT = ("validated", "approved")
 ABSENT = "the ERP holds no journal of this run key"
 
 Found = Mapping[str, list[JournalRef]]
@@ -46,13 +48,14 @@ def due_batches(store: Store, *, protocol: Protocol | None = None, entity: str |
     """Batches that the protocol can go on with now, in posting order.
 
     Not among them: a batch behind an unfinished earlier version of its slot, one of a stream that a mismatch halted,
-    one whose ledger another process is writing to, an unknown one whose next status check is not due or that a person
-    has to look at.
+    one whose ledger another process is writing to, one of a ledger whose go-live is not signed, an unknown one whose
+    next status check is not due or that a person has to look at.
     """
     rules = protocol or Protocol()
     with store.reading() as session:
         found = batches.select_batches(session, entity=entity, states=batches.UNFINISHED)
         resting = {b.batch_id for b in found if b.state == "unknown" and not _check_is_due(session, b, store, rules)}
+        resting |= {b.batch_id for b in found if b.state in _UNSENT and _is_unsigned(session, b)}
     halted = {(b.chain, b.slot.stream) for b in found if b.halts}
     waiting: set[Slot] = set()
     due = []
@@ -121,6 +124,9 @@ def submit(
             return batch.state
         check_approval(batch_id, store)
         _refuse_out_of_turn(store, batch)
+        if batch.state in _UNSENT:
+            with store.reading() as session:
+                golive.refuse_unsigned(session, batch.slot.legal_entity_id, batch.slot.ledger, batch.slot.stream)
         if batch.state == "unknown" and not _take_status_check(batch, store, lease, rules, actor):
             return batch.state
         try:
@@ -217,15 +223,18 @@ def reverse(
     actor: str,
     second: str,
     reason: str,
+    may_approve: Collection[str] = (),
     protocol: Protocol | None = None,
 ) -> str:
     """Take a posted or mismatched batch out of the ledger by mirrors of what the ERP holds; gives its state.
 
     Every journal the ERP holds of it is mirrored under a run key of its own, dated `on`, and read back; then the batch
     is `reversed` and the next plan carries its content again. Safe to repeat: a mirror that is there is not posted
-    twice. Raises LedgerError if the batch is not in the ledger or a mirror differs, and the port's errors.
+    twice; one that the ERP does not show yet is asked for again. The second person is one who could approve the batch:
+    no preparer, and of those who `may_approve`, if any are named. Raises IllegalTransition without one or a reason,
+    LedgerError if the batch is not in the ledger or a mirror differs, and the port's errors.
     """
-    _need_two(batch_id, actor, second, reason)
+    _need_two(store, batch_id, actor, second, reason, may_approve)
     rules = protocol or Protocol()
     with _owned(store, batch_id, rules) as (batch, lease):
         if batch.state == "reversed":
@@ -242,7 +251,7 @@ def reverse(
                 key = mirror_key(journal.run_key, number)
                 meant = replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
                 mirror = ledger.reverse(ref, on, key, short_key(key), anchor=anchor, fence=fence)
-                found = differences(meant, ledger.read_back(mirror))
+                found = differences(meant, _read_mirror(mirror, ledger, store, lease, rules))
                 if found:
                     raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(map(str, found)))
                 mirrors.append({"run_key": key, "erp_id": mirror.erp_id, "erp_number": mirror.number})
@@ -255,6 +264,17 @@ def reverse(
         )
 
 
+def _read_mirror(mirror: JournalRef, ledger: Ledger, store: Store, lease: Lease, rules: Protocol) -> ErpJournal:
+    """A mirror as the ERP holds it, read again after the pauses `lags` of the protocol while it is not shown yet."""
+    for pause in rules.lags:
+        try:
+            return ledger.read_back(mirror)
+        except Rejected:
+            rules.sleep(pause)
+            store.renew(lease, rules.ttl)
+    return ledger.read_back(mirror)
+
+
 def resolve(
     batch_id: str,
     ledger: Ledger,
@@ -264,18 +284,19 @@ def resolve(
     reason: str,
     second: str | None = None,
     documents: Mapping[str, str] | None = None,
+    may_approve: Collection[str] = (),
     protocol: Protocol | None = None,
 ) -> str:
     """End a refused or lost batch by hand; gives its state. Its content counts from then on, and is not planned again.
 
     With `documents` (run key → the ERP's id) each missing journal is an equal document that somebody wrote into the
     ERP: it is read back and compared. Without, the content is not to be posted and stays a reconciling item; that
-    takes a `second` person. Raises LedgerError where a document is not equal, where the ERP holds a journal that is
-    said not to be posted, and where another version carries the content already.
+    takes a `second` person, as in `reverse`. Raises LedgerError where a document is not equal, where the ERP holds a
+    journal that is said not to be posted, and where another version carries the content already.
     """
     rules = protocol or Protocol()
-    if documents is None:
-        _need_two(batch_id, actor, second or actor, reason)
+    if documents is None or second is not None:
+        _need_two(store, batch_id, actor, second, reason, may_approve)
     with _owned(store, batch_id, rules) as (batch, lease):
         _refuse_carried(store, batch)
         for journal in batch.journals:
@@ -396,9 +417,11 @@ def _fence(store: Store, lease: Lease, rules: Protocol) -> Fence:
     return whole
 
 
-def _need_two(batch_id: str, actor: str, second: str, reason: str) -> None:
-    if actor == second or not reason.strip():
-        raise LedgerError("this needs two people and a reason", record=batch_id, got=(actor, second))
+def _need_two(store: Store, batch_id: str, actor: str, second: str | None, reason: str, may: Collection[str]) -> None:
+    """Two people, the second of whom prepared nothing of the batch and is among those who `may`, if any are named."""
+    need_two(batch_id, actor, second, reason)
+    with store.reading() as session:
+        approvals.refuse_second(session, batches.get(session, batch_id), str(second), may)
 
 
 def _refuse_carried(store: Store, batch: Batch) -> None:
@@ -456,6 +479,10 @@ def _write_ahead_of_mirrors(batch: Batch, store: Store, lease: Lease, facts: Map
 def _load(store: Store, batch_id: str) -> Batch:
     with store.reading() as session:
         return batches.get(session, batch_id)
+
+
+def _is_unsigned(session: Session, batch: Batch) -> bool:
+    return golive.is_unsigned(session, batch.slot.legal_entity_id, batch.slot.ledger, batch.slot.stream)
 
 
 def _refuse_out_of_turn(store: Store, batch: Batch) -> None:

@@ -2,7 +2,8 @@
 
 By the other policy, `difference`, the next version holds only what changed. Here the next version (kind `taken_back`)
 is the mirror of everything the slot's batches carry, line by line, and the one after it (kind `reposted`) the whole new
-content; both are linked to the slot's first version. The ledger ends the same by either. What belongs to a closed
+content; both are linked to the slot's first version. A second person approves both; one that is rejected takes the
+other with it. The ledger ends the same by either. What belongs to a closed
 period is always posted as a difference: nothing is taken back from a period that is closed.
 """
 
@@ -18,6 +19,7 @@ import pyarrow.compute as pc
 
 from tieout.ledger.late import PRIOR_PERIOD
 from tieout.ledger.summarise import Journals
+from tieout.store import batches
 
 Version = Callable[[str], int]
 Make = Callable[[pa.Table, pa.Table, Version], Journals]
@@ -45,11 +47,11 @@ def reverse_and_repost(
         return difference
     waiting = difference.held["event_id"]
     of_events, of_carried = (_within(table, restated, streams, waiting) for table in (events, carried))
-    back = _named(make(events.slice(0, 0), carried.filter(of_carried), version), "taken_back")
+    back = _named(make(events.slice(0, 0), carried.filter(of_carried), version), batches.TAKEN_BACK)
     twice = set(back.headers["slot"].to_pylist())
     again = make(events.filter(of_events), carried.slice(0, 0), lambda slot: version(slot) + (slot in twice))
     rest = make(events.filter(pc.invert(of_events)), carried.filter(pc.invert(of_carried)), version)
-    return _together(rest, back, _named(again, "reposted"))
+    return _together(rest, back, _named(again, batches.REPOSTED))
 
 
 def _within(

@@ -22,13 +22,14 @@ from tieout.errors import LedgerError
 from tieout.ids import Slot, content_hash, run_key, sha256_hex, short_key
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
-from tieout.ledger.events import statement
-from tieout.ledger.plan import JOURNAL_TABLES, write_journals
+from tieout.ledger.events import minor_units, statement
+from tieout.ledger.plan import JOURNAL_TABLES, foreign_part, write_journals
 from tieout.money import minor_digits
 from tieout.settings import Settings
 from tieout.store import Lease, Store, audit, batches, late_events, leases, links, periods, runs
 from tieout.store.batches import Batch
 from tieout.store.late_events import LateEvent
+from tieout.store.people import need_two
 
 _SCALE = Decimal("0.0001")
 
@@ -127,7 +128,7 @@ def _stored(
         leases.guard(session, lease)
         batch = batches.plan(
             session, slot, made.version, made.journals, digest=made.digest, accounting_date=on, kind=batches.REVERSAL,
-            origin=origin.batch_id, needs_approval=True, run_id=run_id, actor=actor, now=now, facts=facts,
+            origin=origin.batch_id, needs_approval=False, run_id=run_id, actor=actor, now=now, facts=facts,
         )  # fmt: skip
         if batch.state == "planned":
             links.link(session, batch.batch_id, links.REVERSES, [origin.batch_id])
@@ -152,17 +153,14 @@ def _refuse(
             got=origin.kind if origin.kind == batches.REVERSAL else origin.state,
             remedy="what a reversal took out is planned again; a mismatched batch: tieout posting reverse",
         )
-    if not reason.strip() or second == actor:
-        raise LedgerError("a reversal needs a reason, and to keep something out a second person", record=record)
+    if not reason.strip():
+        raise LedgerError("a reversal needs a reason", record=record)
+    if second is not None:
+        need_two(record, actor, second, reason)
     if on < origin.accounting_date:
         raise LedgerError("a reversal is not dated before what it reverses", record=record, got=on)
     if part.share is not None and (part.amount is not None or not 0 < part.share <= 1):
         raise LedgerError("a share lies between 0 and 1, and goes without an amount", record=record, got=part.share)
-    foreign = any("foreign_currency" in line for j in origin.journals for line in j.content["lines"])
-    if foreign and not part.is_whole:
-        raise LedgerError(
-            "a journal with foreign-currency lines is reversed in whole", record=record, remedy="reverse all of it"
-        )
     with store.reading() as session:
         if not periods.accepts(session, slot.legal_entity_id, slot.ledger, slot.period, store.now()):
             raise LedgerError("the period is not open", record=str(slot), remedy="date it in an open one")
@@ -174,6 +172,7 @@ def _reversed_rows(
     """The lines to mirror, with what is taken back of each; the source rows stay in the table `reversed_part`."""
     lake.bind(session, {t: lake.version(t) for t in JOURNAL_TABLES}, JOURNAL_TABLES)
     session.execute(statement("macros"))
+    session.bind("minor_unit", minor_units())
     _bind_part(session, "origin_part", origin.journals, "l.side")
     taken = [journal for batch in earlier for journal in batch.journals]
     _bind_part(session, "taken_part", taken, "CASE l.side WHEN 'debit' THEN 'credit' ELSE 'debit' END")
@@ -202,10 +201,13 @@ def _reversed_rows(
     _refuse_part(session, origin, part, quantum)
     session.execute(_STEPS[2])
     found: list[dict[str, Any]] = session.sql("""
-        SELECT l.* EXCLUDE (amount, row_count), r.amount AS amount, r.row_count AS row_count
+        SELECT l.* EXCLUDE (amount, transaction_amount, row_count), r.amount, r.transaction_amount, r.row_count, j.rules
         FROM journal_lines AS l
+        JOIN journals AS j USING (run_key)
         JOIN (
-          SELECT run_key, line_no, CAST(sum(amount) AS DECIMAL(18, 4)) AS amount, count(*) AS row_count
+          SELECT
+            run_key, line_no, CAST(sum(amount) AS DECIMAL(18, 4)) AS amount,
+            CAST(sum(transaction_amount) AS DECIMAL(18, 4)) AS transaction_amount, count(*) AS row_count
           FROM reversed_part GROUP BY ALL
         ) AS r USING (run_key, line_no)
         ORDER BY l.run_key, l.line_no
@@ -223,7 +225,9 @@ def _bind_part(session: Engine, name: str, journals: Iterable[batches.BatchJourn
     session.bind(f"{name}_key", pa.table({"run_key": pa.array([j.run_key for j in journals], pa.string())}))
     session.execute(f"""
         CREATE OR REPLACE TEMP TABLE {name} AS
-        SELECT d.*, l.account, l.product_family, l.tax_code, l.currency, l.event_type, {side} AS side
+        SELECT d.*, l.account, l.product_family, l.tax_code, l.currency, l.event_type, {side} AS side,
+          coalesce(l.transaction_currency, l.currency) AS own_currency,
+          coalesce(d.transaction_amount, d.amount) AS own_amount
         FROM journal_drilldown AS d
         JOIN {name}_key USING (run_key)
         JOIN journal_lines AS l USING (run_key, line_no)
@@ -233,8 +237,11 @@ def _bind_part(session: Engine, name: str, journals: Iterable[batches.BatchJourn
 def _refuse_part(session: Engine, origin: Batch, part: Part, quantum: int) -> None:
     """Refuse a part of which nothing is left, that asks for more than there is, or that does not balance."""
     unbalanced = session.rows("""
-        SELECT run_key, event_id FROM chosen GROUP BY run_key, event_id, event_date
-        HAVING sum(CASE side WHEN 'debit' THEN amount ELSE -amount END) <> 0 ORDER BY ALL LIMIT 3
+        SELECT DISTINCT run_key, event_id FROM (
+          SELECT run_key, event_id, event_date FROM chosen GROUP BY run_key, event_id, event_date, own_currency
+          HAVING sum(CASE side WHEN 'debit' THEN amount ELSE -amount END) <> 0
+            OR sum(CASE side WHEN 'debit' THEN own_amount ELSE -own_amount END) <> 0
+        ) ORDER BY ALL LIMIT 3
     """)
     if unbalanced:
         raise LedgerError(
@@ -244,7 +251,7 @@ def _refuse_part(session: Engine, origin: Batch, part: Part, quantum: int) -> No
             remedy="name the lines of whole events, or documents",
         )
     left = Decimal(session.scalar("SELECT coalesce(sum(amount), 0) FROM chosen WHERE side = 'debit'")) * _SCALE
-    if not left:
+    if not session.scalar("SELECT count(*) FROM chosen"):
         raise LedgerError("nothing of this is left to reverse", record=origin.batch_id)
     if part.amount is not None and (not 0 < part.amount <= left or part.amount % (quantum * _SCALE)):
         raise LedgerError(
@@ -256,17 +263,26 @@ def _refuse_part(session: Engine, origin: Batch, part: Part, quantum: int) -> No
 def _events(session: Engine, origin: Batch) -> list[LateEvent]:
     """What is taken back, by event: what a later plan would find due again, in the form in which decisions bind it."""
     rows = session.rows("""
+        WITH entry AS (
+          SELECT
+            *,
+            CAST(CASE side WHEN 'debit' THEN amount ELSE -amount END AS DECIMAL(18, 4)) AS signed,
+            CAST(CASE side WHEN 'debit' THEN transaction_amount ELSE -transaction_amount END AS DECIMAL(18, 4))
+              AS own_signed
+          FROM reversed_part
+        )
         SELECT
           replace(event_id, 'accrual_reversal:', 'accrual:') AS unit, min(event_type), min(event_date),
           max(document_number), min(currency),
           CAST(coalesce(sum(amount) FILTER (side = 'debit'), 0) AS DECIMAL(18, 4)),
           string_agg(
-            event_date || ' ' || leg || ' ' || account || ' '
-              || CAST(CAST(CASE side WHEN 'debit' THEN amount ELSE -amount END AS DECIMAL(18, 4)) AS VARCHAR)
+            event_date || ' ' || leg || ' ' || account || ' ' || CAST(signed AS VARCHAR)
+              || CASE WHEN own_currency <> currency
+                   THEN ' ' || CAST(own_signed AS VARCHAR) || ' ' || own_currency ELSE '' END
               || CASE WHEN event_type = 'accrual_reversal' THEN ' reversal' ELSE '' END,
-            chr(10) ORDER BY event_date, event_type, leg, account, CASE side WHEN 'debit' THEN amount ELSE -amount END
+            chr(10) ORDER BY event_date, event_type, leg, account, signed, own_currency
           )
-        FROM reversed_part GROUP BY ALL ORDER BY unit
+        FROM entry GROUP BY unit ORDER BY unit
     """)
     slot = origin.slot
     return [
@@ -292,9 +308,12 @@ def _made(
         mirrored, sent = [], []
         for line_no, row in enumerate(mine, 1):
             changed = {"side": _OTHER[row["side"]], "description": f"{row['description']}, reversed"}
-            mirrored.append({**row, **changed, "run_key": key, "line_no": line_no})
+            kept = {name: value for name, value in row.items() if name != "rules"}
+            mirrored.append({**kept, **changed, "run_key": key, "line_no": line_no})
             amount = format(row["amount"].quantize(Decimal(1).scaleb(-digits)), "f")
-            sent.append({**source.content["lines"][row["line_no"] - 1], **changed, "amount": amount})
+            original = source.content["lines"][row["line_no"] - 1]
+            own = {name: value for name, value in original.items() if not name.startswith("foreign_")}
+            sent.append({**own, **changed, "amount": amount, **foreign_part(mirrored[-1])})
         debit, credit = (
             sum((line["amount"] for line in mirrored if line["side"] == side), Decimal(0)) for side in _OTHER
         )
@@ -321,6 +340,7 @@ def _made(
                 "content_hash": content_hash([on, sent]),
                 "kind": batches.REVERSAL,
                 "origin": origin_key,
+                "rules": mine[0]["rules"],
             }
         )
         lines += mirrored

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -20,6 +20,7 @@ from tieout import schema
 from tieout.errors import LedgerError
 from tieout.ids import content_hash, sha256_hex
 from tieout.lake.engine import Engine, engine
+from tieout.ledger.buckets import make_legs
 from tieout.ledger.events import EVENTS, minor_units, statement
 from tieout.ledger.late import UNITS, LateTest, hold
 from tieout.ledger.placement import Placement
@@ -90,7 +91,7 @@ def summarise(
     late: LateTest | None = None,
     version: Callable[[str], int] = lambda slot: 1,
     line_limit: int = 500,
-    drilldown: bool | Path = True,
+    drilldown: bool | Path | Literal["view"] = True,
     session: Engine | None = None,
 ) -> Journals:
     """Journals for events (`tieout.ledger.events.EVENTS`, an Arrow table or Parquet files).
@@ -102,12 +103,15 @@ def summarise(
     * `late`: what such late entries are tested against; those that fail wait, and so does what was decided not to be
       posted. Without it none is held.
     * `version`: slot → the version its journals get.
-    * `drilldown`: the source rows as a table, written to that Parquet file instead (many millions), or left out.
+    * `drilldown`: the source rows as a table, written to that Parquet file instead, or left out. `"view"`: neither,
+      but checked, and left in `session` as the view `journal_part` over the events, to read single lines of millions.
     * `line_limit`: lines an ERP journal may have; a longer slot is split between events, each part balanced.
 
     Raises LedgerError if an account cannot be split or something would not balance: that is a fault of ours.
     """
     if session is None:
+        if drilldown == "view":
+            raise LedgerError("a drill-down as a view lives in a session", remedy="give the session")
         with engine() as own:
             return summarise(
                 events,
@@ -124,7 +128,8 @@ def summarise(
     _bind(session, events, rules, as_of, carried)
     session.execute(statement("macros"))
     session.execute(statement("event"))
-    _choose(session, rules, one_by_one=late is not None or (carried is not None and carried.num_rows > 0))
+    _bind_apart(session, placement, late)
+    make_legs(session, rules)
     session.execute(statement("difference"))
     session.bind("place", _places(session, placement))
     session.execute(statement("placed"))
@@ -139,112 +144,11 @@ def summarise(
     parts = None
     if drilldown is not False:
         session.execute(statement("drilldown"))
-        parts = _drilldown(session, drilldown if isinstance(drilldown, Path) else None)
-    return Journals(_headers(session, lines), lines, parts, _held(session), units)
-
-
-def _choose(session: Engine, rules: Rules, *, one_by_one: bool) -> None:
-    """Make legs: of every event by itself, or of buckets of events that are alike and only of the others by itself.
-
-    An event stands apart if it is in another currency, waits, does not balance or shares its document with one that
-    waits. What a line holds is the same either way: in a bucket every amount has one sign.
-    """
-    present = {name for (name,) in session.rows("SELECT DISTINCT event_type FROM within_event")}
-    session.execute(_PLAIN.format(pattern=_pattern(), balance=_balance(rules, present)))
-    if one_by_one:
-        session.execute("CREATE OR REPLACE TEMP TABLE plain_bucket AS SELECT NULL AS bucket_id, * FROM (" + _NO_BUCKET)
-        session.execute("CREATE OR REPLACE TEMP VIEW alike_event AS SELECT * FROM plain_event WHERE false")
-        session.execute("CREATE OR REPLACE TEMP VIEW event AS SELECT * FROM seen_event")
-        session.execute(statement("legs"))
-        return
-    session.execute(statement("buckets"))
-    session.execute(_APART_NONE)
-    if session.scalar("SELECT count(*) FROM bucket WHERE NOT is_plain"):
-        session.execute(_APART)
-    _make_legs(session)
-    unmapped = session.rows(
-        "SELECT DISTINCT document_id FROM waiting WHERE document_id IN (SELECT bucket_id FROM plain_bucket)"
-    )
-    if unmapped:
-        # a document waits whole: those of these buckets are looked at event by event
-        session.bind("unmapped", pa.table({"bucket_id": pa.array([key for (key,) in unmapped], pa.string())}))
-        session.execute(_APART_UNMAPPED)
-        _make_legs(session)
-
-
-def _make_legs(session: Engine) -> None:
-    """Legs of buckets and of the events that stand apart."""
-    apart = session.scalar("SELECT count(*) FROM apart")
-    among = (
-        "(legal_entity_id, document_id, event_date) IN (SELECT (legal_entity_id, document_id, event_date) FROM apart)"
-    )
-    alike = f"is_plain AND NOT {among}" if apart else "is_plain"
-    session.execute(f"CREATE OR REPLACE TEMP VIEW alike_event AS SELECT * FROM plain_event WHERE {alike}")
-    source = "bucket WHERE is_plain"
-    if apart:
-        session.execute(
-            statement("buckets").replace("TABLE bucket", "TABLE alike_bucket").replace("plain_event", "alike_event")
-        )
-        source = "alike_bucket"
-    session.execute(f"CREATE OR REPLACE TEMP TABLE plain_bucket AS {_BUCKETS} FROM {source}")
-    own = f"SELECT * FROM seen_event WHERE {among if apart else 'false'}"
-    session.execute(
-        f"CREATE OR REPLACE TEMP VIEW event AS {own} UNION ALL BY NAME SELECT"
-        " bucket_id AS event_id, bucket_id AS document_id, currency AS event_currency, currency AS into_currency,"
-        " false AS is_foreign, * EXCLUDE (bucket_id, family_key, tax_key, pattern, is_plain) FROM plain_bucket"
-    )
-    session.execute(statement("legs"))
-
-
-_SUMMED = ("net", "tax", "gross", "deferred", "recognised", "to_receivable", "to_credit", "rounding")
-_PLAIN = """
-CREATE OR REPLACE TEMP VIEW plain_event AS
-SELECT *, {pattern} AS pattern, held_reason IS NULL AND NOT is_foreign AND coalesce({balance} = 0, false) AS is_plain
-FROM seen_event
-"""
-_BUCKETS = """
-SELECT
-  'bucket:' || sha256(concat_ws('|', legal_entity_id, event_type, event_date, currency, coalesce(product_family, ''),
-    coalesce(tax_code, ''), pattern)) AS bucket_id,
-  *, coalesce(product_family, '') AS family_key, coalesce(tax_code, '') AS tax_key
-"""
-_NO_BUCKET = "SELECT *, '' AS family_key, '' AS tax_key, false AS is_plain, 0 AS pattern FROM seen_event WHERE false)"
-_APART_NONE = """
-CREATE OR REPLACE TEMP TABLE apart AS SELECT legal_entity_id, document_id, event_date FROM seen_event WHERE false
-"""
-_APART = """
-INSERT INTO apart SELECT DISTINCT legal_entity_id, document_id, event_date FROM plain_event WHERE NOT is_plain
-"""
-_APART_UNMAPPED = """
-INSERT INTO apart
-SELECT DISTINCT e.legal_entity_id, e.document_id, e.event_date
-FROM alike_event AS e
-JOIN plain_bucket AS b
-  ON b.legal_entity_id = e.legal_entity_id AND b.event_type = e.event_type AND b.event_date = e.event_date
-  AND b.currency = e.currency AND b.family_key = coalesce(e.product_family, '') AND b.tax_key = coalesce(e.tax_code, '')
-  AND b.pattern = e.pattern
-JOIN unmapped USING (bucket_id)
-"""
-
-
-def _pattern() -> str:
-    """The signs of an event's amounts as one number."""
-    signs = (
-        f"CASE WHEN {name} > 0 THEN {2 * 3**n} WHEN {name} < 0 THEN 0 ELSE {3**n} END" for n, name in enumerate(_SUMMED)
-    )
-    return f"CAST({' + '.join(signs)} AS SMALLINT)"
-
-
-def _balance(rules: Rules, present: set[str]) -> str:
-    """What an event's legs add up to by its rule; null where there is no rule."""
-    cases = []
-    for name in sorted(present & set(rules.postings.events)):
-        rule = rules.postings.events[name]
-        terms = [
-            f"{'+' if line.side == 'debit' else '-'} {line.amount}" for line in rule.lines if line.amount in _SUMMED
-        ]
-        cases.append(f"WHEN '{name}' THEN 0 {' '.join(terms)}")
-    return f"CASE event_type {' '.join(cases)} END" if cases else "NULL"
+        if drilldown == "view":
+            _check_parts(session, "journal_part")
+        else:
+            parts = _drilldown(session, drilldown if isinstance(drilldown, Path) else None)
+    return Journals(_headers(session, lines, rules), lines, parts, _held(session), units)
 
 
 def _bind(
@@ -283,6 +187,14 @@ def _whole(events: pa.Table | Path | str) -> pa.Table | Path | str:
         if column.nullable and column.name not in events.column_names:
             events = events.append_column(column, pa.nulls(events.num_rows, column.type))
     return events
+
+
+def _bind_apart(session: Engine, placement: Callable[[date], Placement], late: LateTest | None) -> None:
+    """What events are looked at one by one for: the dates that are posted elsewhere, and units decided about."""
+    days = [] if late is None else [day for (day,) in session.rows("SELECT DISTINCT event_date FROM within_event")]
+    session.bind("late_day", pa.table({"event_date": pa.array([d for d in days if placement(d).on != d], pa.date32())}))
+    units = [] if late is None else [decision.unit for decision in late.decisions]
+    session.bind("decided", pa.table({"unit": pa.array(units, pa.string())}))
 
 
 def _places(session: Engine, placement: Callable[[date], Placement]) -> pa.Table:
@@ -389,7 +301,7 @@ def _drilldown(session: Engine, out: Path | None) -> pa.Table | Path:
     return found
 
 
-def _headers(session: Engine, lines: pa.Table) -> pa.Table:
+def _headers(session: Engine, lines: pa.Table, rules: Rules) -> pa.Table:
     rows = session.rows("""
         SELECT n.run_key, any_value(n.slot), any_value(v.version), any_value(p.legal_entity_id), any_value(p.ledger),
           any_value(p.period), any_value(p.slot_stream), any_value(p.slot_date), any_value(n.currency),
@@ -422,6 +334,7 @@ def _headers(session: Engine, lines: pa.Table) -> pa.Table:
         header["content_hash"] = content_hash([header["accounting_date"], content[header["run_key"]]])
         header["kind"] = "original" if header["version"] == 1 else "difference"
         header["origin"] = f"TIEOUT/{header['slot']}/v1" if header["version"] > 1 else None
+        header["rules"] = rules.digest
         headers.append(header)
     return pa.Table.from_pylist(headers, schema=schema.table("journals").arrow)
 

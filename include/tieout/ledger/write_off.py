@@ -121,7 +121,7 @@ def _journals(
             got=", ".join(sorted(set(made.held["reason"].to_pylist()))),
             remedy="the next night plans it once that is mended",
         )
-    return Journals(_marked(made.headers, what.break_id), made.lines, made.drilldown, made.held)
+    return Journals(_marked(made.headers, what.break_id, rules), made.lines, made.drilldown, made.held)
 
 
 def _event(what: Accepted, entity: LegalEntity, on: date) -> dict[str, Any]:
@@ -143,8 +143,9 @@ def _event(what: Accepted, entity: LegalEntity, on: date) -> dict[str, Any]:
     }
 
 
-def _marked(headers: pa.Table, break_id: str) -> pa.Table:
+def _marked(headers: pa.Table, break_id: str, rules: Rules) -> pa.Table:
     shape = schema.table("journals").arrow
     return pa.Table.from_pylist(
-        [row | {"kind": batches.WRITE_OFF, "origin": break_id} for row in headers.to_pylist()], schema=shape
+        [row | {"kind": batches.WRITE_OFF, "origin": break_id, "rules": rules.digest} for row in headers.to_pylist()],
+        schema=shape,
     )

@@ -12,9 +12,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from tieout.errors import LedgerError
+from tieout.ids import Slot
 from tieout.money import format_money
 from tieout.orchestration.markdown import figure, table
 from tieout.orchestration.work import Work
+from tieout.store.people import same_person
 
 if TYPE_CHECKING:
     from tieout.entities import LegalEntity
@@ -83,7 +85,7 @@ def question(work: Work, batch_id: str) -> Question | None:
     may = [
         (person.airflow_id, person.name)
         for person in named
-        if not any(approvals.same_person(person.name, p.who) for p in prepared)
+        if not any(same_person(person.name, p.who) for p in prepared)
     ]
     if named and not may:
         raise LedgerError(
@@ -170,18 +172,9 @@ def decide(work: Work, batch_id: str, digest: str, *, who: str, accept: bool, co
         raise
 
 
-def refuse_approver(work: Work, batch_id: str, second: str) -> None:
-    """Raise LedgerError if somebody may not approve what is done with a batch by hand, by the same rule."""
-    from tieout.store import approvals, batches
-
-    with work.store.reading() as session:
-        batch = batches.get(session, batch_id)
-        prepared = approvals.preparers(session, batch)
-    named = [p.name for p in work.entities[batch.slot.legal_entity_id].approval.approvers]
-    if any(approvals.same_person(p.who, second) for p in prepared):
-        raise LedgerError("a preparer may not approve", record=batch_id, got=second)
-    if named and not any(approvals.same_person(name, second) for name in named):
-        raise LedgerError("not among those who may approve", record=batch_id, got=second, expected=sorted(named))
+def may_approve(work: Work, batch_id: str) -> tuple[str, ...]:
+    """Who may approve what is done with a batch; anybody if nobody is named."""
+    return tuple(person.name for person in work.entities[Slot.of(batch_id).legal_entity_id].approval.approvers)
 
 
 def escalate(work: Work, run: str) -> str:

@@ -29,11 +29,13 @@ def reverse(work: Work, batch_id: str, *, on: date, actor: str, second: str, rea
     Raises LedgerError for a second person who prepared the batch or is not among its entity's approvers.
     """
     from tieout.ledger import reverse
-    from tieout.orchestration.approval import refuse_approver
+    from tieout.orchestration.approval import may_approve
 
-    refuse_approver(work, batch_id, second)
     with work.ledger(Slot.of(batch_id).ledger) as ledger:
-        return reverse(batch_id, ledger, work.store, on=on, actor=actor, second=second, reason=reason)
+        return reverse(
+            batch_id, ledger, work.store, on=on, actor=actor, second=second, reason=reason,
+            may_approve=may_approve(work, batch_id),
+        )  # fmt: skip
 
 
 def resolve(
@@ -41,6 +43,10 @@ def resolve(
 ) -> str:
     """End a refused or lost batch: by an equal document in the ERP, or by two people as not to be posted; its state."""
     from tieout.ledger import resolve
+    from tieout.orchestration.approval import may_approve
 
     with work.ledger(Slot.of(batch_id).ledger) as ledger:
-        return resolve(batch_id, ledger, work.store, actor=actor, reason=reason, second=second, documents=documents)
+        return resolve(
+            batch_id, ledger, work.store, actor=actor, reason=reason, second=second, documents=documents,
+            may_approve=may_approve(work, batch_id),
+        )  # fmt: skip

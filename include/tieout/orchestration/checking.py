@@ -42,11 +42,32 @@ def quality_gate(work: Work, run_id: str, business_date: str) -> Facts:
 
 
 def aggregate_usage(work: Work, run_id: str, business_date: str) -> Facts:
-    """Sum usage per subscription, meter and period into `usage_summary`."""
-    from tieout.usage import publish_summary
+    """Sum usage per subscription, meter and period into `usage_summary`, and rate it by the price book."""
+    from tieout.usage import publish_rating, publish_summary
 
     with work.kept(run_id, "usage") as facts:
         facts |= publish_summary(lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
+    with work.kept(run_id, "rating") as rated:
+        rated |= publish_rating(lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
+    return facts | rated
+
+
+def hand_over_usage(work: Work, run_id: str, business_date: str) -> str | None:
+    """Ask the cluster to sum usage up; the request's URI, or None where it was few enough to be done here."""
+    from tieout.usage.publish import hand_over
+
+    uri = hand_over(lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
+    if uri is None:
+        aggregate_usage(work, run_id, business_date)
+    return uri
+
+
+def publish_usage(work: Work, run_id: str, uri: str) -> Facts:
+    """Publish what the cluster summed up."""
+    from tieout.usage.publish import publish_answer
+
+    with work.kept(run_id, "usage") as facts:
+        facts |= publish_answer(uri, lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
     return facts
 
 

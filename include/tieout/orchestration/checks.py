@@ -48,9 +48,12 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     from tieout.conform.links import load_rules as load_crosswalk_rules
     from tieout.conform.verify import verify_mappings
     from tieout.quality.rules import load_suites
+    from tieout.sources.config import mapped_as
+    from tieout.units import load_units
+    from tieout.usage.meters import load_meters
 
     def conform() -> None:
-        for kind in sorted({source.kind for source in work.sources.values()}):
+        for kind in sorted({mapped_as(source.kind) for source in work.sources.values()}):
             verify_mappings(work.settings, kind)
 
     yield lambda: _folder_is_there(work)
@@ -58,10 +61,12 @@ def _checks(work: Work) -> Iterator[Callable[[], object]]:
     yield lambda: _sources_belong_to_entities(work)
     yield conform
     yield lambda: load_crosswalk_rules(work.settings)
+    yield lambda: load_units(work.settings)
     yield from (partial(_mapping_names_our_sources, work, name) for name in ("products", "customers"))
     yield lambda: _every_role_has_an_account(work)
     yield from (partial(_connection_can_be_used, work, source) for source in _sources_of(work))
     yield lambda: load_suites(work.settings)
+    yield lambda: load_meters(work.settings.config_file("meters.yaml"))
     yield lambda: _one_author_each(work)
     yield lambda: _one_account_each(work)
     yield lambda: _every_entity_has_a_ledger(work)
@@ -176,6 +181,10 @@ def _connection_can_be_used(work: Work, source: SourceConfig) -> None:
             raise ConfigError(
                 "a drop folder needs an address", record=source.connection, expected="file:///path or s3://bucket/path"
             )
+        elif source.kind == "files" and connection.host.startswith("sftp://"):
+            from tieout.sources.places import known_host_key
+
+            known_host_key(connection)
 
 
 def _erp_fits(work: Work, source: SourceConfig) -> None:

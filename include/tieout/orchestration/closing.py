@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from tieout.orchestration.completeness import stale_sources
+from tieout.orchestration.completeness import contradicted_sources, stale_sources
 from tieout.orchestration.facts import Facts, kept_proof
 from tieout.orchestration.planning import erp_periods
 from tieout.orchestration.work import Work
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tieout.calendar import Period
+    from tieout.entities import LegalEntity
+    from tieout.ledger.proof import TrialBalanceProof
+    from tieout.sources.config import SourceConfig
+
+T = TypeVar("T")
 
 
 def report(work: Work, run_id: str, business_date: str) -> Facts:
@@ -42,27 +53,23 @@ def _anchor(work: Work, business_date: str) -> None:
 def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
     """List what stands between the month a business date ends and its close, and close the run's record."""
     from tieout.calendar import period_of
-    from tieout.close.backlog import backlog, write
+    from tieout.close.backlog import write
 
     day, known = date.fromisoformat(business_date), work.store.facts(run_id)
-    snapshot, rows, stale = work.store.published(run_id), [], stale_sources(work, day)
+    snapshot, rows = work.store.published(run_id), []
     with work.kept(run_id, "close_backlog") as facts:
         for entity in work.entities.entities:
             period = period_of(entity, day)
-            shared = entity is work.entities.entities[0]  # what belongs to no entity is listed once, with the first
-            table = backlog(
+            table = unfinished(
+                work,
                 entity,
                 period,
                 today=day,
-                lake=work.lake,
-                store=work.store,
                 snapshot=snapshot,
                 proof=kept_proof(entity.id, day, known.get("proof_rows", ())),
-                stale=[
-                    s for source, s in stale if source.legal_entity == entity.id or (shared and not source.legal_entity)
-                ],
                 erp_periods=erp_periods(work, entity, period.end),
-                shared=shared,
+                until=day,
+                shared=entity is work.entities.entities[0],
             )
             write(table, entity, period, lake=work.lake, store=work.store, run_id=run_id)
             rows += table.to_pylist()
@@ -70,3 +77,33 @@ def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
     work.store.add_facts(run_id, {"backlog_rows": rows})
     month = f"{day:%Y-%m}"
     return facts | _report(work, run_id, day, {"title": f"Month end {month}", "name": month})
+
+
+def unfinished(
+    work: Work, entity: LegalEntity, period: Period, *, today: date, snapshot: Mapping[str, int],
+    proof: TrialBalanceProof | None, until: date, shared: bool, erp_periods: Mapping[str, str] = MappingProxyType({}),
+) -> pa.Table:  # fmt: skip
+    """The close backlog of an entity's period as of today; `until`: how far its sources must be read.
+
+    With `shared` also what belongs to no entity; the list of all entities has it once, with the first.
+    """
+    from tieout.close.backlog import backlog
+
+    def own(found: Iterable[tuple[SourceConfig, T]]) -> list[T]:
+        return [
+            what for source, what in found if source.legal_entity == entity.id or (shared and not source.legal_entity)
+        ]
+
+    return backlog(
+        entity,
+        period,
+        today=today,
+        lake=work.lake,
+        store=work.store,
+        snapshot=snapshot,
+        proof=proof,
+        stale=own(stale_sources(work, until)),
+        contradicted=own(contradicted_sources(work)),
+        erp_periods=erp_periods,
+        shared=shared,
+    )

@@ -19,13 +19,16 @@ from tieout.orchestration.work import Work
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tieout.close import StaleSource
+    from tieout.close import Contradiction, StaleSource
     from tieout.sources.config import SourceConfig
 
 UNPROVEN = "unproven/"
 """Facts of a run under this name and a reconciliation's id: why it proves less than it seems, a list of sentences."""
 
-_SUMMED_FROM = {"usage_summary": ("usage_event", "subscription", "subscription_item", "product")}
+_SUMMED_FROM = {
+    "usage_summary": ("usage_event", "subscription", "subscription_item", "product"),
+    "rated_lines": ("subscription_item", "price", "price_tier"),
+}
 _RECEIVABLE_STREAMS = ("billing", "prior_period")
 _UNDER_WAY = ("submitted", "unknown", "partially_posted", "confirmed", "mismatched")
 _NAMED = 3
@@ -62,7 +65,7 @@ def source_gaps(work: Work, definition_id: str, business_date: date) -> list[Gap
 
 
 def _object_gap(work: Work, source: SourceConfig, name: str, business_date: date) -> Gap | None:
-    from tieout.sources.extract import last_extract, read_end
+    from tieout.sources.extract import read_end
 
     entities = (source.legal_entity,) if source.legal_entity else ()
     end = read_end(source.name, name, work.store)
@@ -73,14 +76,32 @@ def _object_gap(work: Work, source: SourceConfig, name: str, business_date: date
         return Gap(
             f"{name} of {source.name} are read up to {_words(end)} only, the date ended {_words(needed)}", entities
         )
+    told = _contradiction(work, source, name)
+    return Gap(f"{name} of {source.name}: {told}", entities) if told else None
+
+
+def _contradiction(work: Work, source: SourceConfig, name: str) -> str | None:
+    """Both figures, where the vendor's total of an object is another one than what was read of it last."""
+    from tieout.sources.extract import last_extract
+
     last = last_extract(source.name, name, work.store, work.landing)
-    if last is not None and last.control.claimed and not last.control.proven:
-        return Gap(
-            f"{name} of {source.name}: {last.control.how} says {_figures(last.control.claimed)}, "
-            f"read were {_figures(last.control.counted)}",
-            entities,
-        )
-    return None
+    if last is None or not last.control.claimed or last.control.proven:
+        return None
+    figures = (_figures(last.control.claimed), _figures(last.control.counted))
+    return f"{last.control.how} says {figures[0]}, read were {figures[1]}"
+
+
+def contradicted_sources(work: Work) -> list[tuple[SourceConfig, Contradiction]]:
+    """What was last read of each source that the vendor's own total contradicts."""
+    from tieout.close import Contradiction
+
+    return [
+        (source, Contradiction(f"{source.name} {name}", told))
+        for source in work.sources.values()
+        if source.kind != LEDGER_KIND
+        for name in sorted(source.objects)
+        if (told := _contradiction(work, source, name))
+    ]
 
 
 def _end_of(work: Work, source: SourceConfig, business_date: date) -> datetime:

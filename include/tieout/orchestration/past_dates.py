@@ -18,7 +18,7 @@ from tieout.orchestration.markdown import figure, table
 from tieout.orchestration.posting import account_names
 from tieout.orchestration.work import Work
 from tieout.store import audit
-from tieout.store.approvals import same_person
+from tieout.store.people import same_person
 
 if TYPE_CHECKING:
     from tieout.entities import LegalEntity

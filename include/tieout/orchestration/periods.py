@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import TYPE_CHECKING
 
 from tieout.calendar import Period, period_named, period_of
 from tieout.entities import LegalEntity
@@ -13,7 +14,13 @@ from tieout.errors import ConfigError, LedgerError, StoreError
 from tieout.orchestration.work import Work
 from tieout.store import batches, late_events, periods
 from tieout.store.late_events import LateEvent
-from tieout.store.periods import PeriodState
+from tieout.store.periods import Obstacle, PeriodState
+
+if TYPE_CHECKING:
+    from tieout.erp import Ledger
+
+
+NOT_TOLD = "not told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +70,9 @@ def status(work: Work, entities: Sequence[str] = (), until: date | None = None) 
                             view.ledger,
                             period.name,
                             state,
-                            erp.state,
+                            erp.state if erp.told else NOT_TOLD,
                             erp.reason,
-                            agree(state.state, erp.state),
+                            not erp.told or agree(state.state, erp.state),
                             len(unfinished),
                             len(held),
                             sum((event.gross for event in held), Decimal(0)),
@@ -78,30 +85,69 @@ def status(work: Work, entities: Sequence[str] = (), until: date | None = None) 
 def move(
     work: Work, entity_id: str, ledger: str | None, name: str, to: str, *, actor: str, reason: str,
     second: str | None = None,
-) -> None:  # fmt: skip
-    """Move a period of a ledger while nobody posts to it; audited.
+) -> list[Obstacle]:  # fmt: skip
+    """Move a period of a ledger while nobody posts to it; audited. Gives what stands in the way of its close.
 
-    Raises ConfigError where the ERP's state contradicts it, LedgerError while journals of it are unfinished or late
-    events wait (for `closed`), IllegalTransition where there is no such step, LeaseHeld while somebody posts.
+    It is closed over that only by a `second` person. Raises ConfigError where the ERP's state contradicts the move,
+    IllegalTransition where there is no such step or something is in the way, LeaseHeld while somebody posts, ErpError
+    where the ERP cannot be asked.
     """
     view, period = _found(work, entity_id, ledger, name)
     with work.store.lease(batches.chain_of(view.id, view.ledger)):
         with work.ledger(view.ledger) as erp:
-            there = erp.period_status(view.id, _day_in(view, period)).state
-        if not agree(to, there):
-            raise ConfigError(
-                "the ERP's period does not agree",
-                record=f"{view.id}/{view.ledger}/{name}",
-                expected="closed" if to == "closed" else "open",
-                got=there,
-                remedy="change it in the ERP first",
-            )
-        if to == "closed":
-            _refuse_unfinished(work, view, name)
+            there = erp.period_status(view.id, _day_in(view, period))
+            if there.told and not agree(to, there.state):
+                raise ConfigError(
+                    "the ERP's period does not agree",
+                    record=f"{view.id}/{view.ledger}/{name}",
+                    expected="closed" if to == "closed" else "open",
+                    got=there.state,
+                    remedy="change it in the ERP first",
+                )
+            found = _in_the_way(work, view, period, erp) if to in ("soft_closed", "closed") else []
         with work.store.transaction() as session:
             periods.move(
-                session, view.id, view.ledger, name, to, actor=actor, second=second, reason=reason, now=work.store.now()
-            )
+                session, view.id, view.ledger, name, to, actor=actor, second=second, reason=reason,
+                in_the_way=found, now=work.store.now(),
+            )  # fmt: skip
+    return found
+
+
+def in_the_way(work: Work, entity_id: str, ledger: str | None, name: str) -> list[Obstacle]:
+    """What stands in the way of a period's close now. Raises ErpError where the ERP cannot be asked."""
+    view, period = _found(work, entity_id, ledger, name)
+    with work.ledger(view.ledger) as erp:
+        return _in_the_way(work, view, period, erp)
+
+
+def _in_the_way(work: Work, view: LegalEntity, period: Period, erp: Ledger) -> list[Obstacle]:
+    """The close backlog as it is now, of one ledger: only breaks and held events are as the newest runs left them.
+
+    What belongs to no entity stands in the way of each: a source that all share may lack something of this one.
+    """
+    from tieout.ledger.proof import prove
+    from tieout.orchestration.closing import unfinished
+
+    try:
+        proof = prove(view, period.end, erp, work.store)
+    except LedgerError:  # never taken over: the backlog says that there is no proof
+        proof = None
+    there = erp.period_status(view.id, _day_in(view, period))
+    untold = Obstacle(
+        "period", f"{view.ledger} {period.name}", NOT_TOLD, "general ledger", there.reason,
+        "look in the ERP whether it is closed",
+    )  # fmt: skip
+    table = unfinished(
+        work, view, period, today=work.store.now().date(), snapshot=work.store.published(), proof=proof,
+        until=period.end, shared=True,
+    )  # fmt: skip
+    chain = batches.chain_of(view.id, view.ledger)
+    names = [field.name for field in fields(Obstacle)]
+    return ([] if there.told else [untold]) + [
+        Obstacle(**{name: row[name] for name in names})
+        for row in table.to_pylist()
+        if row["kind"] != "journal" or batches.chain_of_batch(row["item"]) == chain
+    ]
 
 
 def permit(
@@ -217,21 +263,3 @@ def _open_items(work: Work, view: LegalEntity, period: str) -> tuple[list[str], 
 
 def _belongs(event: LateEvent, view: LegalEntity) -> bool:
     return event.origin_slot.split("/")[1] == view.ledger
-
-
-def _refuse_unfinished(work: Work, view: LegalEntity, period: str) -> None:
-    unfinished, held = _open_items(work, view, period)
-    if unfinished:
-        raise LedgerError(
-            "journals of the period are not finished",
-            record=f"{view.id}/{view.ledger}/{period}",
-            got=unfinished[:5],
-            remedy="have them posted, reversed or resolved",
-        )
-    if held:
-        raise LedgerError(
-            "late events of the period wait for a decision",
-            record=f"{view.id}/{view.ledger}/{period}",
-            got=[event.unit for event in held[:5]],
-            remedy="decide about them: tieout late list",
-        )

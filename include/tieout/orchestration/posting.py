@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 UNREACHED = "The ERP could not be reached"
+UNSIGNED = "The go-live of"
 
 
 def take_over(work: Work, run_id: str) -> None:
@@ -75,8 +76,25 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
         work.unproven(run_id, f"{UNREACHED}: {error.message}.")
         return []
     work.made_good(run_id, UNREACHED)
+    _tell_unsigned(work, run_id)
     due = due_batches(work.store, protocol=Protocol(status_checks=_status_checks(work)))
     return [_attempt(work, batch_id) for batch_id in due]
+
+
+def _tell_unsigned(work: Work, run_id: str) -> None:
+    """Keep for the report whose journals wait because nobody signed the opening position."""
+    from tieout.store import golive
+
+    work.made_good(run_id, UNSIGNED)
+    for entity in work.entities.entities:
+        for one in entity.in_force:
+            with work.store.reading() as session:
+                unsigned = golive.is_unsigned(session, entity.id, one.ledger, golive.WHOLE)
+            if unsigned:
+                work.unproven(
+                    run_id,
+                    f"{UNSIGNED} {entity.id}, ledger {one.ledger}, is not signed: nothing is posted there until it is.",
+                )
 
 
 def ask_for_approval(work: Work) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from tieout import schema
 from tieout.breaks import look
 from tieout.entities import Entities
 from tieout.errors import StoreError
+from tieout.ids import sha256_hex
 from tieout.lake.engine import Engine
 from tieout.lake.hashing import result_hash
 from tieout.lake.tables import Lake
@@ -48,7 +49,7 @@ def recompute(work: Work, run_id: str, business_date: str) -> Facts:
             day,
             work.store.facts(run_id) | {"unproven": unproven, "note": note, "result_hashes": hashes},
             title=f"{TITLE}, computed again",
-            name=f"{day} as known on {known_on}",
+            name=f"{day} as known on {known_on} {sha256_hex(run_id)[:8]}",  # two may be asked for in one minute
             lake=_Beside(work.lake.root, found, [entity.id for entity in chosen]),
             entities=Entities(entities=tuple(chosen), lag=work.entities.lag),
         )

@@ -30,7 +30,7 @@ def plan(work: Work, batch_id: str, *, on: date, part: Part, actor: str, reason:
     from tieout.ledger import plan_reversal
 
     slot = Slot.of(batch_id)
-    run_id = f"reversal.{batch_id}.{on}"
+    run_id = f"reversal.{batch_id}.{on}.{actor}"  # whoever asks again does not take the place of who asked first
     work.store.start_run(run_id, "reversal", on, {"batch_id": batch_id, "asked_by": actor})
     made = plan_reversal(
         batch_id, work.entities[slot.legal_entity_id].of_ledger(slot.ledger), on=on, lake=work.lake, store=work.store,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
@@ -11,6 +12,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from tieout.orchestration import assets
 from tieout.orchestration.pools import ERP_POOL
+from tieout.settings import Settings
 
 POSTING_DAG = "post_journal"
 
@@ -110,6 +112,46 @@ def aggregate_usage(run: dict[str, str]) -> dict[str, Any]:
     from tieout.orchestration import checking
 
     return dict(checking.aggregate_usage(_work(), run["run_id"], run["business_date"]))
+
+
+@task.short_circuit(ignore_downstream_trigger_rules=False)
+def hand_over_usage(run: dict[str, str]) -> str | None:
+    """Write the request for the cluster; where the events are few enough, sum them up here and skip the cluster."""
+    from tieout.orchestration import checking
+
+    return checking.hand_over_usage(_work(), run["run_id"], run["business_date"])
+
+
+@task(outlets=[assets.USAGE], trigger_rule=TriggerRule.NONE_FAILED)
+def publish_usage(run: dict[str, str], request: str | None) -> dict[str, Any]:
+    """Publish what the cluster answered; nothing is left to do where usage was summed up here."""
+    from tieout.orchestration import checking
+
+    return dict(checking.publish_usage(_work(), run["run_id"], request)) if request else {}
+
+
+def usage(run: Any) -> tuple[Any, Any]:
+    """The first and the last task of the usage step: one task here, or three with spark-submit in the middle.
+
+    `TIEOUT_SPARK_CONNECTION` names the Airflow connection of the cluster; its provider is imported only then.
+    """
+    connection = Settings.from_env().spark_connection
+    if connection is None:
+        whole = aggregate_usage(run)
+        return whole, whole
+    from airflow.providers.apache.spark.operators.spark_submit import SparkSubmitOperator
+
+    request = hand_over_usage(run)
+    submit_usage = SparkSubmitOperator(
+        task_id="submit_usage",
+        conn_id=connection,
+        name="tieout-usage",
+        application=str(Path(__file__).resolve().parents[1] / "usage" / "application.py"),
+        application_args=["{{ ti.xcom_pull(task_ids='hand_over_usage') }}"],
+    )
+    published = publish_usage(run, request)
+    request >> submit_usage >> published
+    return request, published
 
 
 @task(outlets=[assets.BREAKS])

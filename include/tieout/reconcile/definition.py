@@ -35,7 +35,7 @@ __all__ = ["BREAK_TYPES", "Definition"]
 
 PLACEHOLDERS = (
     "key", "entity", "label", "record", "amount", "value", "difference", "parts", "field", "reason", "rivals",
-    "counterpart", "probability",
+    "counterpart", "probability", "working",
     "present_name", "absent_name", "left_name", "right_name", "left_record", "right_record", "left_rows", "right_rows",
     "left_amount", "right_amount", "left_value", "right_value", "left_date", "right_date", "left_period",
     "right_period",
@@ -164,6 +164,11 @@ class Side(_Part):
     """Columns that make the key of a break of an unmatched row; without it the first keyed pass's key, else `id`."""
     label: Column | None = None
     """A column that tells people what the row is about, such as the customer's name."""
+    reason: Column | None = None
+    """A column that says why the row may differ or stand alone, such as `wrong tier`: the reason of its break where
+    nothing else gives one."""
+    working: Column | None = None
+    """A column that shows how what is compared comes about: sentences have it as `{working}`."""
     cause: Column | None = None
     """A column naming what the row goes back to, such as its ledger entry: breaks of one cause count once at stake."""
     filter: str | None = None

@@ -245,6 +245,7 @@ def _words(definition: Definition) -> dict[str, str]:
         "field": "replace(field, '_', ' ')",
         "reason": "coalesce(reason, 'no reference')",
         "rivals": "rivals",
+        "working": "working",
         "probability": "round(probability * 100, 1)::DECIMAL(4,1) || ' %'",
         "counterpart": "CASE WHEN named = 'left' THEN nullif(right_ids, '') ELSE nullif(left_ids, '') END",
         "present_name": f"CASE WHEN right_rows = 0 THEN {text(left.name)} WHEN left_rows = 0 THEN "

@@ -38,6 +38,7 @@ GROUP_COLUMNS: dict[str, str] = {
     "right_period": "VARCHAR",
     "label": "VARCHAR",
     "reason": "VARCHAR",
+    "working": "VARCHAR",  # how what is compared comes about
     "rivals": "VARCHAR",
     "probability": "DECIMAL(18,9)",
     "left_ids": "VARCHAR",  # where the pass knows them anyway; otherwise they follow from the links

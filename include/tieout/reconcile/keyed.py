@@ -7,7 +7,7 @@ from tieout.reconcile.connected import connect
 from tieout.reconcile.definition import Comparison, Definition, KeyedPass
 from tieout.reconcile.groups import add_groups
 from tieout.reconcile.session import Session
-from tieout.reconcile.sides import SIDES, SideName, open_rows
+from tieout.reconcile.sides import SIDES, SideName, open_rows, told
 from tieout.reconcile.sql import digits_of, joined, mixes_currencies, one_currency, one_currency_sum, text, within
 from tieout.reconcile.working_days import counts_business
 
@@ -49,6 +49,8 @@ def _side_groups(definition: Definition, side: SideName, rows: str, keys: list[s
     ]
     columns += ["min(period) AS period", "max(period) AS last_period", "min(label) AS label"]
     columns += ["min(proof_type) AS proof_type", "min(proof_reason) AS proof_reason"]
+    # of several rows none speaks for all
+    columns += [f"CASE WHEN count(*) = 1 THEN min({a}) END AS {a}" for a in told(getattr(definition, side))]
     columns += [f"{value} AS {alias}" for alias, value in grouped_causes(definition, side).items()]
     for c in definition.compare:
         if c.kind in ("amount", "number"):
@@ -78,7 +80,11 @@ def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, ke
         "proof_reason",
         *(f"is_{c.name}" for c in definition.compare),
     ]
-    columns += [f"{side[0]}.{c} AS {side}_{c}" for side in SIDES for c in (*sides, *grouped_causes(definition, side))]
+    columns += [
+        f"{side[0]}.{c} AS {side}_{c}"
+        for side in SIDES
+        for c in (*sides, *told(getattr(definition, side)), *grouped_causes(definition, side))
+    ]
     columns += [f"{digits_of(f'{side[0]}.currency')} AS {side}_digits" for side in SIDES]
     tests = _tests(definition, match_pass)
     columns.append(f"CASE {' '.join(f'WHEN {when} THEN {kind}' for when, kind, _ in tests)} END AS break_type")
@@ -206,6 +212,14 @@ def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str
         )
     columns |= explaining(definition)
     proofs = ["g.left_proof_reason", "g.right_proof_reason", *([columns["reason"]] if "reason" in columns else [])]
+    # what the sides' queries say is about a difference: a match has none
+    own_words = {
+        a: [f"g.{s}_{a}" for s in ("right", "left") if a in told(getattr(definition, s))] for a in ("told", "working")
+    }
+    if own_words["told"]:
+        proofs.append(f"CASE WHEN g.break_type IS NOT NULL THEN coalesce({', '.join(own_words['told'])}) END")
+    if own_words["working"]:
+        columns["working"] = f"CASE WHEN g.break_type IS NOT NULL THEN coalesce({', '.join(own_words['working'])}) END"
     columns["reason"] = f"coalesce({', '.join(proofs)})"
     for side in SIDES:
         columns |= {f"{side}_{c}": f"g.{side}_{c}" for c in ("currency", "rows", "amount", "period")}

@@ -7,7 +7,7 @@ from datetime import date
 from tieout.reconcile.definition import Definition
 from tieout.reconcile.groups import add_groups
 from tieout.reconcile.session import Session
-from tieout.reconcile.sides import SIDES, SideName
+from tieout.reconcile.sides import SIDES, SideName, told
 from tieout.reconcile.sql import text
 
 NOT_REQUIRED = "no counterpart required"
@@ -18,7 +18,7 @@ def settle_leftovers(session: Session, definition: Definition, as_of: date | Non
     for side in SIDES:
         refused = bool(session.rows(f"SELECT 1 FROM {side}_refusals LIMIT 1"))
         session.make(f"{side}_leftover", _leftover(definition, side, as_of, refused))
-        session.make(f"{side}_lone", _lone(side))
+        session.make(f"{side}_lone", _lone(definition, side))
         session.run(
             f"{side}_links",
             f"INSERT INTO {side}_links SELECT row_no, group_id FROM {side}_leftover o JOIN {side}_lone g\n"
@@ -44,6 +44,8 @@ def settle_leftovers(session: Session, definition: Definition, as_of: date | Non
             "label": "label",
             "reason": "reason",
         }
+        if "working" in _told(definition, side):
+            columns["working"] = "working"
         add_groups(session, columns, f"{side}_lone")
 
 
@@ -64,22 +66,32 @@ def _leftover(definition: Definition, side: SideName, as_of: date | None, refuse
     excused = "spare"
     if definition.completeness not in ("both", side):
         excused = f"coalesce(spare, {text(NOT_REQUIRED)})"
-    reason, refusals = "lone_reason", ""
+    own = _told(definition, side)
+    said, carried = ", told" if "told" in own else "", "".join(f" {alias}," for alias in own)
+    reason, refusals = f"coalesce(lone_reason{said})", ""
     if refused:
         listed = f"SELECT row_no, min(reason) AS refused FROM {side}_refusals GROUP BY row_no"
-        reason, refusals = "coalesce(lone_reason, refused)", f"\nLEFT JOIN ({listed}) USING (row_no)"
+        reason, refusals = f"coalesce(lone_reason, refused{said})", f"\nLEFT JOIN ({listed}) USING (row_no)"
     return (
-        f"SELECT row_no, id, entity, identity, currency, amount, day, period, label, {reason} AS lone_reason,\n"
+        f"SELECT row_no, id, entity, identity, currency, amount, day, period, label,{carried}\n"
+        f"  {reason} AS lone_reason,\n"
         f"  {excused} AS excused, CASE {' '.join(cases)} ELSE {text(missing)} END AS break_type\n"
         f"FROM {side}_rows ANTI JOIN {side}_links USING (row_no){refusals}\nWHERE excluded IS NULL"
     )
 
 
-def _lone(side: SideName) -> str:
+def _told(definition: Definition, side: SideName) -> dict[str, str]:
+    return told(definition.left if side == "left" else definition.right)
+
+
+def _lone(definition: Definition, side: SideName) -> str:
+    # of several rows none speaks for all
+    working = "".join(f"  CASE WHEN count(*) = 1 THEN min({a}) END AS {a},\n" for a in _told(definition, side))
     return (
         "SELECT (SELECT count(*) FROM groups) + row_number() OVER () AS group_id,\n"
         "  entity, identity, currency, break_type, count(*) AS rows, sum(amount) AS amount, min(day) AS day,\n"
         "  min(period) AS period, min(label) AS label, min(lone_reason) AS reason,\n"
-        "  CASE WHEN count(*) = 1 THEN min(id) END AS ids\n"
+        + working
+        + "  CASE WHEN count(*) = 1 THEN min(id) END AS ids\n"
         f"FROM {side}_leftover WHERE excused IS NULL GROUP BY entity, identity, currency, break_type"
     )

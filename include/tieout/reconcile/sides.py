@@ -25,7 +25,7 @@ def check_columns(definition: Definition, side_name: SideName, types: dict[str, 
     side: Side = getattr(definition, side_name)
     wanted: list[tuple[str, str, str]] = [("entity", side.entity, "any")]
     named = (("currency", side.currency), ("label", side.label), ("cause", side.cause))
-    wanted += [(role, column, "any") for role, column in named if column]
+    wanted += [(role, column, "any") for role, column in (*named, *told(side).items()) if column]
     wanted += [("period", side.period, "any")] if side.period else []
     wanted += [("amount", side.amount, "amount")] if side.amount else []
     wanted += [("date", side.date, "date")] if side.date else []
@@ -84,6 +84,11 @@ def decimals(kind: str) -> int:
     return int(decimal.group(1)) if decimal else 0
 
 
+def told(side: Side) -> dict[str, str]:
+    """What a side's query itself says about its rows: the standard column and the side's."""
+    return {alias: column for alias, column in (("told", side.reason), ("working", side.working)) if column}
+
+
 def control_totals(definition: Definition, side_name: SideName, types: Mapping[str, str]) -> str:
     """The query for a side's rows and sums by entity, currency and period, with the latest day of each."""
     side: Side = getattr(definition, side_name)
@@ -130,6 +135,7 @@ def standard_columns(definition: Definition, side_name: SideName, no_currencies:
         "excluded": _reasons(side, "always"),
         "spare": _reasons(side, "unmatched"),
     }
+    columns |= {alias: f"{name(column)}::VARCHAR" for alias, column in told(side).items()}
     for applies, prefix in (("always", "proof"), ("unmatched", "lone")):
         found = [e for e in side.evidence if e.applies == applies or prefix == "lone"]
         cases = [(f"nullif({name(e.column)}::VARCHAR, '')", e.type) for e in found]

@@ -9,6 +9,10 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
+
+from tieout import schema
+from tieout.ledger.blocked import blocked
 from tieout.money import minor_digits, round_money
 from tieout.reports.stake import count_once, totals
 
@@ -56,6 +60,11 @@ class ReportData:
     """Sentences on what this report cannot vouch for: a source missing, a reconciliation that could not run."""
     note: str = ""
     """What a reader must know about how this report came to be; empty for a night's own."""
+    usage: tuple[Row, ...] = ()
+    """Per meter, month and currency: unit, units counted and billed, due (by the price book) and charged; for billing
+    periods that have ended, by the month of their last day."""
+    unrated: tuple[Row, ...] = ()
+    """Billing periods that no price holds for (`unrated_usage`)."""
     hashes: Mapping[str, str] = field(default_factory=dict)
     """Result table to the hash of what this run left in it: equal hashes are equal results."""
     definitions: Mapping[str, str] = field(default_factory=dict)
@@ -156,6 +165,8 @@ def headline(data: ReportData) -> Headline:
     if data.held:
         noun = "accounting event is" if len(data.held) == 1 else "accounting events are"
         blockers.append(f"{len(data.held)} {noun} held and not posted{_amounts(data.held, 'amount')}.")
+        table = pa.Table.from_pylist(list(data.held), schema=schema.table("journal_held").arrow)
+        blockers += [f"{cause}." for cause in blocked(table)]
     unaccepted = [b for b in waiting if b.get("state") != "known_difference"]
     cut_off = [b for b in unaccepted if b["break_type"] == "cut_off"]
     if cut_off:

@@ -13,6 +13,7 @@ from tieout.lake.engine import Engine
 from tieout.lake.landing import Landing
 from tieout.lake.tables import Lake
 from tieout.reports.data import ReportData, Row
+from tieout.reports.usage import TREND
 from tieout.sources.extract import read_end
 from tieout.store import Store
 from tieout.store.batches import select_batches
@@ -29,6 +30,11 @@ TABLES = (
     "journal_held",
     "quarantine",
     "conformed_extracts",
+    "usage_summary",
+    "rated_lines",
+    "unrated_usage",
+    "invoice",
+    "invoice_line",
 )
 
 # Drill-down rows beyond what a workbook holds stay in the result table.
@@ -108,6 +114,8 @@ def gather(
             engine, "SELECT * FROM journal_held WHERE event_date <= $day ORDER BY event_id, event_date", on_date
         ),
         backlog=tuple(backlog),
+        usage=_rows(engine, TREND, on_date),
+        unrated=_rows(engine, "SELECT * FROM unrated_usage WHERE period_end <= $day ORDER BY ALL", on_date),
         unproven=tuple(unproven),
         definitions=dict(definitions),
         sides=dict(sides or {}),

@@ -23,6 +23,7 @@ from tieout.reports.data import (
     totals_by_outcome,
 )
 from tieout.reports.stake import MEANING, MEASURES, measure, not_priced, totals
+from tieout.reports.usage import leaks_by_kind, meters, top_leaks
 
 # A page with tens of thousands of rows helps nobody: the workbook and the result tables hold them all.
 SHOWN = 300
@@ -32,6 +33,7 @@ _TONES = ("#7fb3a8", "#e0b04f", "#d9822b", "#b0413e")
 def render(data: ReportData) -> str:
     """The whole page. The same data gives the same bytes."""
     waiting = open_breaks(data)
+    leaks = leaks_by_kind(waiting)
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in waiting:
         groups.setdefault((row.get("owner") or "nobody", row["definition_id"]), []).append(row)
@@ -52,6 +54,11 @@ def render(data: ReportData) -> str:
             shown=SHOWN,
             type_chart=_types(waiting),
             age_chart=_ages(waiting),
+            meters=meters(data),
+            leaks=leaks,
+            leak_currencies=sorted({currency for leak in leaks for currency in leak["money"]}),
+            top_leaks=top_leaks(waiting),
+            unrated_reasons=count_by(data.unrated, "meter", "reason_code"),
             totals=totals_by_outcome(data),
             quarantine_reasons=count_by(data.quarantine, "source", "object", "reason_code"),
         )
@@ -66,7 +73,15 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    env.filters |= {"money": money, "when": when, "words": words, "compared": compared, "side": side, "stake": stake}
+    env.filters |= {
+        "money": money,
+        "when": when,
+        "words": words,
+        "units": units,
+        "compared": compared,
+        "side": side,
+        "stake": stake,
+    }
     return env
 
 
@@ -77,6 +92,12 @@ def money(amount: Decimal | None, currency: str | None) -> str:
     if not currency:
         return f"{amount:,}"
     return f"{round_money(amount, currency):,.{minor_digits(currency)}f}"
+
+
+def units(value: Decimal | None) -> str:
+    """A quantity with separators, without zeros that say nothing."""
+    text = f"{value or 0:,f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def when(value: date | datetime | str | None) -> str:

@@ -29,6 +29,7 @@ from tieout.reports.data import (
     totals_by_outcome,
 )
 from tieout.reports.stake import MEANING, MEASURES, not_priced, totals
+from tieout.reports.usage import top_leaks
 
 Kind = Literal["text", "wide", "count", "money", "date", "instant"]
 
@@ -210,6 +211,28 @@ PROOF_SUMS = ("opening", "posted", "foreign", "expected", "trial_balance", "diff
 SIDES = "Left is the system named first in the reconciliation's title, right the one named second."
 
 
+LEAKS = (
+    ENTITY,
+    _text("kind", "Kind", 20),
+    _money("value", "Money"),
+    CURRENCY,
+    _count("age_days", "Days", 7),
+    _wide("sentence", "What happened", 90),
+    _wide("break_key", "Key", 40),
+)
+USAGE = (
+    _text("meter", "Meter", 16),
+    _text("unit", "Unit", 10),
+    _text("month", "Month", 10),
+    CURRENCY,
+    _count("counted", "Counted", 16),
+    _count("billed", "Billed", 16),
+    _money("due", "Due"),
+    _money("charged", "Charged"),
+    _money("apart", "Charged − due"),
+)
+
+
 def write(data: ReportData, path: Path) -> Path:
     """Write the workbook to `path` and return it."""
     book = xlsxwriter.Workbook(
@@ -273,6 +296,10 @@ def write(data: ReportData, path: Path) -> Path:
         data.foreign,
         sums=("debit", "credit"),
     )
+    sheets.table("Usage leaks", "Open usage leaks, the largest first", LEAKS, top_leaks(waiting, None))
+    by_month = "Billing periods that have ended, by the month of their last day; due is by the price book."
+    usage = [{**row, "apart": row["charged"] - row["due"]} for row in data.usage]
+    sheets.table("Usage", "What each meter counted and billed", USAGE, usage, notes=(by_month,))
     sheets.table("Backlog", "What is unfinished before the close", BACKLOG, _backlog(data), notes=_backlog_notes(data))
     sheets.table("Quarantine", "Records set aside with a reason", QUARANTINE, data.quarantine)
     kept = "Every record read is kept, merged into a newer or equal one, or set aside in quarantine."

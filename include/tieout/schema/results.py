@@ -204,6 +204,11 @@ RESULTS: tuple[Table, ...] = (
                 "original, difference of a slot already planned (or taken_back and reposted), reversal, or write_off",
             ),
             _c("origin", "text", "run key of the slot's version it corrects; of a write-off the break's id"),
+            _c(
+                "rules",
+                "text",
+                "SHA-256 of the posting rules and account mapping that made it; a reversal has its origin's",
+            ),
         ),
         "result",
     ),
@@ -278,6 +283,11 @@ RESULTS: tuple[Table, ...] = (
                 "late",
                 "not_to_be_posted",
             ),
+            _c(
+                "cause",
+                "text",
+                "what is missing: its own reason, or that of the line of its document that makes it wait",
+            ),
         ),
         "result",
     ),
@@ -288,7 +298,11 @@ RESULTS: tuple[Table, ...] = (
         (
             _r("legal_entity_id", "text", "legal entity"),
             _r("period", "text", "fiscal period"),
-            _r("kind", "text", "journal, held event, late event, period, break, watch, quarantine, source, proof"),
+            _r(
+                "kind",
+                "text",
+                "journal, held event, late event, period, go-live, break, watch, quarantine, usage, source, proof",
+            ),
             _r("item", "text", "which one"),
             _c("what", "text", "what is different or why it waits"),
             _r("state", "text", "its state"),

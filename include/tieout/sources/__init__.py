@@ -44,6 +44,8 @@ def catch_up(
                 from tieout.sources.zendesk import catch_up as read
             case "files":
                 from tieout.sources.files import catch_up as read
+            case "http":
+                from tieout.sources.http_feed import catch_up as read
             case _:
                 raise ConfigError("this kind of source is read through its ERP adapter", record=source.name)
         return read(run, connection, until=until, clock=clock)

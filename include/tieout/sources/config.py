@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from tieout.settings import load_config
 from tieout.sources.client import Rate
 
-Kind = Literal["stripe", "salesforce", "zendesk", "files", "erp"]
+Kind = Literal["stripe", "salesforce", "zendesk", "files", "http", "erp"]
 
 OBJECTS: dict[str, tuple[str, ...]] = {
     "stripe": (
@@ -41,6 +41,7 @@ OBJECTS: dict[str, tuple[str, ...]] = {
     ),
     "zendesk": ("organizations", "users", "tickets"),
     "files": ("usage", "bank", "provisioning", "fx_rates", "revenue_schedules", "entity_transfers"),
+    "http": ("usage",),
     "erp": ("gl_accounts", "periods", "gl_entries", "trial_balance"),
 }
 """The objects each kind of source reads unless its entry names fewer."""
@@ -83,6 +84,41 @@ def _instant(value: Any) -> Any:
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
+class Feed(BaseModel):
+    """How an HTTP API lists its records. Paths into an answer are keys joined by dots."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    """Below the connection's host, such as `/v1/events`."""
+    records: str = "data"
+    """Where the list stands in an answer; empty where the answer is the list itself."""
+    cursor: str | None = None
+    """Where an answer says how to ask for the next page; the last page has nothing there."""
+    cursor_param: str = "cursor"
+    page_param: str | None = None
+    """Pages by number, from 1 to the first empty one, in place of a cursor."""
+    size_param: str | None = None
+    size: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    since_param: str | None = None
+    """What asks for records from an instant on, as the API dates them; without it everything is read each time."""
+    until_param: str | None = None
+    """What asks for records before an instant."""
+    total: str | None = None
+    """Where an answer says how many records the window has in all: the control total."""
+
+    @model_validator(mode="after")
+    def _one_way_to_page(self) -> Feed:
+        if self.cursor and self.page_param:
+            raise ValueError("pages go by `cursor` or by `page_param`, not by both")
+        return self
+
+
+def mapped_as(kind: str) -> str:
+    """The kind whose contract and mappings (the folder in `conform/`) a kind of source goes by."""
+    return "files" if kind == "http" else kind
+
+
 class SourceConfig(BaseModel):
     """One source: what kind of system it is, where it is, what is read from it and how."""
 
@@ -113,6 +149,10 @@ class SourceConfig(BaseModel):
     """Stripe: walk first loads and the event feed a second time, from the other end, to prove that they are whole."""
     page_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 20_000
     """Files: records per landed page."""
+    feed: Feed | None = None
+    """HTTP: how the API lists its records."""
+    archive: Annotated[str | None, Field(pattern=r"^[A-Za-z0-9_.-]{1,40}$")] = None
+    """Files: folder beside the feeds that a file moves to once it is landed; none leaves it where it is."""
     erp: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,40}$")] = "tryton"
     """ERPs: the name of the file in `erp/` that says which adapter it takes and what is where in it."""
     ledger: str = "main"
@@ -123,6 +163,8 @@ class SourceConfig(BaseModel):
     @model_validator(mode="after")
     def _defaults_of_the_kind(self) -> SourceConfig:
         known = OBJECTS[self.kind]
+        if (self.kind == "http") != (self.feed is not None):
+            raise ValueError("a source of kind http, and no other, needs `feed`")
         if self.kind not in ("salesforce", "files"):  # theirs are the customer's own: custom objects, feeds
             unknown = [name for name in self.objects if name not in known]
             if unknown:
@@ -131,7 +173,7 @@ class SourceConfig(BaseModel):
             objects=self.objects or known,
             overlap=_OVERLAP.get(self.kind, timedelta(0)) if self.overlap is None else self.overlap,
             safety_lag=_SAFETY_LAG.get(self.kind, timedelta(0)) if self.safety_lag is None else self.safety_lag,
-            contract=self.contract or self.kind,
+            contract=self.contract or mapped_as(self.kind),
         )
         return self
 

@@ -1,7 +1,8 @@
 """Source contracts and drift: does a vendor still send the fields we rely on, in the types we rely on?
 
-A contract lists an object's known fields. A `blocking` field that vanishes or changes its type stops the extract; a
-`warning` field, and a field nobody knows, is noted with the extract. Drift is a change of the vendor's, so it shows
+A contract lists an object's known fields; `a | b` is one field that records of another shape name otherwise. A
+`blocking` field that vanishes or changes its type stops the extract; a `warning` field, and a field nobody knows, is
+noted with the extract. Drift is a change of the vendor's, so it shows
 in many records; a few odd ones are bad data and left to the quarantine.
 """
 
@@ -43,7 +44,7 @@ _ABSENT = _Absent()
 
 
 class ObjectContract(BaseModel):
-    """The fields of one object: name to type, such as `text`, `int or null`, `object or absent`."""
+    """The fields of one object: name, or names joined by ` | `, to type: `text`, `int or null`, `object or absent`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -54,6 +55,11 @@ class ObjectContract(BaseModel):
     def fields(self) -> dict[str, str]:
         """All known fields with their types."""
         return {**self.blocking, **self.warning}
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every name a record's field may have."""
+        return frozenset(name for field in self.fields for name in _names(field))
 
 
 class SourceContract(BaseModel):
@@ -96,8 +102,8 @@ class Drift:
 
     def __init__(self, contract: ObjectContract) -> None:
         self._contract = contract
-        self._known = frozenset(contract.fields)
-        self._checks = tuple((name, _allowed(types, name)) for name, types in contract.fields.items())
+        self._known = contract.names
+        self._checks = tuple((name, _names(name), _allowed(types, name)) for name, types in contract.fields.items())
         self._seen = 0
         self._new: dict[str, str] = {}
         self._odd: Counter[tuple[str, type]] = Counter()
@@ -112,8 +118,8 @@ class Drift:
             for name in sorted(record.keys() - self._known - self._new.keys()):
                 if len(self._new) < MOST_NEW:
                     self._new[name] = _name_of(type(record[name]))
-            for name, allowed in self._checks:
-                kind = type(record.get(name, _ABSENT))
+            for name, names, allowed in self._checks:
+                kind = type(next((record[n] for n in names if n in record), _ABSENT))
                 if kind not in allowed:
                     self._odd[name, kind] += 1
                     self._first.setdefault(name, request)
@@ -124,8 +130,8 @@ class Drift:
         self._seen += FEWEST
         for name in present - self._known:
             self._new.setdefault(name, "text")
-        for name, allowed in self._checks:
-            if name not in present and _Absent not in allowed:
+        for name, names, allowed in self._checks:
+            if present.isdisjoint(names) and _Absent not in allowed:
                 self._odd[name, _Absent] += FEWEST
                 self._first.setdefault(name, request)
 
@@ -135,8 +141,8 @@ class Drift:
         for name, kind in fields.items():
             if name not in self._known:
                 self._new.setdefault(name, kind)
-        for name, allowed in self._checks:
-            described = _TYPES[fields[name]] if name in fields else (_Absent,)
+        for name, names, allowed in self._checks:
+            described = next((_TYPES[fields[n]] for n in names if n in fields), (_Absent,))
             if not allowed.intersection(described):
                 self._odd[name, described[0]] += FEWEST
                 self._first.setdefault(name, request)
@@ -150,18 +156,22 @@ class Drift:
             expected, got = self._contract.fields[name], _name_of(kind)
             if drifted and name in self._contract.blocking:
                 raise DriftError(
-                    f"field {name} has {'vanished' if kind is _Absent else 'changed its type'} "
+                    f"field {_names(name)[0]} has {'vanished' if kind is _Absent else 'changed its type'} "
                     f"in {count} of {self._seen} records",
                     source=source,
                     window=window,
                     request=self._first[name],
-                    record=name,
+                    record=_names(name)[0],
                     expected=expected,
                     got=got,
                     remedy="nothing was kept; adapt the mapping and the source contract to what the vendor sends now",
                 )
             notes.append({"field": name, "expected": expected, "got": got, "records": count, "drifted": drifted})
         return {"records": self._seen, "new_fields": dict(sorted(self._new.items())), "deviations": notes}
+
+
+def _names(field: str) -> tuple[str, ...]:
+    return tuple(field.split(" | "))
 
 
 def _allowed(types: str, where: str) -> frozenset[type]:

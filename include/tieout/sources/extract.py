@@ -11,10 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from tieout.lake.landing import ControlTotal, ExtractRef, ExtractWriter, Landing, Record, extract_id
-from tieout.sources.config import SourceConfig
+from tieout.sources.config import SourceConfig, mapped_as
 from tieout.sources.drift import Drift, SourceContract, load_contract
 from tieout.store import Lease, Store
 
@@ -75,13 +76,20 @@ class Pages:
             parts=parts,
         )
 
+    def land_file(
+        self, file: Path, *, rows: int, columns: Mapping[str, str], request: str, fetched_at: datetime, sha256: str
+    ) -> None:
+        """Land a file of columns byte for byte; it has been looked at and counted before."""
+        self.beat()
+        self.writer.file(file, rows=rows, columns=columns, request_id=request, fetched_at=fetched_at, sha256=sha256)
+
 
 class Extraction:
     """One catching-up of one source, under its lease."""
 
     def __init__(self, source: SourceConfig, landing: Landing, store: Store, lease: Lease) -> None:
         self.source, self.landing, self.store = source, landing, store
-        self.contract: SourceContract = load_contract(source.contract or source.kind)
+        self.contract: SourceContract = load_contract(source.contract or mapped_as(source.kind))
         self._lease, self._beaten = lease, time.monotonic()
 
     def mark(self, object: str) -> Mark:

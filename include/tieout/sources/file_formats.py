@@ -16,25 +16,30 @@ import shutil
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import zstandard
 
-from tieout.lake.landing import Record, Unreadable, parse
+from tieout.lake.engine import engine
+from tieout.lake.landing import LONGEST_FIELD, Record, Unreadable, parse
 from tieout.sources.drift import Drift
 from tieout.sources.pagers import FIELD_LIMIT
 
 LOOKED_AT = 1000  # lines of each file held against the contract one by one; after them every hundredth
 LONGEST_LINE = 16 << 20  # bytes of a line, or of a CSV row with the lines inside its quotes
 MOST_COLUMNS = 10_000
+MOST_PLAIN = 200  # columns of a file that is landed as it is
 AT_ONCE = 64 << 20  # bytes of records that are held at a time
 DENSEST = 250  # times its own size that a packed file may unpack to; text packs to a tenth, at best a fiftieth
 NEVER_DENSE = 256 << 20  # bytes; a file that unpacks to no more than this may be as dense as it likes
 _KEPT = 1000  # bytes of a line that is too long, to know it by
 _CHUNK = 1 << 20
+_FILLER = re.compile(r"[ \t\r\n,]*")  # what may stand between two objects
 _LONE_RETURN = re.compile(r"(?<=\r)(?!\n)")
 
 
@@ -71,6 +76,7 @@ def records_of(raw: IO[bytes], path: str, drift: Drift, request: str, *, largest
         stream = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
         name = name.rsplit(".", 1)[0]
     readers: dict[str, Callable[[IO[bytes], Drift, str, int], Iterator[Record]]] = {
+        ".json": _json_document,
         ".jsonl": _json_lines,
         ".ndjson": _json_lines,
         ".csv": _csv_rows,
@@ -149,6 +155,48 @@ def _json_lines(stream: IO[bytes], drift: Drift, request: str, largest: int) -> 
             with contextlib.suppress(ValueError):  # landing flags it
                 drift.see([parse(text)], request)
         yield text
+
+
+def _json_document(stream: IO[bytes], drift: Drift, request: str, largest: int) -> Iterator[Record]:
+    """A file that is one object, a list of objects, or objects one after another: each object is a record.
+
+    Such are a structured CloudEvent and a batch of them. Between two objects there is nothing to begin again at, so
+    text that is no JSON costs the whole file: Poisoned.
+    """
+    decoder, reader = json.JSONDecoder(), io.TextIOWrapper(stream, "utf-8-sig", "surrogateescape")
+    text, at, number, ended = "", 0, 0, False
+    in_list: bool | None = None  # None before the first sign, False once a list was closed
+    while not ended:
+        piece = reader.read(_CHUNK)
+        text, at, ended = text[at:] + piece, 0, not piece
+        while True:
+            at = _FILLER.match(text, at).end()  # type: ignore[union-attr]
+            sign = text[at : at + 1]
+            if not sign:
+                break
+            if in_list is None and sign == "[":
+                in_list, at = True, at + 1
+            elif in_list and sign == "]":
+                in_list, at = False, at + 1
+            elif in_list is False or sign != "{":
+                raise Poisoned(f"is no JSON of objects: {text[at : at + 40]!r} after {number} of them")
+            else:
+                try:
+                    _, end = decoder.raw_decode(text, at)
+                except RecursionError:
+                    raise Poisoned(f"object {number + 1} is nested too deeply to be read") from None
+                except ValueError as error:
+                    if ended or len(text) - at > LONGEST_LINE:
+                        raise Poisoned(f"is no JSON: {error}, in object {number + 1}") from None
+                    break  # it may go on in the next piece
+                number += 1
+                record, at = text[at:end], end
+                if number <= LOOKED_AT or number % 100 == 0:
+                    with contextlib.suppress(ValueError):  # landing flags it
+                        drift.see([parse(record)], request)
+                yield record
+    if in_list or (in_list is None and not number):
+        raise Poisoned("is no JSON: the list is not closed" if in_list else "the file is empty")
 
 
 class _CsvLines:
@@ -239,6 +287,58 @@ def _parquet_rows(stream: IO[bytes], drift: Drift, request: str, largest: int) -
                     yield from pa.RecordBatch.from_arrays(columns, names=part.schema.names).to_pylist()
         except _NOT_OURS as error:  # a fault of whoever takes the rows does not come by here
             raise Poisoned(f"cannot be read: {type(error).__name__}: {error}") from None
+
+
+_PLAIN = (
+    pa.types.is_string, pa.types.is_large_string, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal,
+    pa.types.is_boolean, pa.types.is_timestamp, pa.types.is_date,
+)  # fmt: skip
+
+
+def is_large_and_plain(file: IO[bytes], *, above: int, largest: int) -> bool:
+    """Whether a file is Parquet of plain columns with more than `above` rows, which the engine reads as it is.
+
+    Raises Poisoned for such a file that holds more than `largest` bytes once unpacked.
+    """
+    try:
+        parquet = pq.ParquetFile(file)
+    except (pa.ArrowInvalid, OSError, *_NOT_OURS):
+        return False  # reading it row by row says what is wrong
+    shape = parquet.schema_arrow
+    names = {name.lower() for name in shape.names}  # the engine's names know no case
+    if parquet.metadata.num_rows <= above or len(names) != len(shape.names) or len(names) > MOST_PLAIN:
+        return False
+    if not all(any(fits(field.type) for fits in _PLAIN) for field in shape):
+        return False
+    groups = (parquet.metadata.row_group(n) for n in range(parquet.num_row_groups))
+    if sum(group.total_byte_size for group in groups) > largest:
+        raise Poisoned(_too_large(largest))
+    return True
+
+
+def proven_columns(path: Path) -> tuple[int, dict[str, str]] | None:
+    """Number of rows of a Parquet file and its columns with the engine's types, once the engine has read every value.
+
+    None where a text is one that only reading row by row can tell of: too long, or with a NUL character. Raises
+    Poisoned where the engine cannot read the file.
+    """
+    with engine() as session:
+        try:
+            session.bind("file", path)
+            columns = {str(name): str(kind) for name, kind, *_ in session.rows("DESCRIBE file")}
+            values, texts = [], []
+            for name, kind in columns.items():
+                quoted = '"' + name.replace('"', '""') + '"'
+                if kind == "VARCHAR":
+                    texts.append(f"coalesce(max(length({quoted})), 0) > {LONGEST_FIELD}")
+                    texts.append(f"coalesce(bool_or(contains({quoted}, chr(0))), false)")
+                else:
+                    values.append(f"bit_xor(hash({quoted}))")  # cheap, and no statistic of the file answers it
+            odd = " OR ".join(texts) or "false"
+            rows, is_odd, *_ = session.rows(f"SELECT {', '.join(['count(*)', odd, *values])} FROM file")[0]
+        except duckdb.Error as error:
+            raise Poisoned(f"cannot be read: {str(error).splitlines()[0]}") from None
+    return None if is_odd else (rows, columns)
 
 
 def _rows_at_once(group: pq.RowGroupMetaData) -> int:

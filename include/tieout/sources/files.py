@@ -3,6 +3,10 @@
 Only files a manifest lists, with the size and SHA-256 it gives, are read; anything else is left alone and reported.
 A file whose bytes contradict its checksum or row count is set aside whole. A file delivered again with other bytes is
 a new version and is read again; with the same bytes it is nothing new.
+
+A Parquet file of plain columns with more rows than a page holds is landed byte for byte; all others become pages of
+records. Where the source has an `archive`, a file moves there once its extract is committed and the watermark knows it;
+a process killed in between leaves it to the next one.
 """
 
 from __future__ import annotations
@@ -14,20 +18,30 @@ import logging
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import IO, Any
 
-import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tieout.errors import Unavailable
+from tieout.errors import ConfigError, Unavailable
 from tieout.lake.landing import ControlTotal, ExtractRef, Record, Unreadable, parse
 from tieout.settings import Connection
 from tieout.sources.client import Clock
 from tieout.sources.extract import Extraction, Filled, Pages
-from tieout.sources.file_formats import AT_ONCE, UNREADABLE, Poisoned, records_of, weight
+from tieout.sources.file_formats import (
+    AT_ONCE,
+    UNREADABLE,
+    Poisoned,
+    is_large_and_plain,
+    proven_columns,
+    records_of,
+    weight,
+)
+from tieout.sources.places import place, told
 
 log = logging.getLogger("tieout.sources")
 
@@ -58,6 +72,17 @@ class Delivery:
     path: str  # below the feed's folder
     entry: _Entry
     digest: str = ""  # SHA-256 of the file as it is
+    copy: Path | None = None  # on this machine, of a file from elsewhere
+
+    @property
+    def whole(self) -> bool:
+        """The file's bytes are those its manifest promised."""
+        return self.digest == self.entry.sha256.lower()
+
+    @property
+    def refused(self) -> str:
+        """What is noted of the file once it was set aside: mended bytes or a mended manifest make it another one."""
+        return f"bad:{self.digest}:{self.entry.sha256.lower()}:{self.entry.rows}"
 
 
 def catch_up(
@@ -67,12 +92,19 @@ def catch_up(
 
     Of the folders that name a day, those whose day (in UTC) begins before `until` are read; all others always are.
     """
-    filesystem, root = fsspec.core.url_to_fs(connection.host)
-    if not filesystem.isdir(root):
+    filesystem, root = place(connection)
+    with told(run.source.name, connection.host):
+        there = filesystem.isdir(root)
+    if not there:
         raise Unavailable("the drop folder cannot be reached", source=run.source.name, request=connection.host)
+    if run.source.archive in run.source.objects:
+        raise ConfigError("the archive is a folder beside the feeds", record=run.source.name, got=run.source.archive)
     done = []
     for name in run.source.objects:
-        done += _Feed(run, filesystem, f"{root}/{name}", name, clock or Clock(), until).catch_up()
+        with run.landing.incoming(run.source.name) as incoming:
+            feed = _Feed(run, filesystem, root, name, clock or Clock(), until, incoming)
+            done += feed.catch_up()
+            feed.archive()
     return done
 
 
@@ -80,18 +112,21 @@ class _Feed:
     """One feed's folder being read."""
 
     def __init__(
-        self, run: Extraction, filesystem: Any, folder: str, name: str, clock: Clock, until: datetime | None
-    ) -> None:
-        self.run, self.fs, self.folder, self.name, self.clock = run, filesystem, folder, name, clock
-        self.until = until
+        self, run: Extraction, filesystem: Any, root: str, name: str, clock: Clock, until: datetime | None,
+        incoming: Path,
+    ) -> None:  # fmt: skip
+        self.run, self.fs, self.root, self.name, self.clock = run, filesystem, root, name, clock
+        self.folder, self.until, self.incoming = f"{root}/{name}", until, incoming
+        self._is_here = isinstance(filesystem, LocalFileSystem)
         self._left_alone: dict[str, str] = {}
 
     def catch_up(self) -> list[ExtractRef]:
         done = self.run.adopt(self.name)
         mark = self.run.mark(self.name)
         known: dict[str, str] = dict(mark.feed.get("files", {}))
-        candidates = (d for d in self._deliveries() if known.get(d.path) != d.entry.sha256.lower())
-        due = [d for c in candidates if (d := self._digested(c)) and known.get(d.path) != f"bad:{d.digest}"]
+        with self._told():
+            candidates = [d for d in self._deliveries(known) if known.get(d.path) != d.entry.sha256.lower()]
+            due = [d for c in candidates if (d := self._digested(c)) and known.get(d.path) != d.refused]
         if self._left_alone:
             log.warning("source=%s object=%s left alone: %s", self.run.source.name, self.name, self._left_alone)
         if not due:
@@ -105,13 +140,49 @@ class _Feed:
             self.run.extract(self.name, lo, hi, lambda pages: self._fill(pages, due, known), identity=identity),
         ]
 
-    def _deliveries(self) -> Iterator[Delivery]:
+    def archive(self) -> None:
+        """Move what the watermark knows as read out of the folder, and a manifest whose files are all gone.
+
+        Only bytes that were landed are moved: a file that is being delivered again with others stays.
+        """
+        if self.run.source.archive is None:
+            return
+        known = self.run.mark(self.name).feed.get("files", {})
+        with self._told():
+            for delivery in list(self._deliveries(known)):
+                if known.get(delivery.path) == delivery.entry.sha256.lower() and self._digested(delivery).whole:
+                    self._move(
+                        delivery.path, f"{delivery.entry.sha256[:12].lower()}-{posixpath.basename(delivery.path)}"
+                    )
+            for folder in self._folders():
+                self._archive_manifest(folder, known)
+
+    def _archive_manifest(self, folder: str, known: dict[str, str]) -> None:
+        there = {posixpath.basename(f["name"]) for f in self.fs.ls(folder, detail=True) if f["type"] == "file"}
+        if there != {MANIFEST}:
+            return
+        content = self.fs.cat_file(f"{folder}/{MANIFEST}")
+        manifest, below = _manifest(content), folder[len(self.folder) :].strip("/")
+        listed = manifest.files if manifest else ()
+        if listed and all(known.get(posixpath.join(below, e.name)) == e.sha256.lower() for e in listed):
+            digest = hashlib.sha256(content).hexdigest()
+            self._move(posixpath.join(below, MANIFEST), f"{digest[:12]}-{MANIFEST}")
+
+    def _move(self, path: str, name: str) -> None:
+        target = posixpath.join(self.root, str(self.run.source.archive), self.name, posixpath.dirname(path), name)
+        self.fs.makedirs(posixpath.dirname(target), exist_ok=True)
+        self.fs.mv(f"{self.folder}/{path}", target)
+
+    def _told(self) -> contextlib.AbstractContextManager[None]:
+        return told(self.run.source.name, self.folder)
+
+    def _deliveries(self, known: Mapping[str, str]) -> Iterator[Delivery]:
         """Listed files that are there in full; notes what is left alone."""
         for folder in self._folders():
             there = {posixpath.basename(f["name"]): f for f in self.fs.ls(folder, detail=True)}
             inside = {name: f for name, f in there.items() if f["type"] == "file"}
             below = folder[len(self.folder) :].strip("/")
-            links = [n for n, f in there.items() if f.get("islink")]
+            links = [n for n, f in there.items() if f.get("islink") or f["type"] == "link"]
             self._left_alone.update({posixpath.join(below, n): "a link, which is not followed" for n in links})
             if MANIFEST not in inside:
                 self._left_alone.update({posixpath.join(below, n): "its folder has no manifest" for n in inside})
@@ -121,9 +192,8 @@ class _Feed:
                     f"the manifest has more than {LARGEST_MANIFEST} bytes"
                 )
                 continue
-            try:
-                manifest = _Manifest.model_validate(parse(self.fs.cat_file(f"{folder}/{MANIFEST}")))
-            except (ValidationError, ValueError):
+            manifest = _manifest(self.fs.cat_file(f"{folder}/{MANIFEST}"))
+            if manifest is None:
                 self._left_alone[posixpath.join(below, MANIFEST)] = "the manifest is not whole or not valid"
                 continue
             listed = Counter(entry.name for entry in manifest.files)
@@ -133,7 +203,8 @@ class _Feed:
                 if listed[entry.name] > 1:
                     self._left_alone[path] = "listed more than once"
                 elif not _NAME.match(entry.name) or found is None:
-                    self._left_alone.setdefault(path, "listed, but not there")
+                    if self.run.source.archive is None or known.get(path) != entry.sha256.lower():
+                        self._left_alone.setdefault(path, "listed, but not there")
                 elif found["size"] < entry.size:
                     self._left_alone[path] = f"half written: {found['size']} of {entry.size} bytes"
                 else:
@@ -154,8 +225,22 @@ class _Feed:
         return self.until is None or begin is None or begin < self.until
 
     def _digested(self, delivery: Delivery) -> Delivery:
-        with self.fs.open(f"{self.folder}/{delivery.path}", "rb") as file:
-            return replace(delivery, digest=_digest(file))
+        if self._is_here:
+            with self.fs.open(f"{self.folder}/{delivery.path}", "rb") as file:
+                return replace(delivery, digest=_digest(file))
+        copy = self._copy(delivery)
+        with copy.open("rb") as file:
+            return replace(delivery, digest=_digest(file), copy=copy)
+
+    def _copy(self, delivery: Delivery) -> Path:
+        """A copy on this machine; what is read from it is no longer at the mercy of a network."""
+        self.run.beat()
+        copy = self.incoming / hashlib.sha256(delivery.path.encode()).hexdigest()
+        self.fs.get_file(f"{self.folder}/{delivery.path}", str(copy))
+        return copy
+
+    def _opened(self, delivery: Delivery) -> Any:
+        return delivery.copy.open("rb") if delivery.copy else self.fs.open(f"{self.folder}/{delivery.path}", "rb")
 
     def _fill(self, pages: Pages, due: list[Delivery], known: dict[str, str]) -> Filled:
         landing = _Pages(pages, self.name, self.run.source.page_rows, self.clock)
@@ -163,12 +248,13 @@ class _Feed:
         read, set_aside = [], []
         for delivery in due:
             entry, digest = delivery.entry, delivery.digest
+            self.run.beat()
             try:
                 rows = self._land(landing, delivery)
             except Poisoned as why:
                 landing.poisoned(delivery, str(why))
                 set_aside.append({"path": delivery.path, "reason": str(why), "rows": entry.rows})
-                known[delivery.path] = f"bad:{digest}"
+                known[delivery.path] = delivery.refused
                 continue
             known[delivery.path] = digest
             read.append({"path": delivery.path, "sha256": digest, "records": rows})
@@ -186,21 +272,49 @@ class _Feed:
     def _land(self, landing: _Pages, delivery: Delivery) -> int:
         """Land one file's records and return their number. Raises Poisoned, then none of them is landed."""
         entry, drift = delivery.entry, landing.pages.drift
-        if delivery.digest != entry.sha256.lower():
+        if not delivery.whole:
             raise Poisoned(f"checksum differs from the manifest: {delivery.digest[:16]}… not {entry.sha256[:16]}…")
-        with self.fs.open(f"{self.folder}/{delivery.path}", "rb") as raw, landing.file(delivery) as file:
-            largest = self.run.source.unpacked_gb << 30
+        largest = self.run.source.unpacked_gb << 30
+        if (rows := self._land_as_is(landing.pages, delivery, largest)) is not None:
+            return rows
+        with self._opened(delivery) as raw, landing.file(delivery) as file:
             try:
                 for record in records_of(raw, delivery.path, drift, f"{self.name}/{delivery.path}", largest=largest):
                     file.add(record)
             except UNREADABLE as error:
                 raise Poisoned(f"cannot be read: {type(error).__name__}: {error}") from None
-            raw.seek(0)
-            if _digest(raw) != delivery.digest:
-                raise Poisoned("was changed while it was read")
-            if entry.rows is not None and file.count != entry.rows:
-                raise Poisoned(f"row count differs from the manifest: {file.count} instead of {entry.rows}")
+            if delivery.copy is None:
+                raw.seek(0)
+                if _digest(raw) != delivery.digest:
+                    raise Poisoned("was changed while it was read")
+            _as_promised(entry, file.count)
             return file.count
+
+    def _land_as_is(self, pages: Pages, delivery: Delivery, largest: int) -> int | None:
+        """Land a large file of plain columns byte for byte and return its rows; None for any other file.
+
+        Raises Poisoned where the file does not keep what it and its manifest say.
+        """
+        if not delivery.path.lower().endswith(".parquet"):
+            return None
+        with self._opened(delivery) as raw:
+            if not is_large_and_plain(raw, above=self.run.source.page_rows, largest=largest):
+                return None
+        copy = delivery.copy or self._copy(delivery)
+        with copy.open("rb") as file:
+            if delivery.copy is None and _digest(file) != delivery.digest:
+                raise Poisoned("was changed while it was read")
+        proven = proven_columns(copy)
+        if proven is None:
+            return None
+        rows, columns = proven
+        _as_promised(delivery.entry, rows)
+        request = f"{self.name}/{delivery.path}"
+        pages.drift.see_columns(columns, request)
+        pages.land_file(
+            copy, rows=rows, columns=columns, request=request, fetched_at=self.clock.now(), sha256=delivery.digest
+        )
+        return rows
 
 
 class _Pages:
@@ -296,6 +410,19 @@ class _File:
     def _land(self) -> None:
         self._pages.take(self._delivery, self._records, self.count - len(self._records) + 1, self._weight)
         self._records, self._weight = [], 0
+
+
+def _manifest(content: bytes) -> _Manifest | None:
+    """A manifest as read; None for one that is not whole or not valid."""
+    try:
+        return _Manifest.model_validate(parse(content))
+    except (ValidationError, ValueError):
+        return None
+
+
+def _as_promised(entry: _Entry, rows: int) -> None:
+    if entry.rows is not None and rows != entry.rows:
+        raise Poisoned(f"row count differs from the manifest: {rows} instead of {entry.rows}")
 
 
 def _digest(file: IO[bytes]) -> str:

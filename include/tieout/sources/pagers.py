@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 from tieout.errors import IncompleteExtract, Unavailable
 from tieout.ids import sha256_hex
 from tieout.sources.client import Answer, HttpClient, Params
+from tieout.sources.config import Feed
 
 _ASK_AGAIN = 3
 FIELD_LIMIT = 64 << 20  # bytes of one CSV field; more cannot be a record
@@ -182,6 +183,61 @@ class TimeExport:
                     remedy="ask the vendor's support to split the second, or load this object by its list endpoint",
                 )  # fmt: skip
             start = following
+
+
+@dataclass(frozen=True, slots=True)
+class JsonPages:
+    """Any API that lists JSON records: by a cursor until an answer has none, by number until a page is empty, or one.
+
+    A page that holds what an earlier one held is asked for again, like everywhere.
+    """
+
+    client: HttpClient
+    feed: Feed
+    params: Params
+
+    def __iter__(self) -> Iterator[Page]:
+        feed, repeats = self.feed, _Repeats(self.client)
+        cursor, number = None, 1
+        sized = [(feed.size_param, str(feed.size))] if feed.size_param else []
+        while True:
+            where = [(feed.cursor_param, cursor)] if cursor else []
+            where += [(feed.page_param, str(number))] if feed.page_param else []
+            params = [*self.params, *sized, *where]
+            answer = repeats.fresh(lambda params=params: self.client.get(feed.path, params), self._start)  # type: ignore[misc]
+            records = self._records(answer)
+            if records or not feed.page_param:
+                yield Page(records, answer)
+            if feed.page_param:
+                if not records:
+                    return
+                number += 1
+                continue
+            following = at_path(answer.value, feed.cursor) if feed.cursor else None
+            if following in (None, "", False):
+                return
+            if str(following) == cursor:
+                raise self.client.error(IncompleteExtract, "the cursor does not move", answer.request, got=cursor)
+            cursor = str(following)
+
+    def _records(self, answer: Answer) -> list[Any]:
+        found = at_path(answer.value, self.feed.records)
+        if not isinstance(found, list):
+            raise self.client.error(
+                IncompleteExtract, f"the answer has no list at {self.feed.records or 'its top'}", answer.request,
+                expected="list", got=type(found).__name__,
+            )  # fmt: skip
+        return found
+
+    def _start(self, answer: Answer) -> str | None:
+        return answer.sha256 if self._records(answer) else None
+
+
+def at_path(value: Any, path: str) -> Any:
+    """What stands in a JSON value under keys joined by dots; None where there is nothing."""
+    for key in filter(None, path.split(".")):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def member(client: HttpClient, answer: Answer, name: str, kind: type) -> Any:

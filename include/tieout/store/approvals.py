@@ -19,8 +19,18 @@ from tieout.errors import LedgerError
 from tieout.ids import Slot
 from tieout.store import audit, configuration, write_offs
 from tieout.store.base import Base, Instant, Json
-from tieout.store.batches import Batch, BatchRow, get, select_batches, transition
+from tieout.store.batches import (
+    REPOSTED,
+    TAKEN_BACK,
+    Batch,
+    BatchRow,
+    batch_id_of,
+    get,
+    select_batches,
+    transition,
+)
 from tieout.store.breaks import deciders as break_deciders
+from tieout.store.people import same_person
 from tieout.store.runs import RunRow
 
 SHAPING = ("posting_rules.yaml", "mappings/", "conform/", "entities.yaml", "erp/")
@@ -88,11 +98,6 @@ class Decision:
     preparers: tuple[str, ...]
 
 
-def same_person(one: str, other: str) -> bool:
-    """Whether two names are one person's: sign-in names differ in case between systems."""
-    return one.strip().casefold() == other.strip().casefold()
-
-
 def gross_of_slot(session: Session, slot: Slot, before: int | None = None) -> dict[str, Decimal]:
     """Gross debits by currency of a slot's versions (those before a version) that were posted or still may be.
 
@@ -142,7 +147,7 @@ def preparers(session: Session, batch: Batch) -> tuple[Preparer, ...]:
         posts = run.params.get("mode") == "post" and entity in run.params.get("entities", ())
         recent = since is None or run.started_at > since
         if asked_by and (own or (posts and recent)):
-            found.append(Preparer(asked_by, "asked for the backfill"))
+            found.append(Preparer(asked_by, f"asked for the {run.kind}"))
     return tuple(sorted(set(found), key=lambda p: (p.who.casefold(), p.why)))
 
 
@@ -263,6 +268,8 @@ def decide(
     )
     for asked in session.scalars(still_open):
         asked.ended = decision
+    if not accept:
+        _reject_pair(session, batch, who, comment, now)
     return transition(
         session,
         batch_id,
@@ -272,6 +279,33 @@ def decide(
         facts={"approver": who, "preparers": names, "comment": comment} | dict(facts or {}),
         reason=None if accept else comment,
     )
+
+
+def _reject_pair(session: Session, batch: Batch, who: str, comment: str, now: datetime) -> None:
+    """Of a restated slot neither half goes alone: what is not taken back is not posted anew, nor the other way round.
+
+    A half that may have reached the ERP stays; the next plan posts what differs then.
+    """
+    step = {TAKEN_BACK: 1, REPOSTED: -1}.get(batch.kind)
+    other = session.get(BatchRow, batch_id_of(batch.slot, batch.version + step)) if step else None
+    if other is None or {other.kind, batch.kind} != {TAKEN_BACK, REPOSTED}:
+        return
+    if other.state == "approved":
+        transition(session, other.batch_id, "awaiting_approval", actor=who, now=now, reason=comment)
+    if other.state == "awaiting_approval":
+        reason = f"{batch.batch_id} was rejected: {comment}"
+        transition(session, other.batch_id, "rejected_by_approver", actor=who, now=now, reason=reason)
+
+
+def refuse_second(session: Session, batch: Batch, who: str, allowed: Collection[str] = ()) -> None:
+    """Raise LedgerError if somebody may not be the second person of what is done with a batch by hand.
+
+    The same rule as for its approval: no preparer, and one of `allowed`, if any are named.
+    """
+    if any(same_person(p.who, who) for p in preparers(session, batch)):
+        raise LedgerError("a preparer may not approve", record=batch.batch_id, got=who)
+    if allowed and not any(same_person(name, who) for name in allowed):
+        raise LedgerError("not among those who may approve", record=batch.batch_id, got=who, expected=sorted(allowed))
 
 
 def refuse(session: Session, batch_id: str, who: str, why: str, now: datetime) -> None:

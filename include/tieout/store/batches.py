@@ -56,6 +56,12 @@ WRITE_OFF = "write_off"
 REVERSAL = "reversal"
 """Kind of a batch that mirrors another one, its `origin`."""
 
+TAKEN_BACK, REPOSTED = "taken_back", "reposted"
+"""Kinds of the two versions by which a restated slot is taken back whole and posted anew."""
+
+ALWAYS_APPROVED = (REVERSAL, TAKEN_BACK, REPOSTED, WRITE_OFF)
+"""Kinds that take something out of a ledger: a second person approves them, whatever they amount to."""
+
 JOURNAL_TRANSITIONS: Mapping[str, frozenset[str]] = {
     "pending": frozenset({"submitted", "confirmed"}),
     "submitted": frozenset({"confirmed", "rejected", "unknown", "pending"}),
@@ -228,6 +234,8 @@ def plan(
 ) -> Batch:
     """Store a batch as planned, with its journals. The same slot, version and content again changes nothing.
 
+    One that takes something out of the ledger always needs approval, whoever plans it.
+
     Raises LedgerError if the slot's version exists with other content.
     """
     batch_id = batch_id_of(slot, version)
@@ -262,7 +270,7 @@ def plan(
             state="planned",
             content_hash=digest,
             gross=gross,
-            needs_approval=needs_approval,
+            needs_approval=needs_approval or kind in ALWAYS_APPROVED,
             counts=True,
             run_id=run_id,
             attempts=0,

@@ -17,6 +17,7 @@ from tieout.errors import StoreError
 from tieout.store import audit
 from tieout.store.base import Amount, Base, Instant
 from tieout.store.batches import chain_of
+from tieout.store.people import need_two
 
 HELD, RELEASED, NOT_TO_BE_POSTED, SETTLED = "held", "released", "not_to_be_posted", "settled"
 STATES = (HELD, RELEASED, NOT_TO_BE_POSTED, SETTLED)
@@ -130,12 +131,11 @@ def decide(
 ) -> None:
     """Release held events to the open period, or say that they are not to be posted; two people, audited.
 
-    Raises StoreError where one is not held, or a second person or the reason is lacking.
+    Raises StoreError where one is not held, IllegalTransition where a second person or the reason is lacking.
     """
     if to not in (RELEASED, NOT_TO_BE_POSTED):
         raise StoreError("no such decision", got=to, expected=(RELEASED, NOT_TO_BE_POSTED))
-    if not second or actor == second or not reason.strip():
-        raise StoreError("a late event needs two people and a reason", got=(actor, second))
+    need_two(f"late events of {entity}", actor, second, reason)
     for unit in sorted(set(units)):
         row = session.get(LateEventRow, (entity, unit), with_for_update=True, populate_existing=True)
         if row is None or row.state != HELD:

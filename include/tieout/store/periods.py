@@ -1,14 +1,16 @@
 """The periods of each ledger: open, soft-closed, closed, reopened; who moved them and why, audited.
 
 Open → soft-closed (only corrections with permission) → closed. A period is reopened with a reason, a closed one by two
-people; a permission to correct a soft-closed one takes two people as well and ends by itself.
+people; a permission to correct a soft-closed one takes two people as well and ends by itself. A period is closed over
+what stands in the way only by two people, and the audit log keeps all of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Integer, String, Text, select
@@ -18,6 +20,7 @@ from tieout.errors import IllegalTransition, StoreError
 from tieout.store import audit
 from tieout.store.base import Base, Instant
 from tieout.store.batches import chain_of
+from tieout.store.people import need_two
 
 TRANSITIONS: Mapping[str, frozenset[str]] = {
     "open": frozenset({"soft_closed"}),
@@ -69,6 +72,24 @@ class PeriodState:
     permitted_until: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """What stands in the way of a close: an item of the close backlog, what it is, whose it is, what it is worth."""
+
+    kind: str
+    item: str
+    state: str
+    owner: str
+    what: str | None
+    next_action: str
+    amount: Decimal | None = None
+    currency: str | None = None
+
+    def __str__(self) -> str:
+        value = "" if self.amount is None else f", {self.amount.normalize():f} {self.currency or ''}".rstrip()
+        return f"{self.kind} {self.item}: {self.state}{value}; {self.owner}: {self.next_action}"
+
+
 def period_state(session: Session, entity: str, ledger: str, period: str) -> str:
     """Our state of a period: open, soft_closed or closed."""
     row = session.get(PeriodRow, (entity, ledger, period))
@@ -103,10 +124,12 @@ def move(
     reason: str,
     now: datetime,
     second: str | None = None,
+    in_the_way: Sequence[Obstacle] = (),
 ) -> None:
-    """Move a period and audit it. Raises IllegalTransition: no such step, no reason, a closed one without a second.
+    """Move a period and audit it, with what stands in the way of a close.
 
-    Whether the ERP agrees is for the caller to ask.
+    Raises IllegalTransition: no such step, no reason, a closed one moved, or one closed over something in the way,
+    without a second person. Whether the ERP agrees is for the caller to ask.
     """
     before, record = period_state(session, entity, ledger, period), f"{entity}/{ledger}/{period}"
     if to not in TRANSITIONS[before]:
@@ -116,7 +139,16 @@ def move(
     if not reason.strip():
         raise IllegalTransition("a period is moved for a reason", record=record, remedy="say why")
     if before == "closed":
-        _need_two(record, actor, second)
+        need_two(record, actor, second, reason)
+    if to == "closed" and in_the_way and second is None:
+        raise IllegalTransition(
+            f"{len(in_the_way)} items stand in the way of the close",
+            record=record,
+            got="\n  ".join(["", *map(str, in_the_way)]),
+            remedy="finish them; or a second person closes over them for a reason: --second",
+        )
+    if second is not None:
+        need_two(record, actor, second, reason)
     session.merge(
         PeriodRow(
             legal_entity_id=entity,
@@ -137,7 +169,8 @@ def move(
         period,
         name,
         actor,
-        {"from": before, "to": to, "reason": reason, "second": second},
+        {"from": before, "to": to, "reason": reason, "second": second}
+        | ({"in_the_way": [asdict(one) for one in in_the_way]} if in_the_way else {}),
         now,
     )
 
@@ -158,9 +191,9 @@ def permit(
     record = f"{entity}/{ledger}/{period}"
     if period_state(session, entity, ledger, period) != "soft_closed":
         raise IllegalTransition("only a soft-closed period is corrected with permission", record=record)
-    _need_two(record, actor, second)
-    if not reason.strip() or ends_at <= now:
-        raise StoreError("a permission needs a reason and an end that is still to come", record=record, got=ends_at)
+    need_two(record, actor, second, reason)
+    if ends_at <= now:
+        raise StoreError("a permission needs an end that is still to come", record=record, got=ends_at)
     session.add(
         PermitRow(
             legal_entity_id=entity,
@@ -190,11 +223,6 @@ def _permitted_until(session: Session, row: PeriodRow, now: datetime) -> datetim
         PermitRow.ends_at > now,
     )
     return max(session.scalars(query), default=None)
-
-
-def _need_two(record: str, actor: str, second: str | None) -> None:
-    if not second or second == actor:
-        raise IllegalTransition("this needs a second person", record=record, got=(actor, second))
 
 
 def _audit(

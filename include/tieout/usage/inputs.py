@@ -10,12 +10,12 @@ import pyarrow as pa
 
 from tieout import schema
 from tieout.errors import DataError
-from tieout.lake.engine import Engine
+from tieout.lake.session import Session
 
 Rows: TypeAlias = "pa.Table | Sequence[str] | str | Path"
 
 
-def bind(session: Engine, table: str, data: Rows, needed: Sequence[str]) -> None:
+def bind(session: Session, table: str, data: Rows, needed: Sequence[str]) -> None:
     """Make the view `given_<table>` with the columns of that table; those the data lacks are null.
 
     Raises DataError for a column of `needed` that is missing, and for an exact column given as float.

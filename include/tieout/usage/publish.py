@@ -1,37 +1,189 @@
-"""The usage step of a run: aggregate the published events and publish the summary."""
+"""The usage step of a run: aggregate the published events, here or on a cluster, and publish what came of them.
+
+Only the aggregation goes to a cluster; what it comes to in money is asked of its results, here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tieout import schema
 from tieout.entities import load_entities
-from tieout.lake.engine import engine
+from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.settings import Settings
 from tieout.store import Store
-from tieout.usage.summary import aggregate
+from tieout.usage.handed import Request
+from tieout.usage.meters import load_meters
+from tieout.usage.statements import run
+from tieout.usage.summary import Usage, aggregate
 
 _INPUTS = ("usage_event", "subscription", "subscription_item", "product")
 
 
 def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:
-    """Aggregate all published usage events and publish `usage_summary` and `usage_quarantine`; returns the counts."""
+    """Aggregate all published usage events and publish the tables of usage together; returns the counts.
+
+    `usage_summary`, `usage_quarantine`, `usage_conflict` (what the other contents of an event would move, in money),
+    `usage_late` (what came too late for its billing period) and `usage_watermark` (how far each source has come).
+    """
     snapshot = store.published()
-    files = {name: lake.files(name, snapshot[name]) if name in snapshot else [] for name in _INPUTS}
-    with engine(settings) as session:
-        usage = aggregate(
-            *(files[name] for name in _INPUTS),
-            entities=load_entities(settings.config_file("entities.yaml")),
-            session=session,
-        )
-        versions = {
-            "usage_summary": lake.write("usage_summary", usage.rows),
-            "usage_quarantine": lake.write("usage_quarantine", usage.quarantined),
+    files = _files(lake, snapshot)
+    with _local(lake, snapshot, settings) as session:
+        given: dict[str, Any] = {
+            "entities": load_entities(settings.config_file("entities.yaml")),
+            "meters": load_meters(settings.config_file("meters.yaml")),
+            "billed": session.sql("SELECT * FROM billed"),
         }
+        if settings.spark_master and settings.engine_for(_events(lake, snapshot)) == "spark":
+            from tieout.lake.spark import spark
+
+            with spark(settings.spark_master, settings.spark_work, name="tieout usage") as cluster:
+                usage = aggregate(*files, **given, session=cluster)
+        else:
+            usage = aggregate(*files, **given, out=session.scratch / "usage", session=session)
+        return _publish(usage, session, lake, store, settings, run_id)
+
+
+def hand_over(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> str | None:
+    """Write the request for spark-submit and return its URI; None where the events are few enough for this machine."""
+    snapshot = store.published()
+    if settings.engine_for(_events(lake, snapshot)) != "spark":
+        return None
+    events, subscriptions, items, products = _files(lake, snapshot)
+    request = Request(
+        events=events,
+        subscriptions=subscriptions,
+        subscription_items=items,
+        products=products,
+        entities=load_entities(settings.config_file("entities.yaml")),
+        meters=load_meters(settings.config_file("meters.yaml")),
+        snapshot=dict(snapshot),
+        folder=f"{settings.spark_work}/{run_id}",
+    )
+    request.forget()  # what an earlier try of this run left must not be taken for the answer
+    with _local(lake, snapshot, settings) as session:
+        return request.write(session.sql("SELECT * FROM billed"))
+
+
+def publish_answer(uri: str, *, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:
+    """Publish what the cluster answered to a request; returns the counts. Raises DataError if there is no answer."""
+    request = Request.read(uri)
+    with _local(lake, request.snapshot, settings) as session:
+        counts = _publish(request.answered(), session, lake, store, settings, run_id)
+    request.forget()
+    return counts
+
+
+def _files(lake: Lake, snapshot: Mapping[str, int]) -> list[list[str]]:
+    return [lake.files(name, snapshot[name]) if name in snapshot else [] for name in _INPUTS]
+
+
+def _events(lake: Lake, snapshot: Mapping[str, int]) -> int:
+    return lake.row_count("usage_event", snapshot["usage_event"]) if "usage_event" in snapshot else 0
+
+
+@contextmanager
+def _local(lake: Lake, snapshot: Mapping[str, int], settings: Settings) -> Iterator[Engine]:
+    """A session of this machine that knows what was billed and what a unit costs."""
+    with engine(settings) as session:
+        lake.bind(session, snapshot, ("invoice", "invoice_line", "subscription_item", "usage_event"))
+        run(session, "publish")
+        yield session
+
+
+def _publish(
+    usage: Usage, session: Engine, lake: Lake, store: Store, settings: Settings, run_id: str
+) -> dict[str, int]:
+    hours = load_meters(settings.config_file("meters.yaml")).late_after_hours
+    for name, rows in (("usage_summary", usage.rows), ("usage_conflict", usage.conflicts)):
+        session.bind(f"made_{name}", rows, schema.table(name).arrow)
+    tables: dict[str, pa.Table | list[str]] = {
+        "usage_summary": usage.rows,
+        "usage_quarantine": usage.quarantined,
+        "usage_conflict": _table(session, "usage_conflict", _CONFLICTS),
+        "usage_late": _table(session, "usage_late", _LATE),
+        "usage_watermark": _table(session, "usage_watermark", _WATERMARK, {"hours": hours}),
+    }
+    versions = {name: lake.write(name, _writable(name, rows)) for name, rows in tables.items()}
+    late, conflicts, rows = (
+        int(session.scalar(query))
+        for query in (
+            "SELECT coalesce(sum(late_count), 0) FROM made_usage_summary WHERE grain = 'period'",
+            "SELECT count(DISTINCT (source, event_id)) FROM made_usage_conflict",
+            "SELECT count(*) FROM made_usage_summary",
+        )
+    )
     store.publish(run_id, versions, {"step": "usage"})
     return {
         "events": usage.events,
         "counted": usage.counted,
         "repeated": usage.repeated,
         "changed": usage.changed,
-        "quarantined": usage.quarantined.num_rows,
-        "rows": usage.rows.num_rows,
+        "quarantined": usage.faulty,
+        "conflicts": conflicts,
+        "late": late,
+        "rows": rows,
     }
+
+
+def _writable(name: str, rows: pa.Table | list[str]) -> pa.Table | list[Path]:
+    """What the lake writes: a table, or files; no files are an empty table."""
+    if isinstance(rows, pa.Table):
+        return rows
+    return [Path(f) for f in rows] or schema.table(name).arrow.empty_table()
+
+
+def _table(session: Engine, name: str, query: str, params: dict[str, int] | None = None) -> pa.Table:
+    return session.sql(query, params).cast(schema.table(name).arrow)
+
+
+# two contents of one subscription, meter and day differ by what one has more; else either could be the wrong bill's
+_CONFLICTS = """
+SELECT c.* REPLACE (
+  CASE
+    WHEN p.currency IS DISTINCT FROM q.currency OR c.kind <> 'usage' OR f.kind <> 'usage' THEN NULL
+    WHEN c.subscription_source_id = f.subscription_source_id AND c.meter = f.meter
+        AND CAST(c.occurred_at AS DATE) = CAST(f.occurred_at AS DATE)
+      THEN TRY_CAST(abs(TRY_CAST(c.quantity - f.quantity AS DECIMAL(20,9)) * TRY_CAST(p.unit_amount AS DECIMAL(18,12)))
+        AS DECIMAL(18,4))
+    ELSE TRY_CAST(greatest(
+      TRY_CAST(c.quantity AS DECIMAL(20,9)) * TRY_CAST(p.unit_amount AS DECIMAL(18,12)),
+      TRY_CAST(f.quantity AS DECIMAL(20,9)) * TRY_CAST(q.unit_amount AS DECIMAL(18,12))) AS DECIMAL(18,4))
+  END AS amount,
+  CASE WHEN p.currency = q.currency THEN p.currency END AS currency
+)
+FROM made_usage_conflict AS c
+JOIN made_usage_conflict AS f ON f.source = c.source AND f.event_id = c.event_id AND f.version_no = 1
+LEFT JOIN unit_price AS p ON p.subscription_source_id = c.subscription_source_id AND p.meter = c.meter
+LEFT JOIN unit_price AS q ON q.subscription_source_id = f.subscription_source_id AND q.meter = f.meter
+ORDER BY c.source, c.event_id, c.version_no
+"""
+_LATE = """
+SELECT u.subscription_source_id, u.meter, u.period_start, u.period_end, u.legal_entity_id, u.customer_id,
+  CASE WHEN b.billed_on IS NULL THEN 'before_billing' ELSE 'after_billing' END AS late_class, b.billed_on,
+  u.quantity_in_time, u.quantity, CAST(u.quantity - u.quantity_in_time AS DECIMAL(28,9)) AS late_quantity, u.unit,
+  u.late_count,
+  TRY_CAST(TRY_CAST(u.quantity - u.quantity_in_time AS DECIMAL(20,9)) * TRY_CAST(p.unit_amount AS DECIMAL(18,12))
+    AS DECIMAL(18,4)) AS amount,
+  p.currency, u.correlation_id
+FROM made_usage_summary AS u
+LEFT JOIN billed AS b
+  ON b.subscription_source_id = u.subscription_source_id AND b.meter = u.meter AND b.period_start = u.period_start
+LEFT JOIN unit_price AS p ON p.subscription_source_id = u.subscription_source_id AND p.meter = u.meter
+WHERE u.grain = 'period' AND u.quantity <> u.quantity_in_time
+ORDER BY u.subscription_source_id, u.meter, u.period_start
+"""
+_WATERMARK = """
+SELECT source, max(occurred_at) AS last_occurred_at, max(received_at) AS last_received_at,
+  max(received_at) - to_hours(CAST($hours AS INTEGER)) AS complete_until, count(*) AS deliveries,
+  count(*) FILTER (received_at > occurred_at + to_hours(CAST($hours AS INTEGER))) AS late_deliveries,
+  CAST(coalesce(max(greatest(epoch_us(received_at) - epoch_us(occurred_at), 0)), 0) // 1000000 AS BIGINT)
+    AS longest_delay_seconds
+FROM usage_event GROUP BY source ORDER BY source
+"""

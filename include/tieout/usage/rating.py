@@ -1,6 +1,7 @@
 """Rate usage: what it should have cost by the price book, line by line, without asking the billing system.
 
-The statements stand beside this module in `rating.sql`.
+The statements stand beside this module: `rating.sql` chooses prices, `proration.sql` cuts billing periods at changes of
+price, `charges.sql` prices what each part of a period reaches.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from tieout.lake.engine import Engine, engine
 from tieout.money import currencies
 from tieout.usage.inputs import Rows, bind
 
-_SQL = Path(__file__).parent / "rating.sql"
+_SQL = Path(__file__).parent
 _USAGE_NEEDED = ("subscription_source_id", "meter", "grain", "period_start", "period_end", "quantity")
 _REASONS = {
-    "no_price": "no price for ' || meter || ' is in force on ' || (period_end - 1)",
-    "two_prices": "' || candidates || ' prices for ' || meter || ' are in force on ' || (period_end - 1)",
+    "no_price": "no price for ' || meter || ' is in force on ' || (period_end - 1) || coalesce(' in ' || currency, '')",
+    "two_prices": "several prices for ' || meter || ' are in force at once in the period to ' || (period_end - 1)",
     "broken_price": "price ' || price_source_id || ' does not say what ' || charged || ' units cost: tiers must follow"
     " on each other without a gap and reach far enough, amounts and package size be given'",
-    "unknown_currency": "price ' || price_source_id || ' is in ''' || currency || ''', no ISO 4217 currency'",
+    "unknown_currency": "price ' || price_source_id || ' is in ''' || price_currency || ''', no ISO 4217 currency'",
     "too_large": "quantity ' || quantity || ' at price ' || price_source_id || ' is beyond any amount'",
+    "no_days": "the price changes within the period, and its days do not add up to ' || quantity",
 }
 
 
@@ -39,93 +41,173 @@ class Rated:
     """Columns of `unrated_usage`: billing periods that no price, or no single price, holds for, with the reason."""
 
 
-def rate(usage: Rows, prices: Rows, period: tuple[date, date], *, session: Engine | None = None) -> Rated:
+def rate(
+    usage: Rows,
+    prices: Rows,
+    period: tuple[date, date],
+    *,
+    subscriptions: Rows | None = None,
+    worded: bool = True,
+    session: Engine | None = None,
+) -> Rated:
     """Price the usage of every billing period that ends within `period`.
 
-    `usage` has the columns of `usage_summary` (rows of grain `period` count), `prices` those of `price_book`: Arrow
+    `usage` has the columns of `usage_summary` (rows of grain `period` are rated), `prices` those of `price_book`: Arrow
     tables or Parquet files. `period` is half-open in the days on which billing periods may end: `(first, after)` takes
-    those whose last day lies in it. The price in force on a billing period's last day holds for the whole of it; a
-    price agreed with the subscription goes before the general one of its meter.
+    those whose last day lies in it. A price agreed with the subscription goes before the general one of its meter; with
+    `subscriptions` (columns of `subscription`: source_id, currency) only a general price in the subscription's currency
+    holds. Lines tell their arithmetic where `worded`; wording a million of them costs more than pricing them.
+
+    Which price: the one in force on the billing period's last day, for the whole of it. Prices that say `proration`
+    hold for their days only: each prices the usage of its days (rows of grain `day`), and its flat and minimum amounts
+    are cut to its share of the period, by days or by seconds (docs.stripe.com/billing/subscriptions/prorations: "down
+    to the second"; the clock's hours count, so a day on which it is changed is shorter or longer). Included units and
+    the limits of tiers are not cut (docs.zuora.com, overage pricing: "the included units cannot be prorated").
 
     Models: `flat` charges its amount once; `unit` quantity × unit amount; `package` whole packages; `graduated` each
-    tier's quantity at that tier's amount; `volume` the whole quantity at the amount of the tier it reaches. The first
-    tier's flat amount is charged without usage too. `included_quantity` is free before the first tier counts; a
-    `minimum_amount` not reached is filled up by a line of its own. Amounts are exact to 21 places and rounded per line,
-    half away from zero, to the currency's minor unit, as Stripe rounds its invoice lines.
+    tier's quantity at that tier's amount; `volume` the whole quantity at the amount of the tier it reaches; tiers may
+    be counted in packages too. The first tier's flat amount is charged without usage too. `included_quantity` is free
+    before the first tier counts; a `minimum_amount` not reached is filled up by a line of its own. Amounts are exact to
+    21 places and rounded half away from zero to the currency's minor unit where the price's `rounding` says: each line,
+    as Stripe does, or once the total of the billing period, the lines then taking what they add to the rounded total.
 
     Raises DataError for missing columns, for amounts or quantities in a float column, if two usage rows are of the same
     subscription, meter and period, and if rows in are not rows out.
     """
     if session is None:
         with engine() as own:
-            return rate(usage, prices, period, session=own)
+            return rate(usage, prices, period, subscriptions=subscriptions, worded=worded, session=own)
     bind(session, "usage_summary", usage, _USAGE_NEEDED)
     bind(session, "price_book", prices, ("meter", "price_source_id", "model", "tier_no", "currency"))
-    digits = [{"currency": code, "digits": iso} for code, iso, _ in currencies()]
-    session.bind(
-        "currency_digits", pa.Table.from_pylist(digits, pa.schema({"currency": pa.string(), "digits": pa.int64()}))
-    )
-    for statement in _SQL.read_text(encoding="utf-8").split(";\n"):
-        if statement.strip():
-            named = {"start": period[0], "end": period[1]} if "$start" in statement else None
-            session.execute(statement, named)
-    repeated = session.rows(
-        "SELECT subscription_source_id, meter, period_start FROM wanted"
+    _bind_currencies(session, subscriptions)
+    _run(session, "macros.sql")
+    _run(session, "rating.sql", {"start": period[0], "end": period[1]})
+    key = "subscription_source_id, meter, period_start"
+    repeated = session.rows(  # by the hash first: a million texts cost more to group than to hash
+        f"SELECT {key} FROM wanted SEMI JOIN ("
+        f"  SELECT hash({key}) AS h FROM wanted GROUP BY 1 HAVING count(*) > 1) AS s ON s.h = hash({key})"
         " GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
     )
     if repeated:
         raise DataError("usage of one billing period comes in two rows", record=" ".join(map(str, repeated[0])))
-    lines = session.sql(_LINES).cast(schema.table("rated_lines").arrow)
+    # most books need neither, and a window over a million lines costs as much as pricing them
+    prorates, on_total = session.rows(
+        "SELECT coalesce(bool_or(proration <> 'none'), false), coalesce(bool_or(rounding = 'total'), false) FROM price"
+    )[0]
+    if prorates:
+        _run(session, "proration.sql")
+    _run(session, "charges.sql")
+    if on_total:
+        session.execute(_ON_TOTAL)
+    lines = session.sql(_lines(prorates, worded)).cast(schema.table("rated_lines").arrow)
     cases = " ".join(f"WHEN '{code}' THEN '{words}" for code, words in _REASONS.items())
     quarantined = session.sql(
         f"""
         SELECT subscription_source_id, meter, period_start, period_end, quantity, reason_code,
           CASE reason_code {cases} END AS reason
-        FROM priced WHERE reason_code IS NOT NULL ORDER BY ALL
+        FROM (
+          SELECT w.*, any_value(a.reason_code) AS reason_code, any_value(a.charged) AS charged,
+            min(p.price_source_id) AS price_source_id, min(p.currency) AS price_currency
+          FROM priced AS a JOIN wanted AS w USING (usage_no) LEFT JOIN price AS p USING (price_no)
+          WHERE a.reason_code IS NOT NULL
+          GROUP BY ALL
+        )
+        ORDER BY ALL
         """
     ).cast(schema.table("unrated_usage").arrow)
-    rated, wanted = (session.scalar(q) for q in (
-        "SELECT count(*) FROM (SELECT DISTINCT subscription_source_id, meter, period_start FROM tier_charge)",
-        "SELECT count(*) FROM wanted",
-    ))  # fmt: skip
+    # every part that is priced has one first tier, or the one tier it reached
+    first = "count(DISTINCT usage_no)" if prorates else "count(*)"
+    rated = session.scalar(f"SELECT {first} FROM charge WHERE tier_no = 1 OR model <> 'graduated'")
+    wanted = session.scalar("SELECT count(*) FROM wanted")
     if rated + quarantined.num_rows != wanted:
         raise DataError("usage rows in are not rows out", expected=wanted, got=rated + quarantined.num_rows)
     return Rated(lines, quarantined)
 
 
-# 12 places of a price or 9 of a quantity, without the zeros that say nothing
-_SHORT = "rtrim(rtrim(CAST({} AS VARCHAR), '0'), '.')"
-_LINES = f"""
-WITH charge AS (
-  SELECT subscription_source_id, meter, period_start, period_end, 'usage' AS charge, price_source_id, tier_no, quantity,
-    unit_amount, flat_amount, exact_amount, amount, currency,
-    CASE WHEN included_quantity > 0 AND model NOT IN ('flat')
-      THEN {_SHORT.format("used")} || ' used − ' || {_SHORT.format("included_quantity")} || ' included: ' ELSE '' END
-    || CASE model WHEN 'flat' THEN {_SHORT.format("flat_amount")} || ' flat'
-      ELSE {_SHORT.format("quantity")}
-        || CASE model WHEN 'package' THEN ' packages of ' || {_SHORT.format("package_size")}
-          WHEN 'graduated' THEN ' in tier ' || tier_no WHEN 'volume' THEN ' at tier ' || tier_no ELSE '' END
-        || ' × ' || {_SHORT.format("coalesce(unit_amount, 0)")}
-        || CASE WHEN flat_amount <> 0 THEN ' + ' || {_SHORT.format("flat_amount")} ELSE '' END
-      END || ' = ' || {_SHORT.format("exact_amount")} || ' ' || currency AS arithmetic
-  FROM rounded
-  WHERE exact_amount <> 0 OR quantity <> 0
-  UNION ALL
-  SELECT subscription_source_id, meter, period_start, period_end, 'minimum', price_source_id, NULL, 1, NULL, NULL,
-    minimum_amount - charged_amount, minimum_amount - charged_amount, currency,
-    'minimum ' || {_SHORT.format("minimum_amount")} || ' − ' || {_SHORT.format("charged_amount")} || ' charged = '
-      || {_SHORT.format("minimum_amount - charged_amount")} || ' ' || currency
-  FROM (
-    SELECT subscription_source_id, meter, period_start, any_value(period_end) AS period_end, price_source_id,
-      any_value(minimum_amount) AS minimum_amount, any_value(currency) AS currency,
-      CAST(sum(amount) AS DECIMAL(18, 4)) AS charged_amount
-    FROM rounded GROUP BY ALL
-  )
-  WHERE charged_amount < minimum_amount
+def _bind_currencies(session: Engine, subscriptions: Rows | None) -> None:
+    digits = [{"currency": code, "digits": iso} for code, iso, _ in currencies()]
+    session.bind(
+        "currency_digits", pa.Table.from_pylist(digits, pa.schema({"currency": pa.string(), "digits": pa.int64()}))
+    )
+    bind(session, "subscription", [] if subscriptions is None else subscriptions, ("source_id", "currency"))
+    # an id that two accounts use would make the currency a guess
+    session.execute(
+        "CREATE OR REPLACE TEMP VIEW subscription_currency AS SELECT source_id, any_value(currency) AS currency"
+        " FROM given_subscription GROUP BY source_id HAVING count(*) = 1"
+    )
+
+
+def _run(session: Engine, name: str, parameters: dict[str, date] | None = None) -> None:
+    for statement in (_SQL / name).read_text(encoding="utf-8").split(";\n"):
+        if statement.strip():
+            session.execute(statement, parameters if "$start" in statement else None)
+
+
+# lines of a price that rounds totals take what they add to the rounded total
+_ON_TOTAL = """
+CREATE OR REPLACE TEMP TABLE charge AS
+SELECT * EXCLUDE (so_far) REPLACE (CASE rounding
+  WHEN 'total' THEN at_minor_unit(so_far, digits) - at_minor_unit(so_far - exact_amount, digits)
+  ELSE amount END AS amount)
+FROM (
+  SELECT *, CAST(sum(exact_amount) OVER (
+    PARTITION BY usage_no, price_no ORDER BY tier_no ROWS UNBOUNDED PRECEDING
+  ) AS DECIMAL(38, 21)) AS so_far
+  FROM charge
 )
-SELECT subscription_source_id, meter, period_start, period_end,
-  row_number() OVER (PARTITION BY subscription_source_id, meter, period_start ORDER BY tier_no NULLS LAST) AS line_no,
-  * EXCLUDE (subscription_source_id, meter, period_start, period_end)
-FROM charge
-ORDER BY subscription_source_id, meter, period_start, line_no
 """
+_ARITHMETIC = """CASE WHEN included_quantity > 0 AND model <> 'flat'
+  THEN shown(used) || ' used − ' || shown(included_quantity) || ' included = ' ELSE '' END
+|| CASE WHEN model = 'flat' THEN shown(flat_amount) || ' flat'
+  ELSE shown(quantity)
+    || CASE WHEN package_size IS NOT NULL THEN ' packages of ' || shown(package_size) ELSE '' END
+    || CASE model WHEN 'graduated' THEN ' in tier ' || tier_no WHEN 'volume' THEN ' at tier ' || tier_no
+      ELSE '' END
+    || ' × ' || shown(coalesce(unit_amount, 0))
+    || CASE WHEN flat_amount <> 0 THEN ' + ' || shown(flat_amount) ELSE '' END
+  END
+|| CASE WHEN whole > 1 AND flat_amount <> 0 THEN ' for ' || shown(share) || ' of ' || shown(whole)
+  || CASE WHEN whole < 10000 THEN ' days' ELSE ' seconds' END ELSE '' END
+|| ' = ' || shown(exact_amount) || ' ' || currency"""
+_SHORTFALL = """'minimum ' || shown(minimum_amount) || ' − ' || shown(charged) || ' charged = '
+  || shown(minimum_amount - charged) || ' ' || currency"""
+
+
+def _lines(prorates: bool, worded: bool) -> str:
+    """The charges as `rated_lines`: numbered by tier, or by price and tier where several prices share a period."""
+    number = "CASE WHEN model = 'graduated' THEN tier_no ELSE 1 END"
+    if prorates:
+        number = "row_number() OVER (PARTITION BY usage_no ORDER BY price_no, tier_no)"
+    last = "row_number() OVER (PARTITION BY usage_no ORDER BY price_no)" if prorates else "1"
+    return f"""
+    WITH usage_line AS (
+      SELECT *, {number} AS line_no FROM charge WHERE exact_amount <> 0 OR quantity <> 0
+    ), short AS (
+      SELECT usage_no, price_no, currency, minimum_amount, charged, lines
+      FROM (
+        SELECT usage_no, price_no, any_value(currency) AS currency, CAST(sum(amount) AS DECIMAL(18, 4)) AS charged,
+          CASE WHEN any_value(whole) = 1 THEN any_value(minimum_amount) ELSE at_minor_unit(
+            prorated(any_value(minimum_amount), any_value(share), any_value(whole)), any_value(digits)
+          ) END AS minimum_amount,
+          count(*) FILTER (exact_amount <> 0 OR quantity <> 0) AS lines
+        FROM charge WHERE minimum_amount <> 0 GROUP BY usage_no, price_no
+      )
+      WHERE charged < minimum_amount
+    ), listed AS (
+      SELECT usage_no, line_no, 'usage' AS charge, price_no, tier_no, quantity, unit_amount, flat_amount, exact_amount,
+        amount, currency,
+        {_ARITHMETIC if worded else "NULL"} AS arithmetic
+      FROM usage_line
+      UNION ALL
+      SELECT usage_no, {"1000000 + " + last if prorates else "lines + 1"}, 'minimum', price_no, NULL, 1, NULL, NULL,
+        minimum_amount - charged, minimum_amount - charged, currency,
+        {_SHORTFALL if worded else "NULL"}
+      FROM short
+    )
+    SELECT w.subscription_source_id, w.meter, w.period_start, w.period_end,
+      {"row_number() OVER (PARTITION BY usage_no ORDER BY line_no)" if prorates else "line_no"} AS line_no,
+      l.charge, p.price_source_id, l.tier_no, l.quantity, l.unit_amount, l.flat_amount, l.exact_amount, l.amount,
+      l.currency, l.arithmetic
+    FROM listed AS l JOIN wanted AS w USING (usage_no) JOIN price AS p USING (price_no)
+    ORDER BY subscription_source_id, meter, period_start, line_no
+    """

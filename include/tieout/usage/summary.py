@@ -1,12 +1,14 @@
 """Aggregate usage events: each event once, corrections and voids applied, nothing silently left out.
 
-The statements stand beside this module: `effective_events.sql` says what each event counts for, `summary.sql` sums.
+The statements stand beside this module, in the order they run: `references`, `subscriptions`, `dedup`, `judged`,
+`changes`, `effective_events` (or `plain_events`), `dated`, `parts`, `summary`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,27 +17,27 @@ from tieout import schema
 from tieout.entities import Entities
 from tieout.errors import DataError
 from tieout.lake.engine import Engine, engine
+from tieout.lake.session import Session
 from tieout.usage.inputs import Rows, bind
-
-_SQL = Path(__file__).parent
-_SENTENCES = {
-    "unknown_subscription": "billing knows no subscription ' || subscription_source_id || '",
-    "unknown_meter": "no product or price has a meter ' || meter || '",
-    "unknown_unit": "unit holds ''' || coalesce(unit, '') || ''', which is not what ' || meter || ' is counted in",
-    "negative": "quantity holds ' || quantity || ' where at least 0 is expected",
-    "future": "the event happened at ' || occurred_at || ', after it was received at ' || received_at || '",
-    "missing": "a ' || kind || ' must name the event it refers to",
-}
+from tieout.usage.meters import Meters
+from tieout.usage.parts import PARTS, collect
+from tieout.usage.statements import run, statements
+from tieout.usage.zones import zone_days
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Usage summed up. `events = counted + repeated + changed + quarantined.num_rows`."""
+    """Usage summed up. `events = counted + repeated + changed + quarantined`.
 
-    rows: pa.Table
+    `rows`, `quarantined` and `conflicts` are Arrow tables, or Parquet files where `aggregate` was given a folder.
+    """
+
+    rows: pa.Table | list[str]
     """Columns of `usage_summary`: one row per subscription, meter and period, at grain `day` and at grain `period`."""
-    quarantined: pa.Table
+    quarantined: pa.Table | list[str]
     """Columns of `usage_quarantine`: events that could not be counted, with their reason."""
+    conflicts: pa.Table | list[str]
+    """Columns of `usage_conflict`: every content of an event id that came with more than one."""
     events: int
     counted: int
     """Events that are summed or voided."""
@@ -43,6 +45,8 @@ class Usage:
     """Further deliveries of an event."""
     changed: int
     """Corrections and voids, whose effect is in the event they refer to."""
+    faulty: int
+    """Events in `quarantined`."""
 
 
 def aggregate(
@@ -52,105 +56,143 @@ def aggregate(
     products: Rows,
     *,
     entities: Entities,
-    session: Engine | None = None,
+    meters: Meters | None = None,
+    billed: Rows | None = None,
+    until: datetime | None = None,
+    out: Path | None = None,
+    session: Session | None = None,
 ) -> Usage:
     """Sum usage events per subscription and meter, by day and by billing period.
 
     Arguments are Arrow tables or Parquet files with the canonical columns of `usage_event`, `subscription`,
-    `subscription_item` and `product`. Days are days in the zone of the subscription's legal entity; a billing period
-    counts from the subscription's anchor by the interval of its metered price. An event counts once, by its source
-    and event id; the first received delivery counts. A correction replaces the quantity of the event it names, a void
-    removes it, both on the day the event happened. Events of an unknown subscription or meter, in another unit than
-    the meter's, negative, or received before they happened, are returned apart. Of the canonical columns only ids,
-    meter, quantity and instants are needed; an event without `kind` is usage, one without `received_at` was received
-    when it happened. Raises DataError for a column that is needed and missing, for quantities in a float column, and
-    if the counts do not add up.
+    `subscription_item` and `product`. Days are days in the zone of the subscription, else of its legal entity; a
+    billing period counts from the subscription's anchor by the interval of its metered price, before a later anchor
+    from the subscription's start. How a meter is summed up `meters` says, else its prices, else it is added.
+
+    An event counts once, by its source and event id; the first received delivery counts, and other content under the
+    id is told in `conflicts`. A correction replaces the quantity of the event it names, a void removes it, both on the
+    day the event happened. A level weighted by time holds until the next one, at most until `until` (not given: the end
+    of the last day an event happened on) or the subscription's end. Events of an unknown subscription or meter, in
+    another unit than the meter's, negative, or received before they happened, are returned apart.
+
+    `quantity_in_time` leaves out what came on the period's last day or later, or, where `billed` (columns
+    subscription_source_id, meter, period_start, billed_on) knows the day the period was billed, on that day or later.
+
+    Of the canonical columns only ids, meter, quantity and instants are needed; an event without `kind` is usage, one
+    without `received_at` was received when it happened. Events in files are read a slice at a time; with `out` the
+    results are written there, a part of the subscriptions at a time, and any number of events fits the session's memory
+    limit. Raises DataError for a column that is needed and missing, for quantities in a float column, and if the counts
+    do not add up.
     """
     if session is None:
         with engine() as own:
-            return aggregate(events, subscriptions, subscription_items, products, entities=entities, session=own)
-    given = {"usage_event": events, "subscription": subscriptions, "subscription_item": subscription_items,
-             "product": products}  # fmt: skip
-    for name, data in given.items():
-        bind(session, name, data, _NEEDED[name])
-    zones = [{"id": e.id, "zone": e.zone} for e in entities.entities]
-    session.bind("legal_entities", pa.Table.from_pylist(zones, pa.schema([("id", pa.string()), ("zone", pa.string())])))
-    session.execute(_REFERENCES)
-    session.execute((_SQL / "effective_events.sql").read_text(encoding="utf-8"))
-    rows = session.sql((_SQL / "summary.sql").read_text(encoding="utf-8")).cast(schema.table("usage_summary").arrow)
-    return _checked(rows, session)
+            return aggregate(events, subscriptions, subscription_items, products, entities=entities, meters=meters,
+                             billed=billed, until=until, out=out, session=own)  # fmt: skip
+    bind_references(session, subscriptions, subscription_items, products, billed, entities, meters or Meters())
+    found = collect(session, events)
+    session.bind("all_parts", found.files, None if found.files else PARTS)
+    rows = sum_up(session, until, out)
+    return Usage(
+        rows=rows,
+        quarantined=listed(session, "usage_quarantine", found.faulty, "SELECT * FROM listed", out),
+        conflicts=listed(session, "usage_conflict", found.conflicts, CONFLICTS, out),
+        events=found.events,
+        counted=found.counted,
+        repeated=found.repeated,
+        changed=found.changed,
+        faulty=found.quarantined,
+    )
 
 
 _NEEDED = {
-    "usage_event": ("event_id", "subscription_source_id", "meter", "quantity", "occurred_at"),
     "subscription": ("source_id",),
     "subscription_item": ("subscription_source_id",),
     "product": (),
 }
 
 
-_REFERENCES = """
-CREATE OR REPLACE TEMP VIEW events AS
-  SELECT * REPLACE (
-    coalesce(source, '') AS source, coalesce(source_id, event_id) AS source_id, coalesce(raw_ref, '') AS raw_ref,
-    coalesce(kind, 'usage') AS kind, coalesce(received_at, occurred_at) AS received_at
-  )
-  FROM given_usage_event;
-CREATE OR REPLACE TEMP TABLE subscriptions AS
-  SELECT s.source_id, s.legal_entity_id, s.customer_id,
-    coalesce(s.billing_anchor, s.start_date, s.accounting_date) AS anchor,
-    coalesce(i.metered, i.months, 1) AS months
-  FROM given_subscription s
-  LEFT JOIN (
-    SELECT source, subscription_source_id, max(interval_months) AS months,
-      max(interval_months) FILTER (usage_type = 'metered') AS metered
-    FROM given_subscription_item GROUP BY ALL
-  ) i ON i.source IS NOT DISTINCT FROM s.source AND i.subscription_source_id = s.source_id
-  -- an id that two accounts use would make the event's owner a guess
-  QUALIFY count(*) OVER (PARTITION BY s.source_id) = 1;
-CREATE OR REPLACE TEMP TABLE meters AS
-  SELECT meter, CASE WHEN count(DISTINCT unit) = 1 THEN max(unit) END AS unit
-  FROM (
-    SELECT meter, unit FROM given_product WHERE meter IS NOT NULL
-    UNION ALL SELECT meter, NULL FROM given_subscription_item WHERE meter IS NOT NULL
-  )
-  GROUP BY meter
-"""
+def bind_references(
+    session: Session,
+    subscriptions: Rows,
+    subscription_items: Rows,
+    products: Rows,
+    billed: Rows | None,
+    entities: Entities,
+    meters: Meters,
+) -> None:
+    """Make the tables that events are judged and placed by: `subscription_list`, `meters`, `billed_periods`."""
+    given = {"subscription": subscriptions, "subscription_item": subscription_items, "product": products}
+    for name, data in given.items():
+        bind(session, name, data, _NEEDED[name])
+    bind(session, "usage_event", schema.table("usage_event").arrow.empty_table(), ())
+    session.bind("billed_periods", _BILLED.empty_table() if billed is None else billed, _BILLED)
+    zones = [{"id": e.id, "zone": e.zone} for e in entities.entities]
+    session.bind("entity_zones", pa.Table.from_pylist(zones, pa.schema([("id", pa.string()), ("zone", pa.string())])))
+    settings = [
+        {"meter": name, "aggregation": m.aggregation, "percentile": m.percentile} for name, m in meters.meters.items()
+    ]
+    shape = pa.schema({"meter": pa.string(), "aggregation": pa.string(), "percentile": pa.decimal128(6, 3)})
+    session.bind("configured_meters", pa.Table.from_pylist(settings, shape))
+    run(session, "references")
 
 
-def _checked(rows: pa.Table, session: Engine) -> Usage:
-    """The result with its counts, after proving that no event was lost or counted twice."""
-    cases = " ".join(f"WHEN '{code}' THEN '{words}'" for code, words in _SENTENCES.items())
-    quarantined = session.sql(
-        f"""
-        SELECT source, source_id, event_id, raw_ref, subscription_source_id, meter, quantity, legal_entity_id,
-          reason_code, CASE reason_code {cases} END AS reason
-        FROM judged WHERE reason_code IS NOT NULL ORDER BY source, event_id
-        """
-    ).cast(schema.table("usage_quarantine").arrow)
-    counts: Mapping[str, int] = {
-        name: session.scalar(query)
-        for name, query in {
-            "events": "SELECT count(*) FROM events",
-            "judged": "SELECT count(*) FROM judged",
-            "counted": "SELECT count(*) FROM judged WHERE reason_code IS NULL AND kind = 'usage'",
-            "changes": "SELECT count(*) FROM judged WHERE reason_code IS NULL AND kind <> 'usage'",
-            "summed": "SELECT coalesce(sum(quantity), 0) FROM effective",
-        }.items()
+def sum_up(session: Session, until: datetime | None, out: Path | None) -> pa.Table | list[str]:
+    """The rows of `usage_summary` that come of the view `all_parts`; files in `out`, where that is given."""
+    parts, first, day = session.rows("SELECT count(*), min(point_at), max(usage_day) FROM all_parts")[0]
+    if until is None:
+        until = datetime.combine(day or date(1970, 1, 1), time(), UTC) + timedelta(days=1)
+    zones = [zone for (zone,) in session.rows("SELECT DISTINCT zone FROM subscription_list")]
+    begin, margin = min(first or until, until), timedelta(days=2)
+    days = zone_days(zones if first else [], (begin - margin).date(), (until + margin).date())
+    session.bind("zone_days", days)
+    portions = max(1, -(-parts // PORTION_PARTS)) if out is not None else 1
+    files: list[str] = []
+    for n in range(portions):
+        some = "" if portions == 1 else f" WHERE hash(subscription_source_id) % {portions} = {n}"
+        session.execute(f"CREATE OR REPLACE TEMP VIEW parts AS SELECT * FROM all_parts{some}")
+        for statement in statements("summary"):
+            session.execute(statement.replace("$until", f"TIMESTAMPTZ '{until.astimezone(UTC).isoformat()}'"))
+        query = f"SELECT {', '.join(schema.table('usage_summary').names)} FROM summed"
+        if out is None:
+            key = ", ".join(schema.table("usage_summary").key)
+            return session.sql(f"{query} ORDER BY {key}").cast(schema.table("usage_summary").arrow)
+        files.append(_written(session, query, out / f"usage_summary-{n:04}.parquet"))
+    return files
+
+
+PORTION_PARTS = 500_000
+_BILLED = pa.schema(
+    {
+        "subscription_source_id": pa.string(),
+        "meter": pa.string(),
+        "period_start": pa.date32(),
+        "billed_on": pa.date32(),
     }
-    whole = counts["counted"] + counts["changes"] + quarantined.num_rows
-    if counts["judged"] != whole:
-        raise DataError("usage events in are not events out", expected=counts["judged"], got=whole)
-    session.bind("summed", rows)
-    for grain in ("day", "period"):
-        total = session.scalar(f"SELECT coalesce(sum(quantity), 0) FROM summed WHERE grain = '{grain}'")
-        if total != counts["summed"]:
-            raise DataError("sums do not add up to their events", record=grain, expected=counts["summed"], got=total)
-    return Usage(
-        rows=rows,
-        quarantined=quarantined,
-        events=counts["events"],
-        counted=counts["counted"],
-        repeated=counts["events"] - counts["judged"],
-        changed=counts["changes"],
-    )
+)
+
+
+def listed(
+    session: Session, table: str, files: Sequence[str | Path], query: str, out: Path | None
+) -> pa.Table | list[str]:
+    shape = schema.table(table).arrow
+    if not files:
+        return shape.empty_table() if out is None else []
+    session.bind("listed", files)
+    if out is not None:
+        return [_written(session, query, out / f"{table}.parquet")]
+    return session.sql(f"{query} ORDER BY {', '.join(schema.table(table).key)}").cast(shape)
+
+
+def _written(session: Session, query: str, path: Path) -> str:
+    if not isinstance(session, Engine):
+        raise DataError("only the engine of one machine writes results into a folder", got=type(session).__name__)
+    return str(session.copy(query, path))
+
+
+CONFLICTS = """
+SELECT c.source, c.event_id, c.version_no, c.version_no = 1 AS counts, c.subscription_source_id, c.meter, c.quantity,
+  c.unit, c.kind, c.corrects_event_id, c.value_key, c.occurred_at, c.received_at, c.deliveries, c.raw_ref,
+  s.legal_entity_id, CAST(NULL AS DECIMAL(18, 4)) AS amount, CAST(NULL AS VARCHAR) AS currency
+FROM listed AS c
+LEFT JOIN subscription_list AS s ON s.source_id = c.subscription_source_id
+"""

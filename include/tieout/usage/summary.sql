@@ -1,32 +1,223 @@
--- Sums per subscription and meter, by day and by billing period. Period n begins n intervals after the anchor, on the
--- month's last day where the month is shorter, counted from the anchor each time.
-WITH dated AS (
-  SELECT *, CAST(timezone(zone, occurred_at) AS DATE) AS usage_date FROM effective
-), numbered AS (
-  SELECT *,
-    -- whole intervals of months between anchor and day; one less where the day comes before the period's first day
-    CAST(floor(datediff('month', anchor, usage_date) / months) AS INTEGER) AS guess
-  FROM dated
-), placed AS (
-  SELECT *,
-    guess - CASE WHEN CAST(anchor + to_months(CAST(guess * months AS INTEGER)) AS DATE) > usage_date THEN 1 ELSE 0 END AS n
-  FROM numbered
-), grains AS (
-  SELECT *, 'day' AS grain, usage_date AS period_start, CAST(usage_date + 1 AS DATE) AS period_end FROM placed
+-- Sums per subscription and meter, by day and by billing period, from the parts: as they are known now, and as they
+-- were known when the day ended, or the period was billed or else ended (`in_time`).
+
+-- Of meters weighted by time: what they were at, from each point on. Without the points that came late for the billing
+-- period they belong to, it is the level that billing knew.
+CREATE OR REPLACE TEMP VIEW used_days AS
+SELECT subscription_source_id, usage_day FROM parts
+UNION
+SELECT p.subscription_source_id, z.day
+FROM (
+  SELECT p.subscription_source_id, s.zone, min(p.point_at) AS first_at, coalesce(max(s.ended_at), $until) AS ended_at
+  FROM parts AS p
+  JOIN meters AS m ON m.meter = p.meter AND m.aggregation = 'time_weighted'
+  JOIN subscriptions AS s ON s.source_id = p.subscription_source_id
+  GROUP BY p.subscription_source_id, s.zone
+) AS p
+JOIN zone_days AS z ON z.zone = p.zone AND z.ends_at > p.first_at AND z.starts_at < least(p.ended_at, $until);
+
+-- Period n begins n intervals after the anchor, on the month's last day where the month is shorter, counted from the
+-- anchor each time. Before an anchor that was moved, periods count from the subscription's start and end at the anchor.
+CREATE OR REPLACE TEMP TABLE subscription_days AS
+SELECT
+  subscription_source_id, usage_day, period_start,
+  CASE WHEN usage_day < anchor THEN least(period_end, anchor) ELSE period_end END AS period_end
+FROM (
+  SELECT
+    subscription_source_id, usage_day, anchor,
+    CAST(base + to_months(CAST(n * months AS INTEGER)) AS DATE) AS period_start,
+    CAST(base + to_months(CAST((n + 1) * months AS INTEGER)) AS DATE) AS period_end
+  FROM (
+    SELECT
+      *,
+      guess - CASE WHEN CAST(base + to_months(CAST(guess * months AS INTEGER)) AS DATE) > usage_day THEN 1 ELSE 0 END AS n
+    FROM (
+      -- whole intervals of months between anchor and day; one less where the day comes before the period's first day
+      SELECT *, CAST(floor(datediff('month', base, usage_day) / months) AS INTEGER) AS guess
+      FROM (
+        SELECT
+          d.subscription_source_id, d.usage_day, s.anchor, s.months,
+          CASE WHEN d.usage_day < s.anchor AND s.start_date < s.anchor THEN s.start_date ELSE s.anchor END AS base
+        FROM used_days AS d
+        JOIN subscriptions AS s ON s.source_id = d.subscription_source_id
+      ) AS based
+    ) AS guessed
+  ) AS numbered
+) AS bounded;
+
+CREATE OR REPLACE TEMP VIEW grains AS
+SELECT
+  *,
+  CASE WHEN replaced_day IS NULL THEN 1 ELSE 0 END AS is_now,
+  CASE WHEN received_day < known_until AND (replaced_day IS NULL OR replaced_day >= known_until)
+    THEN 1 ELSE 0 END AS is_in_time
+FROM (
+  SELECT
+    p.*, m.aggregation, m.percentile, 'day' AS grain, p.usage_day AS period_start, CAST(p.usage_day + 1 AS DATE) AS period_end,
+    CAST(p.usage_day + 1 AS DATE) AS known_until
+  FROM parts AS p
+  JOIN meters AS m ON m.meter = p.meter
   UNION ALL
-  SELECT *, 'period', CAST(anchor + to_months(CAST(n * months AS INTEGER)) AS DATE),
-    CAST(anchor + to_months(CAST((n + 1) * months AS INTEGER)) AS DATE)
-  FROM placed
-)
+  SELECT p.*, m.aggregation, m.percentile, 'period' AS grain, d.period_start, d.period_end,
+    greatest(d.period_end, coalesce(b.billed_on, d.period_end)) AS known_until
+  FROM parts AS p
+  JOIN meters AS m ON m.meter = p.meter
+  JOIN subscription_days AS d ON d.subscription_source_id = p.subscription_source_id AND d.usage_day = p.usage_day
+  LEFT JOIN billed_periods AS b
+    ON b.subscription_source_id = p.subscription_source_id AND b.meter = p.meter AND b.period_start = d.period_start
+) AS both_grains;
+
+CREATE OR REPLACE TEMP VIEW added_up AS
 SELECT
   subscription_source_id, meter, grain, period_start, max(period_end) AS period_end,
-  max(legal_entity_id) AS legal_entity_id, max(customer_id) AS customer_id,
-  CAST(sum(quantity) AS DECIMAL(28,9)) AS quantity,
+  sum(CASE WHEN is_now = 0 THEN 0 WHEN aggregation = 'count' THEN event_count ELSE quantity END) AS quantity,
+  sum(CASE WHEN is_in_time = 0 THEN 0 WHEN aggregation = 'count' THEN event_count ELSE quantity END) AS quantity_in_time,
   max(unit) AS unit,
-  CAST(sum(counts) AS BIGINT) AS event_count,
-  CAST(sum(corrected) AS BIGINT) AS corrected_count,
-  CAST(count(*) FILTER (counts = 1 AND received_at >= timezone(zone, CAST(period_end AS TIMESTAMP))) AS BIGINT) AS late_count,
-  left(sha256(subscription_source_id || '|' || meter || '|' || grain || '|' || period_start), 16) AS correlation_id
+  sum(event_count * is_now) AS event_count,
+  sum(corrected_count) AS corrected_count,
+  sum(CASE WHEN received_day >= period_end THEN event_count * is_now ELSE 0 END) AS late_count
 FROM grains
+WHERE aggregation IN ('sum', 'count')
 GROUP BY subscription_source_id, meter, grain, period_start
-ORDER BY subscription_source_id, meter, grain, period_start
+-- parts may have been taken off again
+HAVING sum(event_count) <> 0;
+
+-- Nearest rank: the smallest value that at least p% of the events do not exceed.
+CREATE OR REPLACE TEMP VIEW percentiles AS
+SELECT
+  subscription_source_id, meter, grain, period_start,
+  min(CASE WHEN now_rank * 100 >= percentile * now_total AND now_total > 0 THEN quantity END) AS quantity,
+  min(CASE WHEN in_time_rank * 100 >= percentile * in_time_total AND in_time_total > 0 THEN quantity END)
+    AS quantity_in_time
+FROM (
+  SELECT
+    subscription_source_id, meter, grain, period_start, quantity, percentile,
+    sum(event_count * is_now) OVER ranked AS now_rank,
+    sum(event_count * is_now) OVER whole AS now_total,
+    sum(event_count * is_in_time) OVER ranked AS in_time_rank,
+    sum(event_count * is_in_time) OVER whole AS in_time_total
+  FROM grains
+  WHERE aggregation = 'percentile'
+  WINDOW
+    whole AS (PARTITION BY subscription_source_id, meter, grain, period_start),
+    ranked AS (
+      PARTITION BY subscription_source_id, meter, grain, period_start ORDER BY quantity
+      RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+    )
+) AS ranks
+GROUP BY subscription_source_id, meter, grain, period_start;
+
+CREATE OR REPLACE TEMP VIEW levels AS
+SELECT
+  subscription_source_id, meter, zone, known, level, point_at,
+  least(coalesce(lead(point_at) OVER (
+    PARTITION BY subscription_source_id, meter, known ORDER BY point_at
+  ), $until), coalesce(ended_at, $until)) AS until_at
+FROM (
+  SELECT
+    g.subscription_source_id, g.meter, k.known, s.zone, s.ended_at, g.point_at, max_by(g.quantity, g.point_id) AS level
+  FROM grains AS g
+  JOIN subscriptions AS s ON s.source_id = g.subscription_source_id
+  CROSS JOIN (SELECT 'now' AS known UNION ALL SELECT 'in_time' AS known) AS k
+  WHERE g.aggregation = 'time_weighted' AND g.grain = 'period'
+    AND CASE WHEN k.known = 'now' THEN g.is_now ELSE g.is_in_time END = 1
+  GROUP BY g.subscription_source_id, g.meter, k.known, s.zone, s.ended_at, g.point_at
+) AS points;
+
+-- A day's quantity is its level weighted by the share of the day it held, days being as long as they are where the
+-- clock changes: five seats held all day are five seat-days on any day. Whole numbers of billionths, rounded half up.
+CREATE OR REPLACE TEMP VIEW weighted_days AS
+SELECT
+  subscription_source_id, meter, day,
+  CAST(CAST((2 * weight_now + day_us) // (2 * day_us) AS DECIMAL(28, 0)) * CAST(0.000000001 AS DECIMAL(10, 9))
+    AS DECIMAL(28, 9)) AS quantity,
+  CAST(CAST((2 * weight_in_time + day_us) // (2 * day_us) AS DECIMAL(28, 0)) * CAST(0.000000001 AS DECIMAL(10, 9))
+    AS DECIMAL(28, 9)) AS quantity_in_time
+FROM (
+  SELECT
+    l.subscription_source_id, l.meter, z.day,
+    CAST(max(epoch_us(z.ends_at) - epoch_us(z.starts_at)) AS HUGEINT) AS day_us,
+    CAST(sum(CASE WHEN l.known = 'now' THEN CAST(l.level * 1000000000 AS HUGEINT)
+      * (epoch_us(least(l.until_at, z.ends_at)) - epoch_us(greatest(l.point_at, z.starts_at))) ELSE 0 END) AS HUGEINT)
+      AS weight_now,
+    CAST(sum(CASE WHEN l.known = 'in_time' THEN CAST(l.level * 1000000000 AS HUGEINT)
+      * (epoch_us(least(l.until_at, z.ends_at)) - epoch_us(greatest(l.point_at, z.starts_at))) ELSE 0 END) AS HUGEINT)
+      AS weight_in_time
+  FROM levels AS l
+  JOIN zone_days AS z ON z.zone = l.zone AND z.starts_at < l.until_at AND z.ends_at > l.point_at
+  GROUP BY l.subscription_source_id, l.meter, z.day
+) AS weights;
+
+CREATE OR REPLACE TEMP VIEW weighted AS
+SELECT
+  subscription_source_id, meter, 'day' AS grain, day AS period_start, CAST(day + 1 AS DATE) AS period_end, quantity,
+  quantity_in_time
+FROM weighted_days
+UNION ALL
+SELECT
+  w.subscription_source_id, w.meter, 'period', d.period_start, max(d.period_end), sum(w.quantity),
+  sum(w.quantity_in_time)
+FROM weighted_days AS w
+JOIN subscription_days AS d ON d.subscription_source_id = w.subscription_source_id AND d.usage_day = w.day
+GROUP BY w.subscription_source_id, w.meter, d.period_start;
+
+CREATE OR REPLACE TEMP VIEW pointwise AS
+SELECT
+  g.subscription_source_id, g.meter, g.grain, g.period_start, max(g.period_end) AS period_end,
+  CASE max(g.aggregation)
+    WHEN 'max' THEN max(CASE WHEN g.is_now = 1 THEN g.quantity END)
+    WHEN 'last' THEN max_by(g.quantity, g.order_by) FILTER (WHERE g.is_now = 1)
+    WHEN 'unique' THEN CAST(count(DISTINCT CASE WHEN g.is_now = 1 THEN g.value_key END) AS DECIMAL(28, 9))
+  END AS quantity,
+  CASE max(g.aggregation)
+    WHEN 'max' THEN max(CASE WHEN g.is_in_time = 1 THEN g.quantity END)
+    WHEN 'last' THEN max_by(g.quantity, g.order_by) FILTER (WHERE g.is_in_time = 1)
+    WHEN 'unique' THEN CAST(count(DISTINCT CASE WHEN g.is_in_time = 1 THEN g.value_key END) AS DECIMAL(28, 9))
+  END AS quantity_in_time,
+  max(g.unit) AS unit,
+  sum(g.event_count * g.is_now) AS event_count,
+  sum(g.corrected_count) AS corrected_count,
+  sum(CASE WHEN g.received_day >= g.period_end THEN g.event_count * g.is_now ELSE 0 END) AS late_count
+FROM (SELECT *, struct_pack(at := point_at, id := point_id) AS order_by FROM grains) AS g
+WHERE g.aggregation NOT IN ('sum', 'count')
+GROUP BY g.subscription_source_id, g.meter, g.grain, g.period_start;
+
+CREATE OR REPLACE TEMP VIEW summed AS
+SELECT
+  u.subscription_source_id, u.meter, u.grain, u.period_start, u.period_end, s.legal_entity_id, s.customer_id,
+  m.aggregation,
+  CAST(coalesce(u.quantity, 0) AS DECIMAL(28, 9)) AS quantity,
+  CAST(coalesce(u.quantity_in_time, 0) AS DECIMAL(28, 9)) AS quantity_in_time,
+  coalesce(m.unit, u.unit) AS unit,
+  CAST(u.event_count AS BIGINT) AS event_count,
+  CAST(u.corrected_count AS BIGINT) AS corrected_count,
+  CAST(u.late_count AS BIGINT) AS late_count,
+  left(sha256(u.subscription_source_id || '|' || u.meter || '|' || u.grain || '|' || u.period_start), 16)
+    AS correlation_id
+FROM (
+  SELECT * FROM added_up
+  UNION ALL
+  SELECT
+    p.subscription_source_id, p.meter, p.grain, p.period_start, p.period_end, coalesce(r.quantity, p.quantity),
+    coalesce(r.quantity_in_time, p.quantity_in_time), p.unit, p.event_count, p.corrected_count, p.late_count
+  FROM pointwise AS p
+  LEFT JOIN percentiles AS r
+    ON r.subscription_source_id = p.subscription_source_id AND r.meter = p.meter AND r.grain = p.grain
+    AND r.period_start = p.period_start
+  JOIN meters AS m ON m.meter = p.meter AND m.aggregation <> 'time_weighted'
+  UNION ALL
+  -- a level holds on days without events too; on a day all of whose events were removed it is what it was before
+  SELECT
+    coalesce(w.subscription_source_id, p.subscription_source_id), coalesce(w.meter, p.meter),
+    coalesce(w.grain, p.grain), coalesce(w.period_start, p.period_start), coalesce(w.period_end, p.period_end),
+    w.quantity, w.quantity_in_time, p.unit, coalesce(p.event_count, 0), coalesce(p.corrected_count, 0),
+    coalesce(p.late_count, 0)
+  FROM weighted AS w
+  FULL OUTER JOIN (
+    SELECT p.* FROM pointwise AS p JOIN meters AS m ON m.meter = p.meter AND m.aggregation = 'time_weighted'
+  ) AS p
+    ON p.subscription_source_id = w.subscription_source_id AND p.meter = w.meter AND p.grain = w.grain
+    AND p.period_start = w.period_start
+) AS u
+JOIN meters AS m ON m.meter = u.meter
+JOIN subscriptions AS s ON s.source_id = u.subscription_source_id

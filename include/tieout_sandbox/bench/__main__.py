@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from tieout_sandbox.bench import peers, posting, report
-from tieout_sandbox.bench.cases import CASES, PEERS, Case
+from tieout_sandbox.bench.cases import CASES, PEERS, USAGE_PEERS, Case
 
 ROOT = Path(__file__).resolve().parents[3]
 PEERS_HOME = ROOT / "build" / "bench-peers"
@@ -57,6 +57,7 @@ def bench(
         "ratio_to_floor": round(tieout["wall_s"] / floor["wall_s"], 2),
         "peak_mb": tieout["peak_mb"],
         "peers": {peer: round(best[peer]["wall_s"], 3) for peer in asked if peer in best},
+        "peers_peak_mb": {peer: best[peer]["peak_mb"] for peer in asked if peer in best},
         "cpu_s": round(tieout["cpu_s"], 3),
         "floor_cpu_s": round(floor["cpu_s"], 3),
         "memory_limit": memory,
@@ -129,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--case", action="append", choices=names, help="only these")
     parser.add_argument("--repeat", type=int, help="rounds; default 3, and 1 above a million rows")
     parser.add_argument("--memory", default="2GB", help="the engine's memory limit")
-    parser.add_argument("--peer", action="append", choices=PEERS, help="only these; default all")
+    parser.add_argument("--peer", action="append", choices=(*PEERS, *USAGE_PEERS), help="only these; default all")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--scale", type=int, help="also two nights of a company of this scale")
     parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where benchmarks.json and .md are")
@@ -145,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         folder = options.folder or Path(temporary)
         shown: set[str] = set()
         for case in cases:
-            with_peers = () if options.no_peers else options.peer or PEERS
+            with_peers = () if options.no_peers else options.peer or (*PEERS, *USAGE_PEERS)
             figures = bench(case, options.rows, folder, repeat=repeat, memory=options.memory, with_peers=with_peers)
             if figures["floor_query"] not in shown:
                 print(f"\nthe floor of {case.title}:\n{figures['floor_query']}")

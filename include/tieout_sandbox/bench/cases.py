@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tieout.lake.engine import Engine
-from tieout_sandbox.bench import data, nights
+from tieout_sandbox.bench import data, events, journals, nights, rating
 
 PEERS = ("datacompy Polars", "datacompy pandas", "pandas merge", "Polars join", "reladiff")
+USAGE_PEERS = ("pandas usage", "Polars usage")
 _SIDE = {"currency": "currency", "amount": "amount"}
 _COMPARE = [{"name": "amount", "kind": "amount", "left": "amount", "right": "amount"}]
 
@@ -120,4 +121,14 @@ CASES = (
          data.open_breaks, {}, (), "", run=nights.second, floor_query=nights.floor),
     Case("breaks_list", "fifty of as many open breaks, the largest first, and how many there are", 0.1,
          data.open_breaks, {}, (), "", run=nights.listing, floor_query=nights.floor),
+    Case("usage", "usage events, each once, to sums per subscription, meter, day and billing period", 1.0,
+         events.generate, {}, (), "", peers=USAGE_PEERS, run=events.run, floor_query=events.floor),
+    Case("usage_batch", "a thousand usage events of one day on top of as many that were there", 1.0,
+         events.build_state, {}, (), "", run=events.add_batch, floor_query=events.floor),
+    Case("summarise", "accounting events to journals", 1.0, journals.events, {}, (), "", run=journals.lines,
+         floor_query=journals.floor),
+    Case("summarise_sources", "accounting events to journals, every line checked against its source rows", 1.0,
+         journals.events, {}, (), "", run=journals.sourced, floor_query=journals.floor),
+    Case("usage_rating", "as many subscription-periods rated by the price book, every line listed", 1.0,
+         rating.subscription_periods, {}, (), "", run=rating.run, floor_query=rating.floor),
 )  # fmt: skip

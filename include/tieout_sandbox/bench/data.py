@@ -42,7 +42,7 @@ def keyed_sides(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], li
             f"FROM ({right}), range(1, 3) copies(n) WHERE NOT ({_MISSING_RIGHT}) AND (n = 1 OR {_DUPLICATE})",
         )
         for files, name, query in zip(sides, ("left", "right"), queries, strict=True):
-            files.append(_write(engine, query, folder / name / f"part-{part}.parquet"))
+            files.append(write(engine, query, folder / name / f"part-{part}.parquet"))
     return sides
 
 
@@ -60,7 +60,8 @@ def _invoices(numbers: str) -> str:
     )
 
 
-def _write(engine: Engine, query: str, path: Path) -> Path:
+def write(engine: Engine, query: str, path: Path) -> Path:
+    """Write a query's rows as a benchmark's Parquet file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     engine.execute(f"COPY ({query}) TO '{path}' ({_PARQUET})")
     return path
@@ -82,7 +83,7 @@ def referenced_payments(engine: Engine, folder: Path, rows: int) -> tuple[list[P
         "WHERE h % 100 < 95 AND (n = 1 OR h % 100 >= 88) ORDER BY hash(reference, n)"
     )
     columns = f"SELECT * EXCLUDE (h) FROM ({invoices})"
-    return [_write(engine, columns, folder / "left.parquet")], [_write(engine, payments, folder / "right.parquet")]
+    return [write(engine, columns, folder / "left.parquet")], [write(engine, payments, folder / "right.parquet")]
 
 
 def unreferenced_payments(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
@@ -93,7 +94,7 @@ def unreferenced_payments(engine: Engine, folder: Path, rows: int) -> tuple[list
         f"  day + (h % 6)::INTEGER AS day FROM ({invoices}) WHERE h % 100 < 95 ORDER BY hash(reference)"
     )
     columns = f"SELECT * EXCLUDE (h) FROM ({invoices})"
-    return [_write(engine, columns, folder / "left.parquet")], [_write(engine, payments, folder / "right.parquet")]
+    return [write(engine, columns, folder / "left.parquet")], [write(engine, payments, folder / "right.parquet")]
 
 
 def mixed_payments(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
@@ -115,7 +116,7 @@ def mixed_payments(engine: Engine, folder: Path, rows: int) -> tuple[list[Path],
         "WHERE h % 100 < 95 AND (n = 1 OR h % 100 BETWEEN 65 AND 74) ORDER BY hash(reference, n)"
     )
     columns = f"SELECT * EXCLUDE (h) FROM ({invoices})"
-    return [_write(engine, columns, folder / "left.parquet")], [_write(engine, payments, folder / "right.parquet")]
+    return [write(engine, columns, folder / "left.parquet")], [write(engine, payments, folder / "right.parquet")]
 
 
 def remembered_payments(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
@@ -134,7 +135,7 @@ def remembered_payments(engine: Engine, folder: Path, rows: int) -> tuple[list[P
         f"  day + ((h >> 30) % 11)::INTEGER - 5 AS day FROM ({invoices}) WHERE h % 100 < 95 ORDER BY hash(reference)"
     )
     columns = f"SELECT * EXCLUDE (h) FROM ({invoices})"
-    return [_write(engine, columns, folder / "left.parquet")], [_write(engine, payments, folder / "right.parquet")]
+    return [write(engine, columns, folder / "left.parquet")], [write(engine, payments, folder / "right.parquet")]
 
 
 def open_breaks(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[Path]]:
@@ -144,7 +145,7 @@ def open_breaks(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], li
     """
     from tieout_sandbox.bench import nights
 
-    invoices = _write(engine, _bills(rows), folder / "left.parquet")
+    invoices = write(engine, _bills(rows), folder / "left.parquet")
     nights.first(folder, invoices)
     return [invoices], []
 

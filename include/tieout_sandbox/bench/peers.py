@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 KEYS = ["invoice_no", "legal_entity_id"]
+USAGE = ["source", "event_id", "subscription_source_id", "meter", "quantity", "occurred_at", "received_at"]
 COMPARED = ["currency", "amount", "issued_on", "status", "region"]
 
 
@@ -108,6 +109,77 @@ def reladiff(folder: Path) -> Callable[[], int]:
     return run
 
 
+def pandas_usage(folder: Path) -> Callable[[], int]:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.dataset as ds
+
+    def run() -> int:
+        read = ds.dataset(sorted((folder / "events").glob("*.parquet"))).to_table(columns=USAGE)
+        at = read.schema.get_field_index("quantity")
+        events = read.set_column(at, "quantity", read["quantity"].cast(pa.float64())).to_pandas()
+        first = events.sort_values("received_at").drop_duplicates(["source", "event_id"])
+        joined = first.merge(_zoned(folder).to_pandas(), on="subscription_source_id")
+        joined["day"] = joined["occurred_at"].dt.tz_localize(None).dt.floor("D")
+        for zone, rows in joined.groupby("zone").groups.items():
+            local = joined.loc[rows, "occurred_at"].dt.tz_convert(zone).dt.tz_localize(None)
+            joined.loc[rows, "day"] = local.dt.floor("D").astype(joined["day"].dtype)
+        start = joined["day"].dt.to_period("M") - (joined["day"].dt.day < joined["anchor"]).astype("int64")
+        joined["period"] = start.dt.start_time + pd.to_timedelta(joined["anchor"] - 1, unit="D")
+        keys = ["subscription_source_id", "meter"]
+        for grain in ("day", "period"):
+            summed = joined.groupby([*keys, grain])["quantity"].agg(["sum", "size"]).reset_index()
+            summed.to_parquet(folder / f"pandas_usage_{grain}.parquet")
+        return len(first)
+
+    return run
+
+
+def polars_usage(folder: Path) -> Callable[[], int]:
+    import polars as pl
+
+    def run() -> int:
+        found = pl.scan_parquet(f"{folder}/events/*.parquet").select(USAGE)
+        kept = [pl.col(c).first() for c in ("subscription_source_id", "meter", "quantity", "occurred_at")]
+        first = found.group_by("source", "event_id").agg(*kept, pl.col("received_at").min())
+        zoned = first.join(pl.from_arrow(_zoned(folder)).lazy(), on="subscription_source_id")
+        at = pl.col("occurred_at")
+        local = pl.coalesce(
+            pl.when(pl.col("zone") == zone).then(at.dt.convert_time_zone(zone).dt.date())
+            for zone in ("America/Los_Angeles", "Europe/Berlin", "Asia/Tokyo", "Australia/Sydney")
+        )
+        day, anchor = pl.col("day"), pl.col("anchor")
+        before = day.dt.truncate("1mo").dt.offset_by("-1mo")
+        period = pl.when(day.dt.day() >= anchor).then(day.dt.truncate("1mo")).otherwise(before)
+        dated = zoned.with_columns(day=local).with_columns(period=period + pl.duration(days=anchor - 1))
+        keys = ["subscription_source_id", "meter"]
+        days = dated.group_by(*keys, "day", "period").agg(pl.col("quantity").sum(), pl.len().alias("events"))
+        rows = days.collect(engine="streaming")
+        rows.write_parquet(folder / "polars_usage_day.parquet")
+        sums = rows.group_by(*keys, "period").agg(pl.col("quantity").sum(), pl.col("events").sum())
+        sums.write_parquet(folder / "polars_usage_period.parquet")
+        return int(rows["events"].sum())
+
+    return run
+
+
+def _zoned(folder: Path):
+    """Subscriptions with their zones and the day of the month they are billed on."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    read = pq.read_table(folder / "subscription.parquet")
+    zones = {"US": "America/Los_Angeles", "DE": "Europe/Berlin", "JP": "Asia/Tokyo"}
+    own = pa.array([zones[entity] for entity in read["legal_entity_id"].to_pylist()])
+    columns = [
+        read["source_id"],
+        pc.coalesce(read["zone"], own),
+        pc.min_element_wise(pc.day(read["billing_anchor"]), 28),
+    ]
+    return pa.table(columns, names=["subscription_source_id", "zone", "anchor"])
+
+
 def _frame(folder: Path, side: str):
     import pyarrow as pa
     import pyarrow.dataset as ds
@@ -123,6 +195,8 @@ RUNS = {
     "pandas merge": pandas_merge,
     "Polars join": polars_join,
     "reladiff": reladiff,
+    "pandas usage": pandas_usage,
+    "Polars usage": polars_usage,
 }
 
 

@@ -21,10 +21,16 @@ and memory limit.
   right side, the right side shuffled; Parquet with zstd.
 - The **floor** is one pass of the engine that reads every compared column of both sides and computes the control
   totals (by entity, currency, month); the command prints the query.
+- `summarise` turns accounting events into journals of some hundred lines; `summarise_sources` also sums every line
+  again from its source rows. Their floor scans the events and groups the same columns, nothing else.
 - `posting_tryton` posts journals of 50 lines (its rows are lines) into a real Tryton by the whole protocol. Its floor:
   the two calls that create and post the same journals and nothing else; the two take turns on one server.
 - Wall and processor seconds are of the work itself, result files included, without imports; peak memory is of the whole
   process. Ratios within one entry hold on a busy machine, seconds do not.
+- `usage`: 36-character ids, 1% further deliveries (some with other content, some under another day), 1% late; exact
+  deduplication by source and id over all files. Its floor reads every column of the events. Its peers deduplicate by id
+  too; they tell no other content under an id, no late usage and no faulty event, and pandas sums floats.
+- `usage_batch` adds a thousand events of one day to the state of that many, ids compared with all of them.
 - The peers get the same files. They compare amounts as floats, and none of them gives control totals by entity,
   currency and period, a break type or an exact account of duplicates. One that fails or takes over nine
   minutes is left out.

@@ -43,6 +43,8 @@ class Life:
     credited_from: date | None = None
     withheld: list[InvoiceLine] = field(default_factory=list)
     """Usage lines that a planted case kept off the invoices."""
+    due: list[InvoiceLine] = field(default_factory=list)
+    """Usage lines as they should have been billed, on the day a planted case is about."""
 
 
 def live(world: World, plan: Plan) -> list[Life]:
@@ -80,6 +82,7 @@ class _Run:
         self.invoices: list[InvoiceDraft] = []
         self.carried: list[InvoiceLine] = []
         self.withheld: list[InvoiceLine] = []
+        self.due: list[InvoiceLine] = []
         self.contracts: list[crm.ContractDraft] = []
         self.sub_id = world.id("sub", plan.key)
         self.pending = sorted(plan.changes, key=lambda c: c.on)
@@ -197,6 +200,7 @@ class _Run:
             ended,
             credited_from,
             self.withheld,
+            self.due,
         )
         life.subscription = replace(subscription, versions=tuple(self.versions))
         if ended is None:
@@ -350,24 +354,42 @@ class _Run:
         if n == 0:
             return []
         quantity = meter.run_period(start, end)
-        plan, on_case = self.plan, self.plan.case_on == end
-        if on_case and plan.case == "usage_underbilled":
-            quantity = quantity * 9 // 10
+        price = self.world.prices.prices[self.items[meter.product_key].price_id]
+        lines = self._charged(meter, price, charged(price, quantity), start, end)
+        if self.plan.case_on != end:
+            return lines
+        self.due += lines
+        match self.plan.case:
+            case "usage_underbilled":
+                return self._charged(meter, price, charged(price, quantity * 9 // 10), start, end)
+            case "usage_wrong_tier":
+                other = next(t for t in reversed(price.tiers) if t.unit_amount != lines[0].unit_amount)
+                return self._charged(meter, price, [("", quantity, other.unit_amount)], start, end)
+            case "usage_wrong_price":
+                listed = price.unit_amount * Decimal("0.8")
+                old = self.world.prices.price(self.entity, meter.product_key, self.plan.interval, listed)
+                return self._charged(meter, old, charged(old, quantity), start, end)
+            case "usage_wrong_period":
+                return [replace(line, period_start=add_months(start, -1), period_end=start) for line in lines]
+            case "usage_not_billed" | "usage_billed_late" | "usage_free" | "usage_wrong_customer":
+                self.withheld += lines
+                return []
+        return lines
+
+    def _charged(
+        self, meter: UsageMeter, price: Price, parts: list[tuple[str, int, Decimal]], start: date, end: date
+    ) -> list[InvoiceLine]:
+        """A line per part: what its words are, how many units, and the amount of each."""
         product = PRODUCTS[meter.product_key]
         item = self.items[meter.product_key]
-        price = self.world.prices.prices[item.price_id]
         text, key = f"{product.name} {start} to {end}", f"{start}/{meter.product_key}/used"
-        lines = [
+        return [
             self._line(
                 meter.product_key, item, price, units, cents(each * units, self.entity.currency), start, end,
                 f"{text}: {tier}" if tier else text, f"{key}/{tier}" if tier else key, meter=product.meter, each=each,
             )
-            for tier, units, each in charged(price, quantity)
+            for tier, units, each in parts
         ]  # fmt: skip
-        if on_case and plan.case in ("usage_not_billed", "usage_billed_late"):
-            self.withheld += lines
-            return []
-        return lines
 
     def _line(
         self,

@@ -328,6 +328,11 @@ PLANNED_CASES: tuple[PlannedCase, ...] = (
     PlannedCase("entitlement_level", 1, _SUPPORT | {"start": 0}, (_d(12, 9, 2025),)),
     PlannedCase("entitlement_status", 1, _SUPPORT | {"start": 0}, (_d(1, 19),)),
     PlannedCase("entitlement_without_line", 1, _ONE_LINE | {"start": 0}, (_d(2, 2),)),
+    PlannedCase("usage_wrong_tier", 1, _METERED | {"start": -3, "meters": ["usage_compute"]}, (_d(3, 14),)),
+    PlannedCase("usage_wrong_price", 1, _METERED | {"start": -3}, (_d(3, 30),)),
+    PlannedCase("usage_wrong_period", 1, _METERED | {"start": -3}, (_d(3, 11),)),
+    PlannedCase("usage_wrong_customer", 1, _METERED | {"start": -3}, (_d(3, 30),)),
+    PlannedCase("usage_free", 1, _METERED | {"start": -3}, (_d(3, 15),)),
     PlannedCase("case_deleted", 1, _ONE_LINE | {"start": -5, "term": 3, "renews": False, "tickets": False},
                 (_d(3, 27),)),
 )  # fmt: skip

@@ -141,8 +141,66 @@ class _Case:
             line for i in self.life.invoices for line in i.lines if line.meter and line.period_end == self.day
         )  # fmt: skip
 
+    def _usage_difference(self, note: str) -> None:
+        """Billed on the right subscription and period, for another amount than the price book's."""
+        billed = sum((x.amount for i in self.life.invoices for x in i.lines if self._is_due(x)), _ZERO)
+        due = sum((line.amount for line in self.life.due), _ZERO)
+        self._label(USAGE, "amount", self._usage_key(self.life.due[0]), self.day, amount=abs(due - billed), note=note)
+
+    def _is_due(self, line: InvoiceLine) -> bool:
+        return line.meter is not None and line.period_end == self.day
+
     def _usage_underbilled(self) -> None:
-        self._label(USAGE, "amount", self._usage_key(self._usage_line()), self.day, note="billed 90 % of what was used")
+        self._usage_difference("billed 90 % of what was used")
+
+    def _usage_wrong_tier(self) -> None:
+        self._usage_difference("all units billed at the amount of a tier that was not reached")
+
+    def _usage_wrong_price(self) -> None:
+        self._usage_difference("billed at a price that no longer holds")
+
+    def _usage_wrong_period(self) -> None:
+        line = self.life.due[0]
+        self._label(
+            USAGE, "cut_off", self._usage_key(line), self.day, amount=line.amount,
+            note="billed once more as the period before",
+        )  # fmt: skip
+
+    def _usage_free(self) -> None:
+        contract = self.life.contracts[0]
+        root = contract.roots[self.plan.meters[0]].id
+        at = contract.created + timedelta(minutes=4)
+        contract.entitlements[root] = (
+            {
+                "id": self.world.numbers.salesforce("550"),
+                "name": f"API calls - {contract.account.name}",
+                "account_id": contract.account.id,
+                "legal_entity_id": contract.entity,
+                "contract_line_id": root,
+                "start_date": contract.start,
+                "created": at,
+            },
+            [EntitlementVersion(at, at, "Active", contract.end, "Usage")],
+        )
+        self._usage_not_billed()
+
+    def _usage_wrong_customer(self) -> None:
+        """The usage stands on the invoice of a customer of the same entity who does not have the meter."""
+        line = self.life.withheld[0]
+        model = [i for i in self.world.invoices if i.key.startswith(f"{self.plan.entity}-d0-monthly/")][-1]
+        key, at = f"{self.plan.key}/astray", moment(self.entity.zone, self.day, 0.2)
+        astray = replace(
+            line, line_no=1, kind="invoiceitem", invoice_item_id=self.world.id("ii", key), subscription_item_id=None
+        )
+        invoice = replace_invoice(
+            model, key, self.world.id("in", key), self.day, at, at + timedelta(minutes=30), [astray]
+        )
+        self.world.invoices.append(invoice)
+        charge = self._pay(invoice, invoice.total, self.day, f"{key}/pay", 0.4, through_processor=True)
+        charge.customer_id = model.customer_id
+        self._label(
+            USAGE, "attribute", self._usage_key(line), self.day, amount=line.amount, note="billed to another customer"
+        )
 
     def _usage_missing(self) -> None:
         line = self._usage_line()

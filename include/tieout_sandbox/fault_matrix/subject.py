@@ -108,6 +108,8 @@ class Subject:
     network: bool = True
     caught: frozenset[str] = frozenset()
     """Faults of the line that leave more than one journal, because the ERP knows no duplicates: they are caught."""
+    write_offs: bool = False
+    """Whether write-offs, which post like all else and then move a break, are killed at every step here too."""
     own_faults: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
 
 

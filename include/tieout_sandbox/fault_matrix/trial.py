@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import traceback
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from itertools import count
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from sqlalchemy import event
@@ -21,8 +23,9 @@ from tieout.errors import ErpError, LeaseHeld, LeaseLost, UnknownOutcome
 from tieout.ids import Slot, run_key, short_key
 from tieout.ledger import Protocol, Step, post_batch
 from tieout.ledger.post import as_erp_journal, differences, reverse
-from tieout.store import Store, batches
+from tieout.store import Store, approvals, batches, write_offs
 from tieout.store.batches import Batch
+from tieout.store.breaks import BreakRow, Sighting, history, record, select_breaks
 from tieout_sandbox.fault_matrix.line import FAULTS, KILLS, READ_FAULTS, Line, Passed, line_to
 from tieout_sandbox.fault_matrix.subject import Running, Shared, Subject
 from tieout_sandbox.testing import fresh_store
@@ -59,8 +62,48 @@ class Trial:
 
     # --- what a case does -----------------------------------------------------------------------------
 
-    def plan(self, *, journals: int = 1, stream: str = "billing", entity: str | None = None, on: int = 0) -> str:
-        """A validated batch with an amount of its own per journal, `on` days after the books' date; gives its id."""
+    def plan_write_off(self) -> str:
+        """An approved batch that writes off a break of its own; gives its id."""
+        books, name = self.subject.books, f"matrix_{next(self._numbers)}"
+        amount, now = Decimal(next(self._numbers)) + Decimal("0.01"), self.store.now()
+        seen = Sighting(name, books.entity, "INV-1", 1, "amount", "open", "team", books.currency, amount, books.on,
+                        books.on, "It differs.")  # fmt: skip
+        with self.store.transaction() as session:
+            record(session, name, books.on, "matrix", [seen], [], now)
+            (row,) = select_breaks(session, name)
+            row.state = "write_off_pending"
+            asked = write_offs.ToWriteOff(amount, books.currency, "receivable", "credit")
+            write_offs.request(session, row.break_id, asked, amount, "anna", now)
+            write_offs.approve(session, row.break_id, "ben", books.on)
+            (accepted,) = write_offs.accepted(session)
+        batch_id = self.plan(stream=f"write_off-{row.break_id[:8]}", origin=accepted.break_id)
+        with self.store.transaction() as session:
+            write_offs.carry(session, accepted, batch_id)
+            batch = batches.get(session, batch_id)
+            approvals.decide(session, batch_id, batch.content_hash, approver="carla", accept=True, comment="", now=now)
+        return batch_id
+
+    def check_written_off(self, batch_id: str) -> None:
+        """The batch's break is written off, once, and its history and audit chain say so once."""
+        with self.store.transaction() as session:
+            write_offs.settle(session, self.store.now())
+        with self.store.transaction() as session:
+            assert write_offs.settle(session, self.store.now()) == 0
+            row = session.get(BreakRow, batches.get(session, batch_id).origin)
+            assert row is not None
+            assert (row.state, row.written_off) == ("written_off", row.value)
+            told = [change for change in history(session, row.break_id, people=True) if change.action == "written_off"]
+            assert [change.details for change in told] == [{"batch": batch_id}]
+        assert self.store.verify_audit(f"breaks/{row.definition_id}") == []
+
+    def plan(
+        self, *, journals: int = 1, stream: str = "billing", entity: str | None = None, on: int = 0,
+        origin: str | None = None,
+    ) -> str:  # fmt: skip
+        """A validated batch with an amount of its own per journal, `on` days after the books' date; gives its id.
+
+        With the break that is its `origin` it writes that off, and waits for approval.
+        """
         books, number = self.subject.books, next(self._numbers)
         slot = Slot(entity or books.entity, "main", f"{books.on:%Y-%m}", stream, books.on + timedelta(days=on))
         with self.store.transaction() as session:
@@ -85,10 +128,12 @@ class Trial:
                     batches.PlannedJournal(key, short_key(key), books.currency, books.on, amount, 2, content)
                 )
             batch = batches.plan(
-                session, slot, version, planned, digest=f"{number:064}", accounting_date=books.on, kind="original",
-                origin=None, needs_approval=False, run_id="matrix", actor="matrix", now=self.store.now(),
+                session, slot, version, planned, digest=f"{number:064}", accounting_date=books.on,
+                kind=batches.WRITE_OFF if origin else "original", origin=origin, needs_approval=False,
+                run_id="matrix", actor="matrix", now=self.store.now(),
             )  # fmt: skip
-            batches.transition(session, batch.batch_id, "validated", actor="matrix", now=self.store.now())
+            for state in ("validated", "awaiting_approval") if batch.needs_approval else ("validated",):
+                batches.transition(session, batch.batch_id, state, actor="matrix", now=self.store.now())
         return batch.batch_id
 
     def post(self, batch_id: str, *, timeout: float = 60.0, ledger: Ledger | None = None) -> str:
@@ -106,6 +151,7 @@ class Trial:
         With `lose` nothing reaches the ERP, and its answer counts as lost.
         """
         reader, writer = os.pipe()
+        self.store.let_go()
         pid = os.fork()
         if pid == 0:
             os.close(reader)
@@ -119,6 +165,7 @@ class Trial:
 
     def stopped(self, batch_id: str, at: str) -> int:
         """A process that stands still at a point while it posts; gives its pid."""
+        self.store.let_go()
         pid = os.fork()
         if pid == 0:
             os._exit(self._run(batch_id, at, signal.SIGSTOP, os.open(os.devnull, os.O_WRONLY)))
@@ -202,13 +249,14 @@ class Trial:
             for fault in FAULTS if request.write else READ_FAULTS if first else ():
                 yield fault, request
 
-    def kills(self) -> Iterator[Kill]:
+    def kills(self, plan: Callable[[], str] | None = None) -> Iterator[Kill]:
         """Every moment at which a posting process can die so that it makes a difference.
 
         The points are those that processes really pass: an undisturbed one, one whose answer is lost, and one that
-        comes after it. So a step that is added to the protocol is killed at unasked.
+        comes after it. So a step that is added to the protocol is killed at unasked. `plan` makes other batches.
         """
-        batch_id = self.plan()
+        plan = plan or self.plan
+        batch_id = plan()
         if self.line is not None:
             self.line.begin()
         ended, points = self.process(batch_id)
@@ -218,7 +266,7 @@ class Trial:
         yield from (Kill(point) for point in points if point in known)
         if self.line is not None:
             yield from (Kill(how, r.number) for r in self.line.passed if r.write for how in KILLS)
-        batch_id = self.plan()
+        batch_id = plan()
         ended, points = self.process(batch_id, lose=True)
         assert ended == OTHER
         yield from (Kill(p, lose=True) for p in points if self._tells(p) and p not in known)
@@ -226,9 +274,9 @@ class Trial:
         assert ended == POSTED
         yield from (Kill(p, after_loss=True) for p in points if self._tells(p) and p not in known)
 
-    def killed(self, kill: Kill) -> str:
-        """A batch over which a posting process died as `kill` says; gives its id."""
-        batch_id = self.plan()
+    def killed(self, kill: Kill, batch_id: str = "") -> str:
+        """A batch (a new one, if none is given) over which a posting process died as `kill` says; gives its id."""
+        batch_id = batch_id or self.plan()
         if kill.after_loss:
             assert self.process(batch_id, lose=True)[0] == OTHER
         if self.line is not None:
@@ -276,13 +324,17 @@ class Trial:
                 os.kill(os.getpid(), end)
 
         try:
-            store = Store(self.store.url)
+            store = self.store  # its statements are compiled already
             event.listen(store._database.engine, "commit", lambda connection: by("commit"))
             ledger: Ledger = self.running.ledger(self.line.url if self.line else None)
             if lose:
                 ledger = cast(Ledger, _Losing(ledger))
             protocol = self.protocol(lambda step, side: by(f"{side} {step}"))
-            return POSTED if post_batch(batch_id, ledger, store, protocol=protocol) == "posted" else OTHER
+            posted = post_batch(batch_id, ledger, store, protocol=protocol) == "posted"
+            if "/write_off-" in batch_id:
+                with store.transaction() as session:
+                    write_offs.settle(session, store.now())
+            return POSTED if posted else OTHER
         except LeaseHeld:
             return HELD
         except LeaseLost:
@@ -311,10 +363,28 @@ def _at_once(seconds: float) -> None: ...
 @contextmanager
 def trial_of(subject: Subject, shared: Shared, store: Store | None = None) -> Iterator[Trial]:
     """A subject under trial, for the block; with a store of its own in a file unless another one is given."""
-    store = store or fresh_store(shared.folder / "store.sqlite")
-    with subject.start(shared) as running:
+    store = store or _store(shared.folder / "store.sqlite")
+    with subject.start(shared) as running, _frozen():
         if not subject.network:
             yield Trial(subject, running, None, store)
             return
         with line_to(subject, running) as line:
             yield Trial(subject, running, line, store)
+
+
+def _store(path: Path) -> Store:
+    """A store in a file that does not wait for the disk: it outlives killed processes, and here no machine dies."""
+    store = Store(fresh_store(path).url, pooled=True)
+    event.listen(store._database.engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA synchronous=OFF"))
+    return store
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """What is loaded by now is looked at by no garbage collection, so that forked processes share it."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

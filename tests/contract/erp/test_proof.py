@@ -89,7 +89,15 @@ def test_opening_ours_and_foreign_make_the_trial_balance_of_the_erp(subject: Sub
         opened = [golive.OpeningBalance(account, "USD", Decimal(d) - Decimal(c)) for account, d, c in BEFORE]
         with trial.store.transaction() as session:
             golive.load_opening(
-                session, "US", "main", DAY - timedelta(days=1), opened, [], actor="test", now=trial.store.now()
+                session,
+                "US",
+                "main",
+                DAY - timedelta(days=1),
+                opened,
+                [],
+                actor="test",
+                now=trial.store.now(),
+                waiver="t",
             )
         batch_id = trial.plan(journals=2)
         trial.finish(batch_id)

@@ -34,7 +34,12 @@ def trial(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Each test once for each adapter; disturbing a network takes one that has it."""
-    names = [n for n, s in SUBJECTS.items() if s.network or "network" not in metafunc.function.__name__]
+    name = metafunc.function.__name__
+    names = [
+        n
+        for n, s in SUBJECTS.items()
+        if (s.network or "network" not in name) and (s.write_offs or "write_off" not in name)
+    ]
     metafunc.parametrize("trial", names, indirect=True, scope="module")
 
 
@@ -46,6 +51,14 @@ def test_killed_at_any_moment_the_next_run_leaves_exactly_one_journal(trial: Tri
         batch_id = trial.killed(kill)
         trial.finish(batch_id)
         trial.check(batch_id)
+
+
+def test_a_write_off_killed_at_any_moment_is_posted_once_and_its_break_is_written_off_once(trial: Trial) -> None:
+    for kill in list(trial.kills(trial.plan_write_off)):
+        batch_id = trial.killed(kill, trial.plan_write_off())
+        trial.finish(batch_id)
+        trial.check(batch_id)
+        trial.check_written_off(batch_id)
 
 
 def test_whatever_the_network_does_at_any_step_the_next_run_leaves_exactly_one_journal(trial: Trial) -> None:

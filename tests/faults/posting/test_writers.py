@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import URL
 
+from tieout.ledger import Step
 from tieout.store import Store, utc_now
 from tieout_sandbox.fault_matrix.subject import Shared, subjects
-from tieout_sandbox.fault_matrix.trial import HELD, LOST, POSTED, Trial, trial_of
+from tieout_sandbox.fault_matrix.trial import HELD, LOST, POSTED, Kill, Trial, trial_of
 from tieout_sandbox.testing import fresh_store
 
 pytestmark = [pytest.mark.server, pytest.mark.fault]
@@ -44,6 +45,14 @@ def test_processes_that_race_over_a_batch_leave_exactly_one_journal(trial: Trial
         assert set(ends) <= {POSTED, HELD}, ends
         trial.finish(batch_id)
         trial.check(batch_id)
+
+
+def test_a_write_off_whose_process_died_is_posted_once_and_its_break_is_written_off_once(trial: Trial) -> None:
+    for step in (Step.SEND, Step.NOTE_ANSWER, Step.CONCLUDE):
+        batch_id = trial.killed(Kill(f"after {step} (1)"), trial.plan_write_off())
+        trial.finish(batch_id)
+        trial.check(batch_id)
+        trial.check_written_off(batch_id)
 
 
 @pytest.mark.parametrize("at", ["before send (1)", "before note the answer (1)", "before write ahead (1)"])

@@ -117,6 +117,9 @@ def test_less_than_one_call_a_second_is_kept_too(server: Counter) -> None:
 
 def test_a_call_whose_process_died_is_forgotten(tmp_path: Path) -> None:
     died = Pace("http://erp", calls_per_second=1, open_calls=1, patience=0.2, folder=tmp_path)
-    died._wait_for_turn()
+    started = died._wait_for_turn()
     with Pace("http://erp", calls_per_second=1, open_calls=1, patience=0.2, folder=tmp_path).call():
-        pass
+        assert time.monotonic() - started >= 0.2
+        with died._calls() as calls:
+            assert len(calls) == 1
+            assert repr(started) not in calls

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 from tieout.erp import ErpJournal, ErpLine
 from tieout.errors import ConfigError, ErpUnavailable, PeriodClosed, Rejected, UnknownOutcome
@@ -87,6 +88,28 @@ def test_sap_posts_the_same_journal_twice_and_the_adapter_tells_of_both(
     assert [ref.number for ref in ledger.find_by_run_key(journal().run_key)] == ["0100000001", "0100000099"]
     with pytest.raises(Rejected, match="more than once"):
         ledger.post(journal())
+
+
+@pytest.mark.parametrize(("idempotent", "documents"), [(True, 1), (False, 2)], ids=["idempotent", "not"])
+def test_a_message_delivered_twice_is_told_by_its_uuid_where_the_service_is_idempotent(
+    served: Serve, journal: Make, idempotent: bool, documents: int
+) -> None:
+    erp = Sap(idempotent=idempotent)
+    server = served(erp)
+    ledger = server.ledger()
+    sent: list[bytes] = []
+    message = ledger._service().message  # type: ignore[attr-defined]
+
+    def seen(*given: Any) -> bytes:
+        sent.append(message(*given))
+        return sent[-1]
+
+    ledger._service().message = seen  # type: ignore[attr-defined]
+    ref = ledger.post(journal())
+    again = requests.post(f"{server.url}{PATH}", sent[0], auth=(erp.user, erp.password), timeout=10)
+    assert again.status_code == 200
+    assert len(erp.documents()) == documents
+    assert ledger.find_by_run_key(journal().run_key)[0] == ref
 
 
 def test_a_document_that_is_not_shown_yet_is_sent_again_by_nobody_but_a_look_up_too_early(

@@ -31,6 +31,7 @@ entities:
     zone: America/Los_Angeles
     country: US
     go_live: {GO_LIVE}
+    go_live_waiver: a made-up company
     late_materiality: {{net: "50", gross: "50"}}
     ledgers:
       - {{ledger: main, from: {GO_LIVE}, parallel_until: 2026-04-30}}

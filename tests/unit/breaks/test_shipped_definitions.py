@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -5,6 +6,7 @@ import pytest
 
 from tieout.breaks import definition_ids
 from tieout.settings import SHIPPED_CONFIG, Settings
+from tieout.usage import publish_rating
 
 DAY = date(2026, 3, 29)
 SHIPPED = definition_ids(Settings(SHIPPED_CONFIG, SHIPPED_CONFIG, "", ""))
@@ -140,9 +142,10 @@ def test_usage_to_billing(house):
     house.put("invoice", invoice("N1"), invoice("N2", status="draft"))
     house.put(
         "invoice_line",
-        usage_line("N1", "good"), usage_line("N1", "short", quantity=6), usage_line("N1", "uncounted"),
+        usage_line("N1", "good"), usage_line("N1", "short", quantity=6), usage_line("N1", "uncounted", quantity=8),
         usage_line("N2", "unbilled"),
     )  # fmt: skip
+    rated(house)
     assert house.found("usage_to_billing") == {
         ("US", "short|api|2026-02-20", "amount"),
         ("US", "unbilled|api|2026-02-20", "missing_right"),
@@ -173,33 +176,89 @@ def test_the_tiers_of_one_invoice_bill_one_usage(house):
             for n, (s, number, q, price) in enumerate(billed)
         ),
     )
+    rated(house)
     found = {(key.split("|")[0], kind) for _, key, kind in house.found("usage_to_billing")}
     assert found == {("short", "amount"), ("twice", "duplicate"), ("plain", "duplicate")}
 
 
-def test_usage_is_priced_by_its_difference_where_the_subscription_has_one_price(house):
-    house.put("usage_summary", usage("short", quantity=1000), usage("unbilled"), usage("tiered"), usage("two prices"))
-    house.put("invoice", invoice("N1"))
-    house.put("invoice_line", usage_line("N1", "short", quantity=600), usage_line("N1", "uncounted"))
+def rated(house):
+    """Rate the usage that was put, as the nightly run does before it reconciles."""
+    house.runs += 1
+    house.store.start_run(f"rate-{house.runs}", "nightly", DAY)
+    publish_rating(lake=house.lake, store=house.store, settings=house.settings, run_id=f"rate-{house.runs}")
+
+
+def test_every_kind_of_usage_leak_shows_its_money_and_how_it_comes_about(house, tmp_path):
+    """Counted by metering, rated by the book of billing's own prices, against what the invoices charge."""
+    used = {
+        "right": 12000, "short": 1000, "unbilled": 7, "given": 7, "tier": 12000, "version": 100, "late": 321,
+        "owner": 456, "two prices": 5, "listed": 8,
+    }  # fmt: skip
+    house.put("usage_summary", *(usage(s, quantity=q, unit="call", customer_id=f"crm:{s}") for s, q in used.items()))
+    house.put(
+        "price",
+        {"source_id": "plain", "billing_scheme": "per_unit", "unit_amount": "0.31"},
+        {"source_id": "old", "billing_scheme": "per_unit", "unit_amount": "0.20"},
+        {"source_id": "tiers", "billing_scheme": "tiered", "tiers_mode": "graduated"},
+    )
+    house.put(
+        "price_tier",
+        *(
+            {"price_source_id": "tiers", "tier_no": n, "up_to": up_to, "unit_amount": each}
+            for n, up_to, each in ((1, 1000, "0"), (2, 10000, "0.0030"), (3, None, "0.0019"))
+        ),
+    )
+    tiered = ("right", "tier")
     house.put(
         "subscription_item",
-        metered_item("short"), metered_item("unbilled"), metered_item("uncounted"),
-        metered_item("tiered", unit_amount=None),
-        metered_item("two prices"), metered_item("two prices", unit_amount="0.40"),
+        *(metered_item(s, currency="USD", price_source_id="tiers" if s in tiered else "plain", unit_amount=None)
+          for s in (*used, "uncounted", "stranger") if s != "listed"),
+        metered_item("two prices", price_source_id="old"),
     )  # fmt: skip
-    found = {b["break_key"].split("|")[0]: b for b in house.run("usage_to_billing").breaks.to_pylist()}
-    worth = {key: (b["break_type"], b["value"], b["currency"]) for key, b in found.items()}
-    assert worth == {
-        "short": ("amount", Decimal("124"), "JPY"),  # 400 units at 0.31
-        "unbilled": ("missing_right", Decimal("2.17"), "JPY"),
-        "uncounted": ("missing_left", Decimal("2.17"), "JPY"),
-        "tiered": ("missing_right", None, None),
-        "two prices": ("missing_right", None, None),
-    }
-    assert found["short"]["sentence"].endswith(
-        "from 2026-02-20 to 2026-03-19: 1000 were counted but 600 billed, 124 JPY at the subscription's price."
+    house.put("invoice", invoice("N1"))
+    billed = [  # subscription, quantity, money, price and what else
+        ("right", 1000, "0", "tiers", {}), ("right", 9000, "27", "tiers", {}), ("right", 2000, "3.80", "tiers", {}),
+        ("short", 600, "186", "plain", {}), ("uncounted", 7, "2.17", "plain", {}),
+        ("tier", 12000, "22.80", "tiers", {}), ("version", 100, "20", "old", {}),
+        ("late", 321, "99.51", "plain", {"period_start": date(2026, 1, 20)}),
+        ("stranger", 456, "141.36", "plain", {}),
+    ]  # fmt: skip
+    house.put(
+        "invoice_line",
+        *(
+            usage_line("N1", s, source_id=f"il_{n}", quantity=q, amount=a, price_source_id=p, **more)
+            for n, (s, q, a, p, more) in enumerate(billed)
+        ),
     )
-    assert found["tiered"]["sentence"].endswith("from 2026-02-20 to 2026-03-19 was counted but never billed.")
+    house.put("product", {"source_id": "prod_api", "name": "API calls", "meter": "api"})
+    house.put("contract_line", line("L1", product_id="src:prod_api", product_source_id="prod_api"))
+    house.put("entitlement", entitlement("e1", "L1", customer_id="crm:given"))
+    house.settings = replace(house.settings, config=tmp_path / "config")
+    listed = tmp_path / "config" / "price_books" / "list.csv"
+    listed.parent.mkdir(parents=True)
+    listed.write_text("meter,price_source_id,model,tier_no,unit_amount,currency\napi,list,unit,1,0.5,USD\n")
+    rated(house)
+    found = {b["break_key"].split("|")[0]: b for b in house.run("usage_to_billing").breaks.to_pylist()}
+    worth = {k: (b["break_type"], b["reason"], b["value"], b["sentence"].partition(": ")[2]) for k, b in found.items()}
+    assert worth == {
+        "short": ("amount", "wrong quantity", Decimal("124"), "1000 by metering but 600 by billing; "
+                  "1,000 × 0.31 = 310.00 USD; billed 600 for 186.00 USD; short 124.00 USD."),
+        "unbilled": ("missing_right", "used not billed", Decimal("2.17"),
+                     "7 × 0.31 = 2.17 USD; billed nothing; short 2.17 USD."),
+        "given": ("missing_right", "free by entitlement", Decimal("2.17"),
+                  "7 × 0.31 = 2.17 USD; billed nothing; short 2.17 USD."),
+        "uncounted": ("missing_left", "billed not used", Decimal("2.17"), "nothing was counted; billed 2.17 USD."),
+        "tier": ("amount", "wrong tier", Decimal("8"), "30.80 USD by metering but 22.80 USD by billing; "
+                 "1,000 in tier 1 × 0 + 9,000 in tier 2 × 0.003 + 2,000 in tier 3 × 0.0019 = 30.80 USD; "
+                 "billed 22.80 USD; short 8.00 USD."),
+        "version": ("amount", "wrong price version", Decimal("11"), "31.00 USD by metering but 20.00 USD by billing; "
+                    "100 × 0.31 = 31.00 USD; billed 20.00 USD; short 11.00 USD."),
+        "late": ("cut_off", "wrong period", Decimal("99.51"), "321 × 0.31 = 99.51 USD; billed 99.51 USD."),
+        "owner": ("attribute", "wrong customer", Decimal("141.36"), "456 × 0.31 = 141.36 USD; billed 141.36 USD."),
+        "two prices": ("missing_right", "used not billed", None, ""),
+        "listed": ("missing_right", "used not billed", Decimal(4),
+                   "8 × 0.5 = 4.00 USD; billed nothing; short 4.00 USD."),
+    }  # fmt: skip
 
 
 def entry(move, account, debit=0, credit=0, **changes):

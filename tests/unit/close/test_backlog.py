@@ -12,12 +12,12 @@ import pytest
 
 from tieout import schema
 from tieout.calendar import period_of
-from tieout.close import StaleSource, backlog
+from tieout.close import Contradiction, StaleSource, backlog
 from tieout.close.backlog import write
 from tieout.entities import LegalEntity
 from tieout.ids import Slot
 from tieout.lake.tables import Lake
-from tieout.store import QuarantineItem, Store, batches, late_events
+from tieout.store import QuarantineItem, Store, batches, golive, late_events
 from tieout.store.breaks import Sighting, record
 from tieout.store.late_events import LateEvent
 
@@ -193,3 +193,21 @@ def test_a_late_event_waits_with_its_money_and_periods_that_differ_are_listed(
     assert (late["item"], late["what"], late["amount"]) == ("invoice:1", "US-7: late for 2026-03", Decimal("1250.50"))
     assert late["next_action"] == "decide: tieout late release, reopen or drop"
     assert (period["item"], period["what"]) == ("main 2026-03", "Tieout says open, the ERP closed")
+
+
+def test_an_opening_position_that_nobody_signed_and_a_contradicted_source_are_items(
+    entity: LegalEntity, parts: tuple[Store, Lake]
+) -> None:
+    store, _ = parts
+    with store.transaction() as session:
+        tie = golive.OpeningTie("receivable", "11000", "USD", Decimal(1), Decimal(1))
+        golive.load_opening(session, "US", "main", date(2026, 3, 28), [], [tie], actor="t", now=store.now())
+    told = "the vendor's count says 5, read were 4"
+    found = rows(entity, parts, contradicted=[Contradiction("stripe_us charges", told)])
+    assert [(r["kind"], r["item"], r["state"], r["what"]) for r in found if r["kind"] in ("go-live", "source")] == [
+        ("go-live", "main", "unsigned", "the opening position is not signed"),
+        ("source", "stripe_us charges", "contradicted", told),
+    ]
+    with store.transaction() as session:
+        golive.waive(session, "US", "main", "*", actor="al", second="bea", reason="a trial", now=store.now())
+    assert "go-live" not in {r["kind"] for r in rows(entity, parts)}

@@ -16,6 +16,7 @@ import pytest
 
 from tieout_sandbox.company import Company, generate
 from tieout_sandbox.company.answer_key import SCHEMA, answer_key, quarantine_key, write_answer_key
+from tieout_sandbox.company.catalogue import cents, charged
 from tieout_sandbox.company.days import GO_LIVE, add_months
 
 NIGHTS = [GO_LIVE + timedelta(days=n) for n in range(4)]
@@ -127,24 +128,50 @@ class AsOf:
             assert sub.interval_months == 1
             if end <= self.night:
                 used[e.legal_entity_id, f"{sub.id}|{e.meter}|{start}", end] += e.quantity
-        billed: dict[tuple, int] = defaultdict(int)
+        billed: dict[tuple, list] = defaultdict(list)
         for invoice in self.company.invoices:
             version = self.now(invoice)
             if version is None or version.status in ("draft", "void") or invoice.accounting_date > self.night:
                 continue
+            one: dict[tuple, list] = defaultdict(lambda: [0, Decimal(0)])
             for line in invoice.lines:
                 if line.meter:
                     key = f"{invoice.subscription_id}|{line.meter}|{line.period_start}"
-                    billed[invoice.legal_entity_id, key, line.period_end] += line.quantity
-        for at in used.keys() | billed.keys():
-            entity, key, end = at
-            if at not in billed:
-                timing = end > self.night - timedelta(days=2)
-                yield ("usage_to_billing", entity, key, "timing" if timing else "missing_right")
-            elif at not in used:
-                yield ("usage_to_billing", entity, key, "missing_left")
-            elif used[at] != billed[at]:
-                yield ("usage_to_billing", entity, key, "amount")
+                    one[invoice.legal_entity_id, key, line.period_end][0] += line.quantity
+                    one[invoice.legal_entity_id, key, line.period_end][1] += line.amount
+            for at, sums in one.items():
+                billed[at].append(tuple(sums))
+        for entity, key, end in used.keys() - billed.keys():
+            sub_id, meter, start = key.split("|")
+            strays = {
+                kind: [at for at, lines in billed.items() for quantity, _ in lines
+                       if quantity == used[entity, key, end] != used.get(at) and at[0] == entity
+                       and fits(at[1].split("|"), at[2])]
+                for kind, fits in {
+                    "cut_off": lambda other, _, own=(sub_id, meter): tuple(other[:2]) == own,
+                    "attribute": lambda other, to, own=(meter, start, end): (*other[1:], to) == own,
+                }.items()
+            }  # fmt: skip
+            kind, at = next(((k, found[0]) for k, found in strays.items() if found), (None, None))
+            if kind is None:
+                kind = "timing" if end > self.night - timedelta(days=2) else "missing_right"
+            else:
+                billed[at] = [(q, a) for q, a in billed[at] if q != used[entity, key, end]]
+            yield ("usage_to_billing", entity, key, kind)
+        for at, lines in billed.items():
+            if lines and at not in used:
+                yield ("usage_to_billing", *at[:2], "missing_left")
+            elif lines and lines != [(used[at], self.due(subs, at[1], used[at]))]:
+                yield ("usage_to_billing", *at[:2], "amount")
+
+    def due(self, subs: dict, key: str, quantity: int) -> Decimal:
+        """What a quantity costs at the price of the subscription's item, each line rounded as billing rounds it."""
+        sub_id, meter, _ = key.split("|")
+        meters = {p.key: p.meter for p in self.company.products}
+        version = self.now(subs[sub_id]) or subs[sub_id].versions[-1]
+        item = next(i for i in version.items if meters[i.product_key] == meter)
+        price = next(p for p in self.company.prices if p.id == item.price_id)
+        return sum((cents(each * units, price.currency) for _, units, each in charged(price, quantity)), Decimal(0))
 
     # -- invoices and payments
 
@@ -242,9 +269,13 @@ class AsOf:
 
     def entitlement_to_contract(self) -> Iterator[Found]:
         lines = {line.root_id: line for line, _ in self.lines_in_force() if line.support_level}
+        meters = {p.key for p in self.company.products if p.meter}
+        metered = {line.id for line in self.company.contract_lines if line.product_key in meters}
         granted = {}
         for entitlement in self.company.entitlements:
             version = self.now(entitlement)
+            if entitlement.contract_line_id in metered:
+                continue
             if version is not None and entitlement.start_date <= self.night < version.end_date:
                 granted[entitlement.contract_line_id or entitlement.id] = (entitlement, version)
         for root, (entitlement, version) in granted.items():

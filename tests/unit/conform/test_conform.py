@@ -389,3 +389,39 @@ def test_replay_after_a_mapping_is_corrected_gives_what_a_first_reading_would(wo
     assert [r["source_id"] for r in world.rows("invoice")] == ["in_1", "in_2"]
     assert world.rows("quarantine") == []
     assert world.store.quarantined() == []
+
+
+def test_usage_is_converted_to_the_unit_its_meter_counts_in_always_from_what_was_sent(world: Any, make: Any) -> None:
+    product = {"Id": "01tHOURS", "Name": "Hours", "IsActive": "true", "IsDeleted": "false", "Family": "Usage",
+               "Meter__c": "hours", "QuantityUnitOfMeasure": "hour",
+               "CreatedDate": "2025-01-01T00:00:00Z", "SystemModstamp": "2025-01-01T00:00:00Z"}  # fmt: skip
+    world.land(world.CRM, "Product2", [product])
+    told = [make.usage(f"ev_{n}", meter="hours", unit=u, quantity=q) for n, (q, u) in enumerate(
+        [("90", "minute"), ("100", "minute"), ("3", "hour"), ("2", "furlong"), ("1", "gb")])]  # fmt: skip
+    world.land(world.DROP, "usage", told)
+    expected = [
+        (Decimal("1.5"), "hour", Decimal(90), "minute"),
+        (Decimal("1.666666667"), "hour", Decimal(100), "minute"),
+        (Decimal(3), "hour", Decimal(3), "hour"),
+        (Decimal(2), "furlong", Decimal(2), "furlong"),
+        (Decimal(1), "gb", Decimal(1), "gb"),
+    ]
+
+    def rows() -> list[Any]:
+        return [
+            (r["quantity"], r["unit"], r["original_quantity"], r["original_unit"]) for r in world.rows("usage_event")
+        ]
+
+    world.conform()
+    assert rows() == expected
+    # a table that is mended reaches what was read before, once
+    (world.settings.config / "units.yaml").write_text(
+        "conversions:\n  - {from: furlong, to: hour, factor: 7}\n"
+        "  - {from: hour, to: minute, factor: 60, valid_to: 2026-03-29}\n"
+        "  - {from: minute, to: hour, factor: 1/100, valid_from: 2026-03-29}\n"
+        "  - {from: gb, to: hour, factor: 5}\n  - {from: gb, to: hour, factor: 6, meter: hours}\n"
+    )
+    world.conform()
+    world.conform()
+    converted = [Decimal("0.9"), Decimal(1), Decimal(3), Decimal(14), Decimal(6)]
+    assert [r[:2] for r in rows()] == [(quantity, "hour") for quantity in converted]

@@ -15,15 +15,22 @@ def test_two_usage_events_with_one_id_in_one_delivery(world: Any, make: Any, fir
     both = [told[first], told[1 - first]]
     world.land(world.DROP, "usage", *([both] if pages == 1 else [[one] for one in both]))
     result = world.conform()
-    assert world.one("usage_event")["quantity"] == Decimal(10)
-    assert (result.rows_out, result.rows_merged) == (1, 1)
+    told = [(r["source_id"][:5], r["event_id"], r["quantity"]) for r in world.rows("usage_event")]
+    assert told == [("ev_1", "ev_1", Decimal(10)), ("ev_1~", "ev_1", Decimal(12))]
+    assert (result.rows_out, result.rows_merged) == (2, 0)
 
 
-def test_a_usage_event_delivered_again_later_changes_nothing(world: Any, make: Any) -> None:
-    for quantity in ("12", "10"):
-        world.land(world.DROP, "usage", [make.usage(quantity=quantity, received_at="2026-03-29T13:00:00Z")])
+def test_a_usage_event_delivered_again_stays_one_row_and_other_content_stands_beside_the_first(
+    world: Any, make: Any
+) -> None:
+    for quantity, at in (("12", 13), ("12.0", 14), ("10", 15), ("10", 16), ("12", 12)):
+        world.land(world.DROP, "usage", [make.usage(quantity=quantity, received_at=f"2026-03-29T{at}:00:00Z")])
         world.conform()
-    assert world.one("usage_event")["quantity"] == Decimal(12)
+    first, other = world.rows("usage_event")
+    assert (first["source_id"], first["quantity"], first["received_at"].hour) == ("ev_1", Decimal(12), 12)
+    assert (other["event_id"], other["quantity"], other["received_at"].hour) == ("ev_1", Decimal(10), 15)
+    log = world.rows("conformed_extracts")
+    assert [(r["rows"], r["merged"]) for r in log if r["object"] == "usage"] == [(1, 0), (0, 1), (1, 0), (0, 1), (1, 0)]
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -36,6 +36,7 @@ def entity(**changes: Any) -> LegalEntity:
         "zone": "America/Los_Angeles",
         "country": "US",
         "go_live": date(2026, 3, 29),
+        "go_live_waiver": "a made-up company",
     }
     return LegalEntity.model_validate(values | changes)
 

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from tieout.errors import LedgerError
-from tieout.ledger import golive, load_rules, prove
+from tieout.errors import IllegalTransition, LedgerError
+from tieout.ledger import due_batches, golive, load_rules, prove
 from tieout.settings import Settings
+from tieout.store import golive as store_golive
 from tieout.store.golive import OpeningTie
 
 D28, D29, D30, D31 = date(2026, 3, 28), date(2026, 3, 29), date(2026, 3, 30), date(2026, 3, 31)
@@ -60,7 +61,10 @@ def test_the_opening_is_stored_once_and_audited(taken_over: Any) -> None:
     again = load(taken_over)
     assert not again.loaded
     assert {b.account: b.balance for b in again.balances}["11000"] == Decimal("31")
-    assert [e.action for e in taken_over.store.audit_entries("US/main")] == ["golive.loaded"]
+    assert [e.action for e in taken_over.store.audit_entries("US/main")] == [
+        "golive.loaded",
+        "golive.waived",
+    ]
 
 
 def test_opening_ours_and_foreign_make_the_trial_balance(taken_over: Any) -> None:
@@ -108,3 +112,49 @@ def test_a_second_copy_of_our_journal_is_foreign_and_an_entry_back_dated_before_
 def test_nothing_is_proven_before_the_opening_is_loaded(books: Any) -> None:
     with pytest.raises(LedgerError, match="no opening"):
         prove(books.entity, D31, books.erp, books.store)
+
+
+def test_nothing_is_posted_before_a_person_signed_exactly_what_was_loaded(make_books: Any) -> None:
+    books = make_books(go_live_waiver="")
+    books.invoice("A", D29, {"amount": "100"})
+    books.pay("ch", D30, "100", A="100")
+    load(books)
+    plan = books.plan(D30)
+    billing, cash = plan.batches
+    assert due_batches(books.store) == []
+    with pytest.raises(LedgerError, match="the go-live is not signed"):
+        books.post(plan)
+    assert books.balances() == {}
+    by = {"reason": "the bank's letter", "now": books.store.now()}
+    with books.store.transaction() as session:
+        with pytest.raises(IllegalTransition, match="second person"):
+            store_golive.waive(session, "US", "main", "cash", actor="al", second="AL", **by)
+        store_golive.waive(session, "US", "main", "cash", actor="al", second="bea", **by)
+    assert due_batches(books.store) == [cash]
+    (whole, waived) = golive.signed(books.store, books.entity)
+    assert (whole.state, waived.stream, waived.state, waived.second) == ("unsigned", "cash", "waived", "bea")
+    with books.store.transaction() as session:
+        with pytest.raises(LedgerError, match="not the opening position"):
+            store_golive.sign(session, "US", "main", "0" * 64, actor="al", second=None, **by)
+        store_golive.sign(session, "US", "main", whole.digest, actor="al", second=None, **by)
+        with pytest.raises(LedgerError, match="signed already"):
+            store_golive.sign(session, "US", "main", whole.digest, actor="al", second=None, **by)
+    assert due_batches(books.store) == [billing, cash]
+    assert books.post(plan) == ["posted", "posted"]
+    actions = [e.action for e in books.store.audit_entries(subject="golive:US/main")]
+    assert actions == ["golive.loaded", "golive.waived", "golive.signed"]
+
+
+@pytest.mark.parametrize(("signatures", "held"), [(2, "0"), (1, "1")], ids=["it is configured", "something differs"])
+def test_a_second_person_signs_where(make_books: Any, signatures: int, held: str) -> None:
+    books = make_books(go_live_waiver="", go_live_signatures=signatures)
+    books.erp.by_hand("US", D28, "USD", "BillingSync", ("11000", held, "0"), ("40300", "0", held))
+    load(books)
+    (whole,) = golive.signed(books.store, books.entity)
+    by = {"reason": "rounding of the old system", "now": books.store.now()}
+    with books.store.transaction() as session:
+        for nobody in (None, "al"):
+            with pytest.raises(IllegalTransition, match="second person"):
+                store_golive.sign(session, "US", "main", whole.digest, actor="al", second=nobody, **by)
+        store_golive.sign(session, "US", "main", whole.digest, actor="al", second="bea", **by)
+    assert golive.signed(books.store, books.entity)[0].second == "bea"

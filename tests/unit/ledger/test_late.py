@@ -76,7 +76,7 @@ def test_late_events_up_to_materiality_go_forward_and_what_is_above_it_waits_for
         ]
     assert books.post(plan) == ["posted"]
     assert books.plan(APRIL).batches == ()
-    with pytest.raises(StoreError, match="two people"):
+    with pytest.raises(IllegalTransition, match="second person"):
         decide(books, RELEASED, *held(books), second="controller")
     decide(books, RELEASED, *held(books))
     plan = books.plan(APRIL)

@@ -6,10 +6,13 @@ from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from tieout.ledger import MONTH_END
 from tieout.money import round_money
+from tieout.schema import table
+from tieout.usage import rate
 
 GO_LIVE, END, NEXT = date(2026, 3, 29), date(2026, 3, 31), date(2026, 4, 1)
 DEFERRED, SEATS, USAGE, UNBILLED = "21000", "40100", "40300", "11100"
@@ -260,6 +263,35 @@ def test_usage_at_a_price_in_tiers_is_accrued_as_billing_charges_it(
     month_end(books)
     assert books.balances(END) == {UNBILLED: Decimal(accrued), USAGE: -Decimal(accrued)}
     assert books.balances(NEXT) == {}
+
+
+def test_tiered_usage_still_not_invoiced_is_accrued_again_over_all_of_it_as_rating_prices_it(books: Any) -> None:
+    """A period of two months: at the first end 1500 units are in two tiers, at the second 2277 in three."""
+    tiers = (("1000", "0.0051", None), ("2000", "0.0048", "5"), (None, "0.0031", "1.35"))
+    tiered(books, "1500", "graduated", *tiers)
+    book = [
+        {"price_source_id": "p", "meter": "calls", "model": "graduated", "tier_no": n, "currency": "USD"}
+        | {k: v and Decimal(v) for k, v in zip(("up_to", "unit_amount", "flat_amount"), tier, strict=True)}
+        for n, tier in enumerate(tiers, 1)
+    ]
+    shapes = [pa.schema([f.with_nullable(True) for f in table(n).arrow]) for n in ("usage_summary", "price_book")]
+    for end, used, expected in ((END, "1500", "12.50"), (date(2026, 4, 30), "2277", "17.11")):
+        month_end(books, end)
+        usage = {"subscription_source_id": "sub", "meter": "calls", "grain": "period", "period_start": end,
+                 "period_end": end + timedelta(days=1), "quantity": Decimal(used)}  # fmt: skip
+        given = (pa.Table.from_pylist(rows, s) for rows, s in zip(([usage], book), shapes, strict=True))
+        lines = rate(*given, (end, end + timedelta(days=2))).lines
+        assert sum(lines["amount"].to_pylist()) == Decimal(expected)
+        assert books.balances(end) == {UNBILLED: Decimal(expected), USAGE: -Decimal(expected)}
+    assert books.balances(date(2026, 5, 1)) == {}
+
+
+def test_usage_sold_in_packages_is_accrued_by_whole_packages(books: Any) -> None:
+    metered(books, "1500", price="2.50")
+    books.rows["subscription_item"]["si"] |= {"price_source_id": "price"}
+    books.put("price", "price", billing_scheme="per_unit", package_size="400", package_round="up")
+    month_end(books)
+    assert books.balances(END) == {UNBILLED: Decimal("10"), USAGE: Decimal("-10")}
 
 
 def test_usage_at_a_price_that_says_nothing_waits(books: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -13,7 +13,7 @@ from tieout.errors import LeaseLost, LedgerError
 from tieout.ids import Slot
 from tieout.ledger import EVENTS, check_approval, load_rules, plan_batches, preview, summarise
 from tieout.settings import Settings
-from tieout.store import batches, periods
+from tieout.store import approvals, batches, periods
 
 D29, D30, D31 = date(2026, 3, 29), date(2026, 3, 30), date(2026, 3, 31)
 RECEIVABLE, SEATS = "11000", "40100"
@@ -235,6 +235,24 @@ def test_a_run_that_began_before_a_newer_one_planned_takes_nothing_back(books: A
     ]
 
 
+def post_approved(books: Any, plan: Any) -> list[str]:
+    """Post what was planned once a second person approved it."""
+    for batch_id in plan.batches:
+        with books.store.transaction() as session:
+            batch = batches.get(session, batch_id)
+            if batch.state == "awaiting_approval":
+                approvals.decide(
+                    session,
+                    batch_id,
+                    batch.content_hash,
+                    approver="bea",
+                    accept=True,
+                    comment="",
+                    now=books.store.now(),
+                )
+    return cast(list[str], books.post(plan))
+
+
 class TestReverseAndRepost:
     @pytest.fixture
     def restated(self, make_books: Any) -> Any:
@@ -255,26 +273,44 @@ class TestReverseAndRepost:
             ("taken_back", f"{slot}/v1", Decimal("105")),
             ("reposted", f"{slot}/v1", Decimal("95")),
         ]
-        assert restated.post(plan) == ["posted", "posted"]
+        assert post_approved(restated, plan) == ["posted", "posted"]
         assert restated.balances()[RECEIVABLE] == Decimal("102")
         assert restated.plan(D30).batches == ()
+
+    def test_neither_half_goes_without_a_second_person_nor_without_the_other(self, restated: Any) -> None:
+        restated.invoice("A", D29, {"amount": "90"})
+        first = restated.plan(D30)
+        back, again = (restated.batch("billing/2026-03-29", version) for version in (2, 3))
+        assert (back.state, again.state) == ("awaiting_approval", "awaiting_approval")
+        with pytest.raises(LedgerError, match="waits for approval"):
+            restated.post(first)
+        with restated.store.transaction() as session:
+            now = restated.store.now()
+            for batch, accept in ((again, True), (back, False)):
+                approvals.decide(
+                    session, batch.batch_id, batch.content_hash, approver="bea", accept=accept, comment="no", now=now
+                )
+            assert batches.get(session, again.batch_id).state == "rejected_by_approver"
+        assert restated.balances()[RECEIVABLE] == Decimal("112")
+        assert post_approved(restated, restated.plan(D30)) == ["posted", "posted"]
+        assert restated.balances()[RECEIVABLE] == Decimal("102")
 
     def test_back_to_the_first_content_nets_to_it(self, restated: Any) -> None:
         before = restated.balances()
         for amount in ("90", "100"):
             restated.invoice("A", D29, {"amount": amount})
-            restated.post(restated.plan(D30))
+            post_approved(restated, restated.plan(D30))
         assert restated.balances() == before
         assert restated.batch("billing/2026-03-29", 5).kind == "reposted"
 
     def test_a_version_that_was_refused_is_followed_by_the_whole_content(self, restated: Any) -> None:
         restated.invoice("A", D29, {"amount": "90"})
         plan = restated.plan(D30)
-        restated.post(replace(plan, batches=plan.batches[:1]))
+        post_approved(restated, replace(plan, batches=plan.batches[:1]))
         restated.erp.lies = ["reject"]
-        assert restated.post(replace(plan, batches=plan.batches[1:])) == ["rejected"]
+        assert post_approved(restated, replace(plan, batches=plan.batches[1:])) == ["rejected"]
         assert restated.balances()[RECEIVABLE] == Decimal("7")
-        assert restated.post(restated.plan(D30)) == ["posted"]
+        assert post_approved(restated, restated.plan(D30)) == ["posted"]
         assert restated.balances()[RECEIVABLE] == Decimal("102")
 
     def test_a_closed_period_gets_the_difference(self, restated: Any) -> None:
@@ -284,5 +320,5 @@ class TestReverseAndRepost:
         restated.invoice("A", D29, {"amount": "90"})
         (batch,) = (plan := restated.plan(date(2026, 4, 1))).batches
         assert "prior_period" in batch
-        assert restated.post(plan) == ["posted"]
+        assert post_approved(restated, plan) == ["posted"]
         assert restated.balances()[RECEIVABLE] == Decimal("102")

@@ -403,7 +403,7 @@ def test_a_mismatch_that_is_reversed_is_planned_again(books: Any, half_wrong: st
     assert (mirror[0].rpartition("/")[2], mirror[1:]) == ("reversed", (links.REVERSES, half_wrong))
     with books.store.transaction() as session:
         opened = [OpeningBalance("11000", "USD", Decimal(0))]
-        load_opening(session, "US", "main", D28, opened, (), actor="t", now=books.store.now())
+        load_opening(session, "US", "main", D28, opened, (), actor="t", now=books.store.now(), waiver="a test")
     assert prove(books.entity, D29, books.erp, books.store).foreign == ()  # the day before it was reversed
     assert prove(books.entity, D30, books.erp, books.store).ties
     assert books.post(books.plan(D29)) == ["posted"]
@@ -411,8 +411,26 @@ def test_a_mismatch_that_is_reversed_is_planned_again(books: Any, half_wrong: st
     assert books.store.verify_audit("US/main") == []
 
 
+def test_a_mirror_that_the_erp_does_not_show_yet_is_asked_for_again(
+    books: Any, half_wrong: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    read_back = books.erp.read_back
+
+    def late(ref: Any) -> Any:
+        if "/reversed" in ref.run_key and len(slept) < 2:
+            raise Rejected("no such journal", record=ref.erp_id)
+        return read_back(ref)
+
+    monkeypatch.setattr(books.erp, "read_back", late)
+    by = {"on": D30, "actor": "al", "second": "bea", "reason": "the amount is wrong"}
+    lagging = Protocol(lags=(1.0, 2.0), sleep=slept.append)
+    assert reverse(half_wrong, books.erp, books.store, protocol=lagging, **by) == "reversed"
+    assert (slept, books.balances()) == ([1.0, 2.0], {})
+
+
 def test_a_reversal_needs_two_people_and_something_in_the_ledger(books: Any, batch_id: str, instant: Protocol) -> None:
-    with pytest.raises(LedgerError, match="two people"):
+    with pytest.raises(IllegalTransition, match="second person"):
         reverse(batch_id, books.erp, books.store, on=D30, actor="al", second="al", reason="no")
     with pytest.raises(LedgerError, match="nothing to reverse"):
         reverse(batch_id, books.erp, books.store, on=D30, actor="al", second="bea", reason="no")
@@ -473,7 +491,7 @@ class TestResolution:
             return str(db.execute("SELECT max(id) FROM move").fetchone()[0])
 
     def test_not_to_be_posted_takes_two_people_and_is_not_planned_again(self, books: Any, refused: str) -> None:
-        with pytest.raises(LedgerError, match="two people"):
+        with pytest.raises(IllegalTransition, match="second person"):
             resolve(refused, books.erp, books.store, actor="al", second="al", reason="no")
         state = resolve(refused, books.erp, books.store, actor="al", second="bea", reason="the customer is gone")
         assert state == "manually_resolved"

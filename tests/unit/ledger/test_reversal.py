@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from datetime import date
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any
 
 import pytest
 
-from tieout.errors import LedgerError
+from tieout.errors import IllegalTransition, LedgerError
 from tieout.ledger import check_approval, due_batches, post_batch, prove
 from tieout.ledger.reversal import Part, plan_reversal
 from tieout.store import approvals, batches, links
@@ -50,17 +51,19 @@ def rows_of(books: Any, table: str, batch: batches.Batch) -> list[dict[str, Any]
 
 
 def adds_up(books: Any, batch: batches.Batch) -> None:
-    """Drill-down = line, debits = credits of each journal and of each event."""
+    """Drill-down = line, debits = credits of each journal and event, in functional currency and in each line's own."""
     lines, parts = rows_of(books, "journal_lines", batch), rows_of(books, "journal_drilldown", batch)
-    sums: Counter[tuple[str, int]] = Counter()
-    for part in parts:
-        sums[part["run_key"], part["line_no"]] += part["amount"]
-    assert sums == {(line["run_key"], line["line_no"]): line["amount"] for line in lines}
-    side = {(line["run_key"], line["line_no"]): 1 if line["side"] == "debit" else -1 for line in lines}
-    events: Counter[str] = Counter()
-    for part in parts:
-        events[part["event_id"]] += side[part["run_key"], part["line_no"]] * part["amount"]
-    assert set(events.values()) == {0}
+    key_of, line_of = itemgetter("run_key", "line_no"), {(line["run_key"], line["line_no"]): line for line in lines}
+    for amount in ("amount", "transaction_amount"):
+        sums: Counter[tuple[str, int]] = Counter()
+        events: Counter[tuple[str, str]] = Counter()
+        for part in parts:
+            line = line_of[key_of(part)]
+            sums[key_of(part)] += part[amount]
+            currency = line["currency"] if amount == "amount" else line["transaction_currency"]
+            events[part["event_id"], currency] += (1 if line["side"] == "debit" else -1) * part[amount]
+        assert sums == {key: line[amount] for key, line in line_of.items()}
+        assert set(events.values()) == {0}
 
 
 def test_a_whole_reversal_waits_for_a_second_person_and_takes_everything_back(posted: Any, instant: Any) -> None:
@@ -84,7 +87,7 @@ def test_a_whole_reversal_waits_for_a_second_person_and_takes_everything_back(po
     with posted.store.transaction() as session:
         load_opening(
             session, "US", "main", D28, [OpeningBalance(RECEIVABLE, "USD", Decimal(0))], (), actor="t",
-            now=posted.store.now(),
+            now=posted.store.now(), waiver="a test",
         )  # fmt: skip
     for day in (D30, APRIL):
         proof = prove(posted.entity, day, posted.erp, posted.store)
@@ -98,8 +101,8 @@ def test_a_whole_reversal_waits_for_a_second_person_and_takes_everything_back(po
 
 
 def test_a_document_is_taken_back_and_stays_out(posted: Any, instant: Any) -> None:
-    with pytest.raises(LedgerError, match="second person"):
-        reverse(posted, documents=("B",), keep_out_by="al")
+    with pytest.raises(IllegalTransition, match="second person"):
+        reverse(posted, documents=("B",), keep_out_by="Al")
     made = reverse(posted, documents=("B",), keep_out_by="bea")
     adds_up(posted, made)
     assert {row["document_number"] for row in rows_of(posted, "journal_drilldown", made)} == {"B"}
@@ -162,3 +165,48 @@ def test_a_share_and_lines(posted: Any) -> None:
         reverse(posted, share=Decimal(2))
     with posted.store.reading() as session:
         assert batches.get(session, ORIGIN).state == "posted"
+
+
+@pytest.fixture
+def abroad(books: Any) -> Any:
+    """A posted batch of invoices in euros and dollars, at a rate that leaves residues."""
+    books.put("fx_rate", "r", currency="EUR", to_currency="USD", rate_date=D29, rate="1.0837", source="ecb")
+    books.invoice("A", D29, {"amount": "33.33", "tax": "6.67"}, {"amount": "0.05"}, currency="EUR")
+    books.invoice("B", D29, {"amount": "100.01"})
+    for line in ("A.1", "A.2"):
+        books.rows["invoice_line"][line]["currency"] = "EUR"
+    assert books.post(books.plan(D29)) == ["posted"]
+    return books
+
+
+def foreign_sums(books: Any) -> dict[str, Decimal]:
+    """What each account of the ERP holds in euros, zeros left out."""
+    sums: Counter[str] = Counter()
+    for journal in books.erp.journals():
+        for line in journal.lines:
+            assert line.foreign_amount is None or line.foreign_currency == "EUR"
+            assert not line.foreign_amount or (line.foreign_amount > 0) == (line.debit > 0)
+            sums[line.account] += line.foreign_amount or Decimal(0)
+    return {account: amount for account, amount in sums.items() if amount}
+
+
+def test_a_journal_in_another_currency_is_taken_back_in_both(abroad: Any, instant: Any) -> None:
+    before = foreign_sums(abroad)
+    assert before == {RECEIVABLE: Decimal("40.05"), SEATS: Decimal("-33.38"), TAX: Decimal("-6.67")}
+    for share, left in (("0.5", "20.02"), ("0.3", "14.01")):
+        part = reverse(abroad, share=Decimal(share))
+        adds_up(abroad, part)
+        assert post_batch(part.batch_id, abroad.erp, abroad.store, protocol=instant) == "posted"
+        assert foreign_sums(abroad)[RECEIVABLE] == pytest.approx(Decimal(left), abs=Decimal("0.01"))
+        assert sum(foreign_sums(abroad).values()) == sum(abroad.balances().values()) == 0
+    part = reverse(abroad, amount=Decimal("0.03"))
+    adds_up(abroad, part)
+    assert post_batch(part.batch_id, abroad.erp, abroad.store, protocol=instant) == "posted"
+    rest = reverse(abroad)
+    adds_up(abroad, rest)
+    assert post_batch(rest.batch_id, abroad.erp, abroad.store, protocol=instant) == "posted"
+    assert (foreign_sums(abroad), abroad.balances()) == ({}, {})
+    assert abroad.batch("billing/2026-03-29").state == "reversed"
+    # planned again from the sources: the same in both currencies
+    assert abroad.post(abroad.plan(APRIL)) == ["posted"]
+    assert foreign_sums(abroad) == before

@@ -11,7 +11,7 @@ import pytest
 
 from tieout import schema
 from tieout.lake.engine import engine
-from tieout.ledger import EVENTS, events, load_rules, summarise
+from tieout.ledger import EVENTS, blocked, events, load_rules, summarise
 from tieout.ledger.events import SOURCES
 from tieout.money import from_minor, round_money, to_minor
 from tieout.settings import Settings
@@ -104,6 +104,20 @@ def test_an_unmapped_event_waits_alone_beside_many_that_are_alike(tmp_path: Any)
     assert made.lines["amount"].to_pylist() == [Decimal(5), Decimal(5)]
     with engine() as session:
         assert session.rows(f"SELECT DISTINCT event_id FROM '{made.drilldown}' ORDER BY 1") == [("e1",), ("e4",)]
+
+
+def test_what_waits_is_priced_by_what_is_missing_and_a_journal_names_its_rules() -> None:
+    given = rows(["seats", "nobody knows", "seats", "usage"])
+    given[0]["document_id"] = given[1]["document_id"]  # waits with it, and for what it waits for
+    given[2] |= {"held_reason": "product p is not mapped to a family"}
+    made = summarise(pa.Table.from_pylist(given, schema=EVENTS), RULES)
+    found = blocked(made.held)
+    assert [(b.cause, b.amount, b.currency, b.events, b.since) for b in found] == [
+        ("no account for role revenue, product family nobody knows, currency USD", Decimal(3), "USD", 2, D29),
+        ("product p is not mapped to a family", Decimal(3), "USD", 1, D29),
+    ]
+    assert str(found[1]).endswith("2026-03-29: 1 document waits with 3.00 USD")
+    assert made.headers["rules"].to_pylist() == [RULES.digest]
 
 
 def test_lines_in_another_currency_carry_amount_rate_and_source_and_reach_the_erp(books: Any) -> None:

@@ -91,6 +91,8 @@ def test_tried_again_a_backfill_writes_the_same_folder_and_never_says_the_ledger
     assert kept.state == "unproven"
     assert any("Invoices against receivables, unproven: the ledger was not read" in s for s in kept.facts["unproven"])
     assert recompute(work, run_id, DAY) == paths
+    beside = past_dates.open_backfill(work, "another", FORM, "ben")  # within the same minute
+    assert recompute(work, beside["runs"][0]["run_id"], DAY)["html"] != paths["html"]
 
 
 def test_an_unknown_entity_is_refused(work):

@@ -73,12 +73,15 @@ def test_it_names_held_events_cut_off_breaks_and_entries_by_others_among_the_blo
     foreign = broken("MANUAL|11000", "missing_left", "5", definition_id="journal_to_ledger", state="open")
     accepted = {**foreign, "break_key": "MANUAL|12000", "state": "known_difference"}
     held = [
-        row("journal_held", event_id=f"invoice:{n}", event_date=DAY, amount=Decimal(amount), currency=currency)
+        row("journal_held", event_id=f"invoice:{n}", event_date=DAY, amount=Decimal(amount), currency=currency,
+            legal_entity_id="US", event_type="invoice_ahead", reason="", cause="product p is not mapped")
         for n, amount, currency in ((1, "46200", "JPY"), (2, "300.00", "USD"), (3, "46.40", "USD"))
-    ]
+    ]  # fmt: skip
     blockers = headline(sample(held=tuple(held), breaks=(cut_off, foreign, accepted))).blockers
-    assert blockers[:3] == (
+    assert blockers[:5] == (
         "3 accounting events are held and not posted: 46,200 JPY · 346.40 USD.",
+        f"US: product p is not mapped, {DAY}: 1 document waits with 46,200 JPY.",
+        f"US: product p is not mapped, {DAY}: 2 documents wait with 346.40 USD.",
         "1 cut-off break stands in different periods on the two sides: 361.17 EUR.",
         "1 entry by others is on controlled accounts: 5.00 EUR.",
     )
@@ -112,3 +115,32 @@ def test_an_empty_night_still_makes_a_page():
         foreign=(), quarantine=(),
     )  # fmt: skip
     assert "No open breaks" in render(empty)
+
+
+def usage(meter, month, counted, billed, due, charged, currency="EUR"):
+    return {"meter": meter, "unit": "call", "month": month, "currency": currency, "counted": Decimal(counted),
+            "billed": Decimal(billed), "due": Decimal(due), "charged": Decimal(charged)}  # fmt: skip
+
+
+def test_usage_shows_each_meters_trend_and_the_largest_leaks():
+    leak = {"definition_id": "usage_to_billing", "owner": "billing operations"}
+    page = render(
+        sample(
+            usage=(usage("api_calls", "2026-02", 10, 10, 5, 5), usage("api_calls", "2026-03", 1200000, 1100000, 60, 55),
+                   usage("<b>", "2026-03", 1, 1, 1, 1)),
+            breaks=(
+                broken("small", "amount", "2", reason="wrong tier", sentence="A small one.", **leak),
+                broken("large", "missing_right", "40", reason="used not billed", sentence="A <large> one.", **leak),
+                broken("later", "timing", "900", reason="used not billed", sentence="Not yet.", **leak),
+            ),
+        )
+    )  # fmt: skip
+    section = page[page.index('<h2 id="usage">') : page.index('<h2 id="totals">')]
+    assert section.index("A &lt;large&gt; one.") < section.index("A small one.")
+    assert "Not yet." not in section
+    assert "<b>" not in section
+    assert section.count("<polyline") == 4
+    assert ">1.2 m<" in section
+    assert '<td class="num">1,200,000</td><td class="num">1,100,000</td>' in section
+    assert '<td class="num bad">-5.00</td>' in section
+    assert '<h2 id="usage">' not in render(sample())

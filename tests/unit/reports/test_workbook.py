@@ -23,6 +23,8 @@ def test_it_opens_with_the_summary_and_one_sheet_per_question(book):
         "Totals",
         "Proof",
         "Entries by others",
+        "Usage leaks",
+        "Usage",
         "Backlog",
         "Quarantine",
         "Inputs",

@@ -54,6 +54,14 @@ def test_a_night_follows_on_the_one_that_left_the_breaks_open(session, tmp_path)
     assert shown.run(tmp_path, "1GB") > 2_950
 
 
+def test_every_generated_accounting_event_reaches_a_journal_line(session, tmp_path):
+    plain, sourced = (next(c for c in CASES if c.name == name) for name in ("summarise", "summarise_sources"))
+    plain.generate(session, tmp_path, 5_000)
+    groups = session.rows(plain.floor(tmp_path, {}))
+    assert len(groups) > 300
+    assert plain.run(tmp_path, "1GB") == sourced.run(tmp_path, "1GB") == 240
+
+
 def test_the_right_side_of_the_keyed_benchmark_is_shuffled_and_has_the_duplicates(session, tmp_path):
     left, right = CASES[0].generate(session, tmp_path, 20_000)
     keys = [[k for f in side for k in pq.read_table(f)["invoice_no"].to_pylist()] for side in (left, right)]
@@ -81,3 +89,11 @@ def test_a_night_joins_the_same_list():
     }  # fmt: skip
     entry = report.of_night(1, 2, night)
     assert (entry["name"], entry["rows"], entry["ratio_to_floor"]) == ("night_2_scale_1", 50, 20.0)
+
+
+def test_all_usage_of_the_rating_benchmark_can_be_priced_by_every_model(session, tmp_path):
+    case = next(c for c in CASES if c.name == "usage_rating")
+    _, (prices,) = case.generate(session, tmp_path, 4_000)
+    assert {m for (m,) in session.rows(f"SELECT model FROM '{prices}'")} == {"unit", "graduated", "volume", "package"}
+    assert session.rows(case.floor(tmp_path, {}))
+    assert case.run(tmp_path, "1GB") > 4_000

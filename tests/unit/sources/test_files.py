@@ -14,6 +14,7 @@ import zstandard
 from drop_folder import EVENT, csv_file, lines
 
 from tieout.errors import DriftError, Unavailable
+from tieout.sources.files import _Feed
 
 
 def parquet_file(tmp: Path) -> bytes:
@@ -239,3 +240,82 @@ def test_a_large_file_that_turns_out_poisoned_takes_its_pages_back(drop):
     assert [fault for _, fault in found if fault] == [
         "file set aside: row count differs from the manifest: 7 instead of 8"
     ]
+
+
+def test_a_poisoned_file_is_read_once_its_manifest_is_right(drop):
+    drop.put("a.jsonl", lines(EVENT), rows=7)
+    assert drop.catch_up()[0].faults == 1
+    assert drop.catch_up() == []
+    drop.put("a.jsonl", lines(EVENT), rows=1)
+    (ref,) = drop.catch_up()
+    assert (ref.records, ref.faults) == (1, 0)
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize(("lived_through", "moves"), [("the extract", 0), ("one move", 1), ("the files", 2)])
+def test_a_process_killed_before_the_archive_leaves_it_to_the_next(drop, monkeypatch, lived_through, moves):
+    drop.source = drop.source.model_copy(update={"archive": "done"})
+    drop.put("a.jsonl", lines(EVENT))
+    drop.put("b.jsonl", lines(EVENT | {"event_id": "e2"}))
+    moved = []
+
+    def dies(self, path, name, move=_Feed._move):
+        if len(moved) == moves:
+            raise Killed
+        moved.append(path)
+        move(self, path, name)
+
+    with monkeypatch.context() as dying:
+        dying.setattr(_Feed, "_move", dies)
+        with pytest.raises(Killed):
+            drop.catch_up()
+    assert len(drop.landing.extracts("drop")) == 1
+    assert drop.catch_up() == []
+    assert not [f for f in (drop.root / "usage").rglob("*") if f.is_file()]
+    names = sorted(f.name.split("-", 1)[1] for f in (drop.root / "done/usage/dt=2026-03-01").iterdir())
+    assert names == ["_MANIFEST.json", "a.jsonl", "b.jsonl"]
+    assert len(drop.landing.extracts("drop")) == 1
+
+
+def test_a_file_being_delivered_again_is_not_archived_as_what_was_read(drop):
+    path = drop.put("a.jsonl", lines(EVENT))
+    drop.catch_up()
+    drop.source = drop.source.model_copy(update={"archive": "done"})
+    path.write_bytes(lines(EVENT | {"quantity": "3"}))  # its manifest is still to come
+    assert drop.catch_up() == []
+    assert path.exists()
+    drop.put("a.jsonl", path.read_bytes())
+    (ref,) = drop.catch_up()
+    assert [r["quantity"] for r, _ in drop.records(ref)] == ["3"]
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'[{"a": 1}, {"b": ', "is no JSON"),
+        (b'[{"a": 1}', "the list is not closed"),
+        (b'[{"a": 1}] {"b": 1}', "is no JSON of objects"),
+        (b"[1, 2]", "is no JSON of objects"),
+        (b" ", "the file is empty"),
+        (b'{"a": ' + b"[" * 99999, "nested too deeply"),
+    ],
+)
+def test_a_json_document_that_is_not_whole_is_set_aside_whole(drop, body, reason):
+    drop.put("a.json", body, rows=1)
+    (ref,) = drop.catch_up()
+    ((_, fault),) = drop.records(ref)
+    assert reason in fault
+
+
+@pytest.mark.parametrize("odd", ["a\0b", "x" * ((1 << 20) + 1)])
+def test_a_large_parquet_file_with_a_text_nobody_can_use_is_read_row_by_row(drop, odd):
+    out = io.BytesIO()
+    pq.write_table(pa.table({n: [v, v, odd if n == "meter" else v] for n, v in EVENT.items()}), out)
+    drop.put("a.parquet", out.getvalue(), rows=3)
+    (ref,) = drop.catch_up()
+    assert ref.as_is == ()
+    assert [fault is None for _, fault in drop.records(ref)] == [True, True, False]

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tieout import schema
 from tieout.entities import Entities, LegalEntity
 from tieout.errors import DataError
+from tieout.lake.engine import Engine, engine
 from tieout.lake.hashing import result_hash
-from tieout.usage import Usage, aggregate
+from tieout.usage import Usage, aggregate, parts
+from tieout.usage.incremental import References, UsageState
+from tieout.usage.meters import Meter, Meters
 
 ENTITIES = Entities(
     entities=(
@@ -53,13 +58,35 @@ def item(months: int = 1, sub: str = "sub_1", entity: str = "US") -> dict[str, A
             "usage_type": "metered", "interval_months": months, "meter": "api"}  # fmt: skip
 
 
-def run(*events: dict[str, Any], anchor: date = date(2026, 1, 10), months: int = 1, entity: str = "US") -> Usage:
+@pytest.fixture(scope="module", autouse=True)
+def one_session() -> Iterator[None]:
+    """One engine for the module: starting one takes longer than most of these tests."""
+    with engine() as SESSION["engine"]:
+        yield
+
+
+SESSION: dict[str, Engine] = {}
+
+
+def run(
+    *events: dict[str, Any],
+    anchor: date = date(2026, 1, 10),
+    months: int = 1,
+    entity: str = "US",
+    meter: Meter | None = None,
+    data: Any = None,
+    until: datetime | None = None,
+    **changes: Any,
+) -> Usage:
     return aggregate(
-        table("usage_event", *events),
-        table("subscription", subscription(anchor=anchor, entity=entity)),
+        table("usage_event", *events) if data is None else data,
+        table("subscription", subscription(anchor=anchor, entity=entity) | changes),
         table("subscription_item", item(months, entity=entity)),
         table("product", {"id": "p", "source": "crm", "source_id": "p", "meter": "api", "unit": "call"}),
         entities=ENTITIES,
+        meters=Meters(meters={} if meter is None else {"api": meter}),
+        until=until,
+        session=SESSION["engine"],
     )
 
 
@@ -185,20 +212,214 @@ def test_floats_and_missing_columns_are_refused() -> None:
                   entities=ENTITIES)  # fmt: skip
 
 
+def days(usage: Usage) -> dict[date, Decimal]:
+    return {r["period_start"]: r["quantity"] for r in usage.rows.to_pylist() if r["grain"] == "day"}
+
+
+def test_other_content_under_one_id_is_told_with_every_content() -> None:
+    usage = run(event("e1", 99, received_at=NOON + timedelta(days=2)), event("e1", 10), event("e1", 10), event("e2"))
+    told = [(r["version_no"], r["counts"], r["quantity"], r["deliveries"]) for r in usage.conflicts.to_pylist()]
+    assert told == [(1, True, Decimal(10), 2), (2, False, Decimal(99), 1)]
+    assert {r["legal_entity_id"] for r in usage.conflicts.to_pylist()} == {"US"}
+    assert (usage.events, usage.counted, usage.repeated) == (4, 2, 2)
+
+
+HOURS = {"m1": (0, 8), "m2": (1, 2), "m3": (2, 4), "m4": (30, 6)}  # id → (hours after noon, quantity)
+
+
+@pytest.mark.parametrize(
+    ("meter", "two_days", "period"),
+    [
+        (Meter(aggregation="sum"), (14, 6), 20),
+        (Meter(aggregation="count"), (3, 1), 4),
+        (Meter(aggregation="max"), (8, 6), 8),
+        (Meter(aggregation="last"), (4, 6), 6),
+        (Meter(aggregation="unique"), (2, 1), 2),
+        (Meter(aggregation="percentile", percentile=Decimal(50)), (4, 6), 4),
+        (Meter(aggregation="percentile", percentile=Decimal(95)), (8, 6), 8),
+    ],
+    ids=lambda value: f"{value.aggregation}{value.percentile or ''}" if isinstance(value, Meter) else None,
+)
+def test_a_meter_is_summed_up_as_it_says(meter: Meter, two_days: tuple[int, int], period: int) -> None:
+    events = [
+        event(id, quantity, occurred_at=NOON + timedelta(hours=hours), value_key="ann" if quantity > 2 else "bob")
+        for id, (hours, quantity) in HOURS.items()
+    ]
+    again = event("m2", 2, occurred_at=NOON + timedelta(hours=1), value_key="bob")
+    usage = run(*events, again, meter=meter)
+    assert list(days(usage).values()) == [Decimal(q) for q in two_days]
+    assert [q for *_, q in periods(usage)] == [Decimal(period)]
+    assert {r["aggregation"] for r in usage.rows.to_pylist()} == {meter.aggregation}
+
+
+SEATS = Meter(aggregation="time_weighted")
+
+
+def test_a_level_counts_for_the_share_of_the_day_it_held_whatever_the_days_length() -> None:
+    # Los Angeles: 8 March 2026 has 23 hours, the clock goes from 2 to 3
+    first = event("s1", 5, occurred_at=datetime(2026, 3, 7, 8, tzinfo=UTC))
+    then = event("s2", 8, occurred_at=datetime(2026, 3, 9, 19, tzinfo=UTC))  # noon
+    usage = run(first, then, meter=SEATS, until=datetime(2026, 3, 12, 7, tzinfo=UTC))
+    assert list(days(usage).values()) == [Decimal(q) for q in ("5", "5", "6.5", "8", "8")]
+    assert periods(usage) == [
+        (date(2026, 2, 10), date(2026, 3, 10), Decimal("16.5")),
+        (date(2026, 3, 10), date(2026, 4, 10), Decimal(16)),
+    ]
+    ended = run(
+        first,
+        then,
+        meter=SEATS,
+        until=datetime(2026, 3, 12, 7, tzinfo=UTC),
+        ended_at=datetime(2026, 3, 10, 7, tzinfo=UTC),
+    )
+    assert list(days(ended).values()) == [Decimal(q) for q in ("5", "5", "6.5")]
+
+
+def test_a_meter_whose_prices_disagree_is_not_guessed() -> None:
+    items = [item(sub=s) | {"aggregation": how} for s, how in (("sub_1", "max"), ("sub_2", "sum"))]
+    usage = aggregate(
+        table("usage_event", event("e1")), table("subscription", subscription()), table("subscription_item", *items),
+        table("product"), entities=ENTITIES, session=SESSION["engine"],
+    )  # fmt: skip
+    assert [r["reason_code"] for r in usage.quarantined.to_pylist()] == ["unclear_aggregation"]
+
+
+def test_days_are_the_subscriptions_own_where_its_contract_names_a_zone() -> None:
+    evening = datetime(2026, 3, 31, 16, tzinfo=UTC)
+    assert list(days(run(event("e1", occurred_at=evening), zone="Asia/Tokyo"))) == [date(2026, 4, 1)]
+    nowhere = run(event("e1"), zone="Europe/Atlantis")
+    assert [r["reason_code"] for r in nowhere.quarantined.to_pylist()] == ["unknown_zone"]
+
+
+def test_before_an_anchor_that_was_moved_periods_count_from_the_start_and_end_at_the_anchor() -> None:
+    noon = {day: datetime(2026, *day, 20, tzinfo=UTC) for day in ((3, 4), (3, 14), (3, 20))}
+    usage = run(
+        *(event(f"e{n}", 1, occurred_at=at) for n, at in enumerate(noon.values())),
+        anchor=date(2026, 3, 15), start_date=date(2026, 2, 5),
+    )  # fmt: skip
+    assert [(start, end) for start, end, _ in periods(usage)] == [
+        (date(2026, 2, 5), date(2026, 3, 5)),
+        (date(2026, 3, 5), date(2026, 3, 15)),
+        (date(2026, 3, 15), date(2026, 4, 15)),
+    ]
+
+
+def test_what_came_after_the_period_was_billed_is_told_from_what_was_billed() -> None:
+    late = datetime(2026, 4, 12, tzinfo=UTC)
+    events = table(
+        "usage_event",
+        event("e1", 10), event("e2", 4, received_at=late), event("e3", 3),
+        event("c1", 1, kind="correction", corrects_event_id="e3", received_at=late + timedelta(days=2)),
+    )  # fmt: skip
+    refs = (table("subscription", subscription()), table("subscription_item", item()), table("product"))
+    known = []
+    for billed_on in (None, date(2026, 4, 13), date(2026, 4, 20)):
+        billed = None if billed_on is None else pa.table({
+            "subscription_source_id": ["sub_1"], "meter": ["api"], "period_start": [date(2026, 3, 10)],
+            "billed_on": [billed_on],
+        })  # fmt: skip
+        usage = aggregate(events, *refs, entities=ENTITIES, billed=billed, session=SESSION["engine"])
+        (row,) = (r for r in usage.rows.to_pylist() if r["grain"] == "period")
+        known.append((row["quantity_in_time"], row["quantity"]))
+    assert known == [(13, 15), (17, 15), (15, 15)]
+
+
 drawn = st.builds(
     event,
     st.sampled_from(["a", "b", "c", "d"]),
     st.integers(-1, 5),
     kind=st.sampled_from(["usage", "usage", "correction", "void"]),
     corrects_event_id=st.sampled_from([None, "a", "b", "c"]),
-    received_at=st.integers(0, 60).map(lambda hours: NOON + timedelta(hours=hours)),
+    value_key=st.sampled_from(["x", "y"]),
+    # around the days on which the clocks of Los Angeles change, a month ends, and a leap year has one day more
+    occurred_at=st.tuples(st.sampled_from([(2026, 3, 8), (2026, 10, 31), (2028, 2, 28)]), st.integers(0, 60)).map(
+        lambda at: datetime(*at[0], tzinfo=UTC) + timedelta(hours=at[1])
+    ),
+    received_at=st.integers(0, 90).map(lambda days: datetime(2028, 3, 1, tzinfo=UTC) + timedelta(days=days)),
 )
+METERS = [Meter(aggregation=kind) for kind in ("sum", "count", "max", "last", "unique", "time_weighted")]
+METERS += [Meter(aggregation="percentile", percentile=Decimal(95))]
+KEY = schema.table("usage_summary").key
 
 
-@settings(max_examples=12, deadline=None)
-@given(st.lists(drawn, max_size=10).flatmap(lambda found: st.tuples(st.just(found), st.permutations(found))))
-def test_order_changes_nothing_and_every_event_is_accounted_for(ways: tuple[list[Any], list[Any]]) -> None:
-    one, other = run(*ways[0]), run(*ways[1])
-    key = ["subscription_source_id", "meter", "grain", "period_start"]
-    assert result_hash(one.rows, key) == result_hash(other.rows, key)
-    assert one.events == one.counted + one.repeated + one.changed + one.quarantined.num_rows
+@settings(max_examples=6, deadline=None)
+@given(data=st.data(), events=st.lists(drawn, min_size=1, max_size=8), meter=st.sampled_from(METERS))
+def test_files_order_and_further_deliveries_change_nothing(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, events: list[Any], meter: Meter
+) -> None:
+    """Together in one table, or cut into files and slices anyhow, the same rows; all additive sums add up."""
+    folder = tmp_path_factory.mktemp("split")
+    one = run(*events, meter=meter)
+    again = [e | {"raw_ref": "elsewhere"} for e in data.draw(st.lists(st.sampled_from(events), max_size=4))]
+    shuffled = data.draw(st.permutations([*events, *again]))
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(shuffled)), max_size=2)))
+    files = []
+    for n, (start, end) in enumerate(zip([0, *cuts], [*cuts, len(shuffled)], strict=True)):
+        pq.write_table(table("usage_event", *shuffled[start:end]), folder / f"{n}.parquet")
+        files.append(str(folder / f"{n}.parquet"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "TOGETHER", 0)
+        patch.setattr(parts, "SLICE_ROWS", 2)
+        patch.setattr(parts, "BUCKET_ROWS", 3)
+        other = run(meter=meter, data=files)
+    assert result_hash(one.rows, KEY) == result_hash(other.rows, KEY)
+    for name in ("quarantined", "conflicts"):
+        before, after = (getattr(usage, name).drop_columns(["raw_ref"]).to_pylist() for usage in (one, other))
+        without = [[{k: v for k, v in r.items() if k != "deliveries"} for r in rows] for rows in (before, after)]
+        assert without[0] == without[1]
+    for usage in (one, other):
+        assert usage.events == usage.counted + usage.repeated + usage.changed + usage.faulty
+    assert other.repeated == one.repeated + len(again)
+    if meter.aggregation in ("sum", "count", "time_weighted"):
+        for column in ("quantity", "event_count"):
+            sums = {g: sum(r[column] for r in one.rows.to_pylist() if r["grain"] == g) for g in ("day", "period")}
+            assert sums["day"] == sums["period"]
+
+
+@settings(max_examples=4, deadline=None, phases=(Phase.generate,))
+@given(data=st.data(), events=st.lists(drawn, min_size=2, max_size=10), meter=st.sampled_from(METERS))
+def test_batches_added_one_by_one_give_what_all_events_give(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, events: list[Any], meter: Meter
+) -> None:
+    """And rows of a batch's result are those of all events, for every subscription that it touches."""
+    numbered = [e | {"subscription_source_id": f"sub_{1 + n % 2}"} for n, e in enumerate(events)]
+    subscriptions = table("subscription", subscription(), subscription("sub_2", date(2026, 1, 31)))
+    references = References(
+        subscriptions, table("subscription_item", item(), item(sub="sub_2")),
+        table("product", {"id": "p", "source": "crm", "source_id": "p", "meter": "api", "unit": "call"}),
+        ENTITIES, Meters(meters={"api": meter}),
+    )  # fmt: skip
+    r, session = references, SESSION["engine"]
+    state = UsageState(tmp_path_factory.mktemp("state"))
+    first, *cuts = sorted(data.draw(st.lists(st.integers(1, len(numbered)), min_size=1, max_size=2)))
+    state.build(table("usage_event", *numbered[:first]), references, session=session)
+    known = {tuple(row[k] for k in KEY): row for row in state.usage(references, session=session).rows.to_pylist()}
+    for start, end in zip([first, *cuts], [*cuts, len(numbered)], strict=True):
+        if start < end:
+            batch = state.add(table("usage_event", *numbered[start:end]), references, session=session)
+            touched = {"sub_1", "sub_2"} if batch.subscriptions is None else batch.subscriptions
+            known = {key: row for key, row in known.items() if key[0] not in touched}
+            known |= {tuple(row[k] for k in KEY): row for row in batch.usage.rows.to_pylist()}
+    whole = aggregate(
+        table("usage_event", *numbered), r.subscriptions, r.subscription_items, r.products, entities=ENTITIES,
+        meters=r.meters, session=session,
+    )  # fmt: skip
+    now = state.usage(references, session=session)
+    assert result_hash(now.rows, KEY) == result_hash(whole.rows, KEY)
+    assert known == {tuple(row[k] for k in KEY): row for row in whole.rows.to_pylist()}
+    for name in ("quarantined", "conflicts"):
+        assert getattr(now, name).to_pylist() == getattr(whole, name).to_pylist()
+    assert (now.events, now.counted, now.repeated, now.changed) == (
+        whole.events, whole.counted, whole.repeated, whole.changed,
+    )  # fmt: skip
+
+
+def test_one_event_more_moves_one_number_of_each_grain() -> None:
+    events = [event(f"e{n}", n, occurred_at=NOON + timedelta(days=n)) for n in range(1, 6)]
+    one, more = run(*events), run(*events, event("e9", 7, occurred_at=NOON + timedelta(days=3)))
+    moved = [
+        (b["grain"], a["quantity"] - b["quantity"])
+        for a, b in zip(more.rows.to_pylist(), one.rows.to_pylist(), strict=True)
+        if a != b
+    ]
+    assert moved == [("day", 7), ("period", 7)]

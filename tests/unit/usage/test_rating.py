@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +19,7 @@ from tieout.errors import DataError
 from tieout.lake.engine import Engine, engine
 from tieout.usage import Rated, rate
 
+VECTORS = Path(__file__).with_name("vectors.yaml")
 MARCH = (date(2026, 3, 1), date(2026, 4, 1))
 NUMBERS = {"up_to", "unit_amount", "flat_amount", "package_size", "included_quantity", "minimum_amount", "quantity"}
 
@@ -63,30 +66,34 @@ def total(quantity: str | int, prices: list[dict[str, Any]]) -> Decimal:
     return sum((line["amount"] for line in result.lines.to_pylist()), Decimal(0))
 
 
-# docs.stripe.com/subscriptions/pricing-models/tiered-pricing: 1-5 at 7, 6-10 at 6.50, 11+ at 6 USD
-FONTS = ((5, "7", None), (10, "6.5", None), (None, "6", None))
-# the same page, with flat fees: 5 + 10, 4 + 20, 3 + 30, 2 + 40, 1 + 50 USD for each five fonts
-FONTS_WITH_FEE = ((5, "5", "10"), (10, "4", "20"), (15, "3", "30"), (20, "2", "40"), (None, "1", "50"))
-
-
-@pytest.mark.parametrize(("fonts", "usd"), [(1, "7"), (5, "35"), (6, "39"), (20, "120"), (25, "150")])
-def test_stripe_volume_tiers(fonts: int, usd: str) -> None:
-    assert total(fonts, price("volume", *FONTS)) == Decimal(usd)
-
-
-@pytest.mark.parametrize(("fonts", "usd"), [(1, "7"), (5, "35"), (6, "41.50"), (20, "127.50"), (25, "157.50")])
-def test_stripe_graduated_tiers(fonts: int, usd: str) -> None:
-    assert total(fonts, price("graduated", *FONTS)) == Decimal(usd)
-
-
-@pytest.mark.parametrize(("fonts", "usd"), [(1, "15"), (5, "35"), (6, "44"), (20, "80"), (25, "75")])
-def test_stripe_volume_tiers_with_flat_fees(fonts: int, usd: str) -> None:
-    assert total(fonts, price("volume", *FONTS_WITH_FEE)) == Decimal(usd)
-
-
-@pytest.mark.parametrize(("fonts", "usd"), [(1, "15"), (5, "35"), (6, "59"), (20, "170"), (25, "225")])
-def test_stripe_graduated_tiers_with_flat_fees(fonts: int, usd: str) -> None:
-    assert total(fonts, price("graduated", *FONTS_WITH_FEE)) == Decimal(usd)
+def test_published_answers() -> None:
+    """Every vector is a subscription with a price of its own: all are rated at once."""
+    usage, prices, expected, lines = [], [], {}, {}
+    for n, vector in enumerate(yaml.safe_load(VECTORS.read_text(encoding="utf-8"))):
+        for quantity, usd in vector["cases"].items():
+            sub = f"{n} {vector['source']}: {quantity}"
+            usage.append(used(quantity, sub=sub))
+            prices += [
+                row | {"package_size": size}
+                for row, size in zip(
+                    price(
+                        vector["model"], *(tuple((*t, None, None)[:3]) for t in vector["tiers"]), price_source_id=sub,
+                        subscription_source_id=sub, minimum_amount=vector.get("minimum"),
+                        included_quantity=vector.get("included"),
+                    ),
+                    [t[3] if len(t) > 3 else None for t in vector["tiers"]], strict=True,
+                )
+            ]  # fmt: skip
+            expected[sub] = Decimal(usd)
+            if quantity in vector.get("lines", {}):
+                lines[sub] = [Decimal(a) for a in vector["lines"][quantity]]
+    result = rated(usage, prices)
+    assert result.quarantined.to_pylist() == []
+    found: dict[str, list[Decimal]] = {sub: [] for sub in expected}
+    for line in result.lines.to_pylist():
+        found[line["subscription_source_id"]].append(line["amount"])
+    assert {sub: sum(amounts, Decimal(0)) for sub, amounts in found.items()} == expected
+    assert {sub: found[sub] for sub in lines} == lines
 
 
 @pytest.mark.parametrize("model", ["graduated", "volume"])
@@ -95,13 +102,16 @@ def test_the_first_tiers_flat_amount_is_charged_without_usage(model: str) -> Non
     assert total(0, price(model, (10, "1", "50"), (None, "0.5", "20"))) == 50
 
 
-@pytest.mark.parametrize(
-    ("quantity", "rounding", "usd"), [(0, "up", "0"), (1, "up", "5"), (10, "up", "5"), ("10.5", "up", "10"),
-                                      (19, "down", "5"), (9, "down", "0")]
-)  # fmt: skip
-def test_packages_of_ten(quantity: str | int, rounding: str, usd: str) -> None:
-    book = price("package", (None, "5", None), package_size=10, package_round=rounding)
-    assert total(quantity, book) == Decimal(usd)
+def test_a_broken_package_counts_whole_or_not_at_all() -> None:
+    cases = [("10.5", "up", 10), (19, "down", 5), (9, "down", 0)]
+    books = [
+        row
+        for n, (_, rounding, _) in enumerate(cases)
+        for row in price("package", (None, "5", None), package_size=10, package_round=rounding,
+                         price_source_id=f"p{n}", subscription_source_id=f"sub_{n}")
+    ]  # fmt: skip
+    lines = rated([used(q, sub=f"sub_{n}") for n, (q, _, _) in enumerate(cases)], books).lines.to_pylist()
+    assert [x["amount"] for x in lines] == [usd for *_, usd in cases if usd]
 
 
 def test_a_flat_price_is_charged_whatever_was_used() -> None:
@@ -113,7 +123,7 @@ def test_included_units_are_free_and_the_line_shows_the_arithmetic() -> None:
     (line,) = result.lines.to_pylist()
     assert (line["quantity"], line["amount"]) == (204331, Decimal("81.73"))
     assert line["exact_amount"] == Decimal("81.7324")
-    assert line["arithmetic"] == "1204331 used − 1000000 included: 204331 × 0.0004 = 81.7324 USD"
+    assert line["arithmetic"] == "1,204,331 used − 1,000,000 included = 204,331 × 0.0004 = 81.7324 USD"
 
 
 def test_a_minimum_not_reached_is_filled_up_by_a_line_of_its_own() -> None:
@@ -149,6 +159,63 @@ def test_a_price_agreed_with_the_subscription_goes_before_the_general_one() -> N
     result = rated([used(10), used(10, sub="sub_2")], general + own)
     assert result.lines["price_source_id"].to_pylist() == ["own", "list"]
     assert result.lines["amount"].to_pylist() == [8, 10]
+
+
+def test_the_general_price_in_the_subscriptions_currency_holds() -> None:
+    books = price("unit", (None, "1", None)) + price("unit", (None, "90", None), price_source_id="yen", currency="JPY")
+    known = table("subscription", {"source_id": "sub_1", "currency": "JPY"}, {"source_id": "sub_2", "currency": "EUR"})
+    result = rate(
+        table("usage_summary", used(2), used(3, sub="sub_2")), table("price_book", *books), MARCH, subscriptions=known,
+        session=SESSION["engine"],
+    )  # fmt: skip
+    assert [(x["amount"], x["currency"]) for x in result.lines.to_pylist()] == [(180, "JPY")]
+    assert result.quarantined["reason"].to_pylist() == ["no price for api is in force on 2026-03-31 in EUR"]
+
+
+def test_rounding_the_total_spreads_over_the_lines_what_adds_up_to_it() -> None:
+    tiers = ((1, "0.005", None), (2, "0.005", None), (None, "0.005", None))
+    lines = rated([used(3)], price("graduated", *tiers, rounding="total")).lines["amount"].to_pylist()
+    assert (lines, sum(lines)) == ([Decimal("0.01"), 0, Decimal("0.01")], Decimal("0.02"))
+
+
+def cut(flat: str, first: Any, after: Any, number: str, **changes: Any) -> list[dict[str, Any]]:
+    return price("flat", (None, None, flat), price_source_id=number, valid_from=first, valid_to=after, proration="day",
+                 **changes)  # fmt: skip
+
+
+def test_fixed_amounts_are_cut_to_the_days_a_price_is_in_force() -> None:
+    # Lago, upgrade proration specification: 910.00 per quarter of 91 days, 32 days used
+    quarter = used(0, start=date(2026, 4, 1), period_end=date(2026, 7, 1))
+    old, new = (cut(a, f, t, n) for a, f, t, n in (("910", None, date(2026, 5, 3), "old"),
+                                                  ("1820", date(2026, 5, 3), None, "new")))  # fmt: skip
+    lines = rated([quarter], old + new, (date(2026, 7, 1), date(2026, 7, 2))).lines
+    assert lines.num_rows == 0
+    lines = rated([quarter], old + new, (date(2026, 6, 1), date(2026, 7, 2))).lines.to_pylist()
+    assert [(x["price_source_id"], x["amount"]) for x in lines] == [("new", 1180), ("old", 320)]
+    assert lines[1]["arithmetic"] == "320 flat for 32 of 91 days = 320 USD"
+
+
+def test_seconds_are_cut_by_the_clock_and_each_price_rates_the_usage_of_its_days() -> None:
+    # docs.stripe.com/billing/subscriptions/prorations: from 10 to 20 USD halfway through the period: 5 and 10
+    noon = datetime(2026, 3, 16, 12, tzinfo=UTC)
+    halves = price("flat", (None, None, "10"), price_source_id="a", proration="second", valid_to=date(2026, 3, 16),
+                   ends_at=noon) + price("flat", (None, None, "20"), price_source_id="b", proration="second",
+                   valid_from=date(2026, 3, 16), starts_at=noon)  # fmt: skip
+    assert rated([used(0)], halves).lines["amount"].to_pylist() == [5, 10]
+    # Berlin's March has an hour less: the first 28 days are 672 of 743 hours
+    zone = {"proration": "second", "zone": "Europe/Berlin"}
+    units = price("unit", (None, "1", "743"), price_source_id="a", valid_to=date(2026, 3, 29), **zone) + price(
+        "unit", (None, "2", "743"), price_source_id="b", valid_from=date(2026, 3, 29), **zone)  # fmt: skip
+    days = [
+        used(q, grain="day", start=date(2026, 3, d), period_end=date(2026, 3, d + 1)) for d, q in ((28, 4), (29, 6))
+    ]
+    lines = rated([used(10), *days], units).lines.to_pylist()
+    assert [(x["quantity"], x["exact_amount"]) for x in lines] == [(4, 676), (6, 12 + 71)]
+    (row,) = rated([used(11), *days], units).quarantined.to_pylist()
+    assert row["reason_code"] == "no_days"
+    ended = [row for row in units if row["price_source_id"] == "a"]
+    (row,) = rated([used(10), *days], ended).quarantined.to_pylist()
+    assert row["reason_code"] == "no_price"
 
 
 def test_only_billing_periods_that_end_within_the_period_are_rated() -> None:

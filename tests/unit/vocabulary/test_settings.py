@@ -25,9 +25,31 @@ def test_the_store_defaults_to_sqlite_under_home_and_follows_its_connection(tmp_
 
 def test_an_engine_that_is_not_there_is_refused():
     assert Settings.from_env({"TIEOUT_ENGINE": "duckdb"}).engine == "duckdb"
-    for other in ("spark", ""):
+    for other in ("hadoop", ""):
         with pytest.raises(ConfigError, match="TIEOUT_ENGINE"):
             Settings.from_env({"TIEOUT_ENGINE": other})
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ({}, "Spark needs one cluster.*got: none"),
+        ({"MASTER": "spark://h:7077", "CONNECTION": "spark_default"}, "Spark needs one cluster.*got: two"),
+        ({"MASTER": "http://h:7077"}, "no address of a Spark cluster.*got: http://h:7077"),
+        ({"MASTER": "yarn", "FROM_ROWS": "many"}, "not a whole number.*TIEOUT_SPARK_FROM_ROWS.*got: many"),
+    ],
+)
+def test_a_cluster_that_cannot_be_meant_is_refused(more, says):
+    with pytest.raises(ConfigError, match=says):
+        Settings.from_env({"TIEOUT_ENGINE": "spark"} | {f"TIEOUT_SPARK_{name}": text for name, text in more.items()})
+
+
+def test_auto_takes_spark_from_the_configured_number_of_events_on():
+    few = {"TIEOUT_SPARK_MASTER": "spark://h:7077", "TIEOUT_SPARK_FROM_ROWS": "1000"}
+    auto = Settings.from_env({"TIEOUT_ENGINE": "auto"} | few)
+    assert [auto.engine_for(rows) for rows in (999, 1000)] == ["duckdb", "spark"]
+    assert Settings.from_env({"TIEOUT_ENGINE": "spark"} | few).engine_for(1) == "spark"
+    assert Settings.from_env(few).engine_for(10**12) == "duckdb"
 
 
 def test_broken_yaml_names_file_line_and_column(tmp_path):

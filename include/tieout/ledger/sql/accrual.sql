@@ -44,12 +44,14 @@ WITH span AS (
     AND d.period_start >= p.period_start AND d.period_start < p.period_end AND d.period_start <= span.end_date
 ), tier AS (
   -- what a unit costs, and from which on; a price without tiers is a single one without end
-  SELECT source, source_id, quantum, 'graduated' AS mode, 0 AS below, NULL AS up_to, unit_amount, 0 AS flat_amount
-  FROM item WHERE meter IS NOT NULL AND unit_amount IS NOT NULL
+  SELECT i.source, i.source_id, i.quantum, 'graduated' AS mode, 0 AS below, NULL AS up_to, i.unit_amount,
+    0 AS flat_amount, p.package_size, p.package_round
+  FROM item AS i LEFT JOIN price AS p ON p.source = i.source AND p.source_id = i.price_source_id
+  WHERE i.meter IS NOT NULL AND i.unit_amount IS NOT NULL
   UNION ALL
   SELECT i.source, i.source_id, i.quantum, p.tiers_mode,
     coalesce(lag(t.up_to) OVER (PARTITION BY i.source, i.source_id ORDER BY t.tier_no), 0),
-    t.up_to, coalesce(t.unit_amount, 0), coalesce(t.flat_amount, 0)
+    t.up_to, coalesce(t.unit_amount, 0), coalesce(t.flat_amount, 0), NULL, NULL
   FROM item AS i
   JOIN price AS p ON p.source = i.source AND p.source_id = i.price_source_id
   JOIN price_tier AS t ON t.source = p.source AND t.price_source_id = p.source_id AND NOT t.is_deleted
@@ -65,7 +67,11 @@ WITH span AS (
   SELECT r.source, r.source_id, r.quantity,
     CAST(sum(
       rated(
-        CASE t.mode WHEN 'graduated' THEN least(r.quantity, coalesce(t.up_to, r.quantity)) - t.below ELSE r.quantity END,
+        packages(
+          CASE t.mode WHEN 'graduated' THEN least(r.quantity, coalesce(t.up_to, r.quantity)) - t.below
+            ELSE r.quantity END,
+          t.package_size, t.package_round
+        ),
         t.unit_amount, t.quantum
       ) + rated(1, t.flat_amount, t.quantum)
     ) AS DECIMAL(18, 4)) AS amount

@@ -162,27 +162,30 @@ JOIN ledger_line AS l ON l.line_id = s.invoice_line_source_id
 WHERE NOT s.is_deleted
 GROUP BY l.source, l.line_id, s.recognition_date;
 
+-- what reduces an invoice: payments and credit notes what is open of it, credit notes also what was ever owed
+CREATE OR REPLACE TEMP VIEW receivable_reduction AS
+SELECT
+  a.source, a.invoice_source_id, coalesce(p.settled_date, p.accounting_date) AS on_date,
+  a.amount + coalesce(a.withheld, 0) AS amount, 0 AS credited
+FROM payment_allocation AS a
+JOIN payment AS p ON p.source = a.source AND p.source_id = a.payment_source_id
+WHERE p.status = 'succeeded' AND NOT a.is_deleted
+UNION ALL
+SELECT n.source, n.invoice_source_id, n.accounting_date, n.to_receivable, n.total
+FROM credit_note AS n
+WHERE n.status = 'issued' AND NOT n.is_deleted;
+
 -- the part of an invoice that was still open when it was given up: all of it where nothing was paid
 CREATE OR REPLACE TEMP TABLE given_up AS
 SELECT
   i.document_id, i.source, i.source_id, i.number, i.uncollectible_date, i.currency, i.correlation_id, i.raw_ref, i.moved_date,
-  i.total
-    - coalesce(i.credit_applied, 0)
-    - coalesce((
-        SELECT sum(a.amount + coalesce(a.withheld, 0)) FROM payment_allocation AS a
-        JOIN payment AS p ON p.source = a.source AND p.source_id = a.payment_source_id
-        WHERE a.source = i.source AND a.invoice_source_id = i.source_id AND p.status = 'succeeded'
-          AND coalesce(p.settled_date, p.accounting_date) <= i.uncollectible_date AND NOT a.is_deleted
-      ), 0)
-    - coalesce((
-        SELECT sum(n.to_receivable) FROM credit_note AS n
-        WHERE n.source = i.source AND n.invoice_source_id = i.source_id AND n.status = 'issued'
-          AND n.accounting_date <= i.uncollectible_date AND NOT n.is_deleted
-      ), 0) AS open_amount,
+  i.total - coalesce(i.credit_applied, 0) - coalesce((
+    SELECT sum(r.amount) FROM receivable_reduction AS r
+    WHERE r.source = i.source AND r.invoice_source_id = i.source_id AND r.on_date <= i.uncollectible_date
+  ), 0) AS open_amount,
   i.total - coalesce((
-    SELECT sum(n.total) FROM credit_note AS n
-    WHERE n.source = i.source AND n.invoice_source_id = i.source_id AND n.status = 'issued'
-      AND n.accounting_date <= i.uncollectible_date AND NOT n.is_deleted
+    SELECT sum(r.credited) FROM receivable_reduction AS r
+    WHERE r.source = i.source AND r.invoice_source_id = i.source_id AND r.on_date <= i.uncollectible_date
   ), 0) AS not_credited
 FROM ledger_invoice AS i
 WHERE i.uncollectible_date IS NOT NULL AND i.voided_date IS NULL;
@@ -325,16 +328,9 @@ SELECT
   i.source, i.source_id, i.source || ':' || i.source_id AS document_id, i.number, i.accounting_date AS invoice_date, i.currency,
   i.correlation_id, i.raw_ref,
   i.total - coalesce(i.credit_applied, 0) - coalesce((
-      SELECT sum(a.amount + coalesce(a.withheld, 0)) FROM payment_allocation AS a
-      JOIN payment AS p ON p.source = a.source AND p.source_id = a.payment_source_id
-      WHERE a.source = i.source AND a.invoice_source_id = i.source_id AND p.status = 'succeeded'
-        AND coalesce(p.settled_date, p.accounting_date) < t.effective_date AND NOT a.is_deleted
-    ), 0)
-    - coalesce((
-      SELECT sum(n.to_receivable) FROM credit_note AS n
-      WHERE n.source = i.source AND n.invoice_source_id = i.source_id AND n.status = 'issued'
-        AND n.accounting_date < t.effective_date AND NOT n.is_deleted
-    ), 0) AS open_amount
+    SELECT sum(r.amount) FROM receivable_reduction AS r
+    WHERE r.source = i.source AND r.invoice_source_id = i.source_id AND r.on_date < t.effective_date
+  ), 0) AS open_amount
 FROM entity_transfer AS t
 JOIN run ON run.entity IN (t.legal_entity_id, t.to_entity_id)
 JOIN invoice AS i

@@ -4,7 +4,7 @@
 CREATE OR REPLACE TEMP TABLE unit_leg AS
 SELECT
   p.legal_entity_id, replace(p.event_id, 'accrual_reversal:', 'accrual:') AS unit, p.event_id, p.event_type, p.event_date,
-  p.leg, p.account, p.signed, p.currency, p.document_number, p.source, p.source_id, p.raw_ref,
+  p.leg, p.account, p.signed, p.currency, p.transaction_signed, p.transaction_currency, p.document_number, p.source, p.source_id, p.raw_ref,
   p.slot_date <> p.event_date AS is_late, p.ledger, p.origin_slot, p.origin_period, p.is_prior_year
 FROM placed AS p;
 
@@ -44,8 +44,10 @@ WITH unit AS (
     legal_entity_id, unit,
     string_agg(
       event_date || ' ' || leg || ' ' || account || ' ' || CAST(signed AS VARCHAR)
+        || CASE WHEN transaction_currency <> currency
+             THEN ' ' || CAST(transaction_signed AS VARCHAR) || ' ' || transaction_currency ELSE '' END
         || CASE WHEN event_type = 'accrual_reversal' THEN ' reversal' ELSE '' END,
-      chr(10) ORDER BY event_date, event_type, leg, account, signed
+      chr(10) ORDER BY event_date, event_type, leg, account, signed, transaction_currency
     ) AS content
   FROM unit_leg
   WHERE unit IN (SELECT unit FROM tested WHERE reason IS NOT NULL UNION SELECT unit FROM decision)
@@ -80,7 +82,7 @@ INSERT INTO held
 SELECT
   l.event_id, l.event_type, l.legal_entity_id, l.event_date, any_value(l.document_number), any_value(w.reason),
   sum(l.signed) FILTER (l.signed > 0), l.currency, any_value(l.source), any_value(l.source_id), any_value(l.raw_ref),
-  any_value(w.state)
+  any_value(w.state), any_value(w.reason)
 FROM unit_leg AS l JOIN withheld AS w USING (legal_entity_id, unit)
 GROUP BY l.event_id, l.event_type, l.legal_entity_id, l.event_date, l.currency;
 

@@ -144,7 +144,8 @@ SELECT
       WHEN c.account IS NULL THEN 'no account for role ' || l.role
         || CASE WHEN l.product_family <> '' THEN ', product family ' || l.product_family ELSE '' END
         || CASE WHEN l.tax_code <> '' THEN ', tax code ' || l.tax_code ELSE '' END
-      WHEN c.choices > 1 THEN 'more than one account fits role ' || l.role
+        || ', currency ' || l.transaction_currency
+      WHEN c.choices > 1 THEN 'more than one account fits role ' || l.role || ', currency ' || l.transaction_currency
     END,
     CASE WHEN u.event_id IS NOT NULL THEN 'the event does not balance' END
   ) AS reason
@@ -164,7 +165,7 @@ SELECT
   coalesce(min(m.reason), 'another line of the document waits: ' || any_value(w.reason)) AS reason,
   any_value(m.gross) AS amount, m.event_currency AS currency,
   any_value(m.source) AS source, any_value(m.source_id) AS source_id, any_value(m.raw_ref) AS raw_ref,
-  'waiting' AS state
+  'waiting' AS state, coalesce(min(m.reason), any_value(w.reason)) AS cause
 FROM mapped_leg AS m
 JOIN waiting AS w USING (legal_entity_id, document_id, event_date)
 GROUP BY m.event_id, m.event_type, m.legal_entity_id, m.event_date, m.event_currency;

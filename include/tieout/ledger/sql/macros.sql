@@ -16,6 +16,13 @@ CREATE OR REPLACE TEMP MACRO rated(quantity, unit_amount, quantum) AS
     CAST(100000000000 AS HUGEINT), quantum
   ));
 
+-- whole packages of so many units, a broken one rounded up unless the price says down; units where there are none
+CREATE OR REPLACE TEMP MACRO packages(quantity, size, way) AS
+  CASE WHEN size IS NULL THEN quantity ELSE CAST(
+    (CAST(CAST(quantity AS DECIMAL(28, 6)) * 1000000 AS HUGEINT)
+      + CASE WHEN way = 'down' THEN 0 ELSE CAST(CAST(size AS DECIMAL(28, 6)) * 1000000 AS HUGEINT) - 1 END)
+    // CAST(CAST(size AS DECIMAL(28, 6)) * 1000000 AS HUGEINT) AS DECIMAL(28, 9)) END;
+
 -- what a straight line of `days` days from `start` has earned of `amount` by the end of the date `upto`
 CREATE OR REPLACE TEMP MACRO earned(amount, start, days, upto, quantum) AS
   money(rounded_ratio(

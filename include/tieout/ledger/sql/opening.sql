@@ -7,19 +7,10 @@ WITH cut AS (
 ), open_invoice AS (
   SELECT
     i.currency, i.accounting_date AS on_date,
-    i.total
-      - coalesce(i.credit_applied, 0)
-      - coalesce((
-          SELECT sum(a.amount + coalesce(a.withheld, 0)) FROM payment_allocation AS a
-          JOIN payment AS p ON p.source = a.source AND p.source_id = a.payment_source_id
-          WHERE a.source = i.source AND a.invoice_source_id = i.source_id AND p.status = 'succeeded'
-            AND coalesce(p.settled_date, p.accounting_date) <= cut.as_of AND NOT a.is_deleted
-        ), 0)
-      - coalesce((
-          SELECT sum(n.to_receivable) FROM credit_note AS n
-          WHERE n.source = i.source AND n.invoice_source_id = i.source_id AND n.status = 'issued'
-            AND n.accounting_date <= cut.as_of AND NOT n.is_deleted
-        ), 0) AS amount
+    i.total - coalesce(i.credit_applied, 0) - coalesce((
+      SELECT sum(r.amount) FROM receivable_reduction AS r
+      WHERE r.source = i.source AND r.invoice_source_id = i.source_id AND r.on_date <= cut.as_of
+    ), 0) AS amount
   FROM ledger_invoice AS i, cut
   WHERE i.accounting_date <= cut.as_of
     AND (i.moved_date IS NULL OR i.moved_date > cut.as_of)

@@ -34,4 +34,4 @@ def start(shared: Shared) -> Iterator[RunningFile]:
     yield RunningFile(shared.folder / "erp.sqlite")
 
 
-SUBJECT = Subject(name="file_ledger", start=start, network=False)
+SUBJECT = Subject(name="file_ledger", start=start, network=False, write_offs=True)

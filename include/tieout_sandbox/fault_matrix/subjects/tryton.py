@@ -56,6 +56,7 @@ SUBJECT = Subject(
     name="tryton",
     start=start,
     is_write=is_write,
+    write_offs=True,
     rate_limited=Answer(429, b"<html>Too Many Requests</html>"),
     unavailable=Answer(503, b'could not obtain lock on row in relation "ir_sequence_strict"'),
     failed=Answer(500, b"<html>Internal Server Error</html>"),

@@ -58,6 +58,8 @@ class Sap:
     """Readings for which a new document stays unseen."""
     lag_once: bool = False
     """Only the next document is seen late."""
+    idempotent: bool = False
+    """Whether a message whose header's UUID was answered before is answered so again, and not carried out."""
     refusal_number: str = " "
     """What stands for the document number in a refusal: blank, or ten zeros."""
     interface_named: bool = True
@@ -70,6 +72,7 @@ class Sap:
     """Postings into the leading ledger alone: (company code, day, account, amount)."""
     closed: set[tuple[int, int]] = field(default_factory=set)
     _hidden: dict[str, int] = field(default_factory=dict)
+    _answered: dict[str, str] = field(default_factory=dict)
     _last: int = 100_000_000
 
     def routes(self) -> Sequence[BaseRoute]:
@@ -151,7 +154,13 @@ class Sap:
                 raise ValueError("the message is not valid")
         except (ElementTree.ParseError, ValueError) as error:
             return _fault(str(error))
-        return Answer(self._confirmations([self._one(one) for one in requests]), media_type="text/xml").response()
+        uuid = bulk.findtext("MessageHeader/UUID") if self.idempotent else None
+        if uuid is None or uuid not in self._answered:
+            told = self._confirmations([self._one(one) for one in requests])
+            if uuid is None:
+                return Answer(told, media_type="text/xml").response()
+            self._answered[uuid] = told
+        return Answer(self._answered[uuid], media_type="text/xml").response()
 
     def _one(self, request: ElementTree.Element) -> tuple[str, str, str, list[tuple[str, str]]]:
         """Post one journal or say why not: document, company code, fiscal year, log of (type, note)."""

@@ -1,0 +1,153 @@
+"""Price books: prices as billing keeps them become rows of `price_book`; what cannot is set aside with a reason.
+
+Each system's reading is one query beside this module: `stripe_prices.sql`, `zuora_prices.sql`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from tieout import schema
+from tieout.errors import DataError
+from tieout.lake.engine import Engine, engine, sql_type
+from tieout.usage.inputs import Rows, bind
+
+_SQL = Path(__file__).parent
+_REASONS = {
+    "no_mode": "a tiered price must say whether it is graduated or volume",
+    "no_tiers": "the tiers of the price are not there",
+    "no_usage": "the charge is not for usage",
+    "no_included": "an overage charge must say how many units are included",
+    "no_number": "a column that holds numbers holds something else",
+    "no_date": "a column that holds dates holds something else",
+    "no_id": "the price has no id",
+    "no_meter": "nothing says what the price counts",
+    "no_model": "how quantity becomes money is not one of flat, unit, package, graduated, volume",
+    "no_currency": "the price has no currency",
+    "no_amount": "the price has no amount",
+}
+_ZUORA_CHARGE = ("Id", "SubscriptionId", "ChargeModel", "ChargeType", "UOM", "IncludedUnits", "EffectiveStartDate",
+                 "EffectiveEndDate")  # fmt: skip
+_ZUORA_TIER = ("RatePlanChargeId", "Tier", "StartingUnit", "EndingUnit", "Price", "PriceFormat", "IsOveragePrice",
+               "Currency")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class PriceBook:
+    """Prices to rate with. Every tier read is in `rows` or in `quarantined`; a price with a bad tier waits whole."""
+
+    rows: pa.Table
+    """Columns of `price_book`."""
+    quarantined: pa.Table
+    """Columns of `price_quarantine`."""
+
+
+def stripe_price_book(items: Rows, prices: Rows, tiers: Rows, *, session: Engine | None = None) -> PriceBook:
+    """The prices of metered subscription items, from the canonical `subscription_item`, `price` and `price_tier`.
+
+    Raises DataError for a column that is needed and missing, and for amounts in a float column.
+    """
+    if session is None:
+        with engine() as own:
+            return stripe_price_book(items, prices, tiers, session=own)
+    bind(session, "subscription_item", items, ("subscription_source_id", "meter"))
+    bind(session, "price", prices, ())
+    bind(session, "price_tier", tiers, ())
+    return _book(session, (_SQL / "stripe_prices.sql").read_text(encoding="utf-8"))
+
+
+def zuora_price_book(charges: pa.Table, tiers: pa.Table, *, session: Engine | None = None) -> PriceBook:
+    """The prices of usage charges, from texts as Zuora's exports of RatePlanCharge and RatePlanChargeTier name them.
+
+    Charge models: flat fee, per unit, overage, tiered, tiered with overage, volume. What a charge counts is its unit of
+    measure. Raises DataError for a column that is missing.
+    """
+    if session is None:
+        with engine() as own:
+            return zuora_price_book(charges, tiers, session=own)
+    for name, table, needed in (("zuora_charge", charges, _ZUORA_CHARGE), ("zuora_tier", tiers, _ZUORA_TIER)):
+        _bind_texts(session, name, table, needed, needed)
+    return _book(session, (_SQL / "zuora_prices.sql").read_text(encoding="utf-8"))
+
+
+def csv_price_book(path: str | Path, *, session: Engine | None = None) -> PriceBook:
+    """The prices of a CSV file whose heading has columns of `price_book`; an empty cell says nothing.
+
+    Raises DataError for a column that is needed and missing, or that a price book does not have.
+    """
+    if session is None:
+        with engine() as own:
+            return csv_price_book(path, session=own)
+    shape = schema.table("price_book")
+    texts = arrow_csv.ConvertOptions(
+        column_types={c: pa.string() for c in shape.names}, strings_can_be_null=True, quoted_strings_can_be_null=True
+    )
+    given = arrow_csv.read_csv(path, convert_options=texts)
+    strange = [c for c in given.column_names if c not in shape.names]
+    if strange:
+        raise DataError("a price book has no such column", record=str(path), got=strange[0], expected=list(shape.names))
+    _bind_texts(session, "csv_price", given, shape.names, [c.name for c in shape.columns if c.required])
+    typed, broken = [], {"no_number": [], "no_date": []}  # type: tuple[list[str], dict[str, list[str]]]
+    for column, field in zip(shape.columns, shape.arrow, strict=True):
+        if column.kind == "text":
+            typed.append(column.name)
+            continue
+        cast = f"TRY_CAST({column.name} AS {sql_type(field.type)})"
+        typed.append(f"{cast} AS {column.name}")
+        kind = "no_date" if column.kind in ("date", "instant") else "no_number"
+        broken[kind].append(f"({column.name} IS NOT NULL AND {cast} IS NULL)")
+    cases = " ".join(f"WHEN {' OR '.join(tests)} THEN '{code}'" for code, tests in broken.items())
+    return _book(
+        session, f"SELECT 'csv' AS source, {', '.join(typed)}, CASE {cases} END AS reason_code FROM given_csv_price"
+    )
+
+
+def _bind_texts(session: Engine, name: str, table: pa.Table, columns: tuple[str, ...], needed: object) -> None:
+    missing = [c for c in list(needed) if c not in table.column_names]  # type: ignore[call-overload]
+    if missing:
+        raise DataError("columns are missing", record=name, got=table.column_names, expected=missing)
+    texts = [
+        table[c].cast(pa.string()) if c in table.column_names else pa.nulls(table.num_rows, pa.string())
+        for c in columns
+    ]
+    session.bind(f"given_{name}", pa.table(texts, names=list(columns)))
+
+
+def _book(session: Engine, query: str) -> PriceBook:
+    """The rows that a query gives, checked for what every price needs; `reason_code` is what it found itself."""
+    session.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE read_price AS
+        SELECT * REPLACE (CASE
+          WHEN reason_code IS NOT NULL THEN reason_code
+          WHEN price_source_id IS NULL THEN 'no_id'
+          WHEN meter IS NULL THEN 'no_meter'
+          WHEN model IS NULL OR model NOT IN ('flat', 'unit', 'package', 'graduated', 'volume') THEN 'no_model'
+          WHEN currency IS NULL THEN 'no_currency'
+          WHEN unit_amount IS NULL AND flat_amount IS NULL THEN 'no_amount'
+        END AS reason_code)
+        FROM ({query})
+        """
+    )
+    session.execute(
+        "CREATE OR REPLACE TEMP TABLE judged_price AS SELECT *, max(reason_code) OVER ("
+        "  PARTITION BY price_source_id, subscription_source_id, meter, valid_from) AS fault FROM read_price"
+    )
+    shape = schema.table("price_book")
+    rows = session.sql(f"SELECT {', '.join(shape.names)} FROM judged_price WHERE fault IS NULL ORDER BY ALL").cast(
+        shape.arrow
+    )
+    cases = " ".join(f"WHEN '{code}' THEN '{words}'" for code, words in _REASONS.items())
+    quarantined = session.sql(
+        "SELECT source, coalesce(price_source_id, '') AS price_source_id, subscription_source_id, meter, tier_no,"
+        f" fault AS reason_code, CASE fault {cases} END AS reason FROM judged_price"
+        " WHERE fault IS NOT NULL ORDER BY ALL"
+    ).cast(schema.table("price_quarantine").arrow)
+    read = session.scalar("SELECT count(*) FROM read_price")
+    if rows.num_rows + quarantined.num_rows != read:
+        raise DataError("prices in are not prices out", expected=read, got=rows.num_rows + quarantined.num_rows)
+    return PriceBook(rows, quarantined)

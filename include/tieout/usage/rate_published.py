@@ -1,0 +1,47 @@
+"""The rating step of a run: the price book of what billing has, and what all usage should have cost by it."""
+
+from __future__ import annotations
+
+from datetime import date
+
+import pyarrow as pa
+
+from tieout.lake.engine import engine
+from tieout.lake.tables import Lake
+from tieout.settings import Settings
+from tieout.store import Store
+from tieout.usage.price_books import PriceBook, csv_price_book, stripe_price_book
+from tieout.usage.rating import rate
+
+_INPUTS = ("usage_summary", "subscription", "subscription_item", "price", "price_tier")
+_ALWAYS = (date(1900, 1, 1), date(9999, 1, 1))
+
+
+def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:
+    """Rate the published usage by the prices of its subscriptions; returns the counts.
+
+    Beside what billing knows, the price book has what the CSV files of the configuration's folder `price_books` say,
+    such as list prices, or prices agreed on paper.
+
+    Publishes `price_book`, `price_quarantine`, `rated_lines` and `unrated_usage`.
+    """
+    snapshot = store.published()
+    files = {name: lake.files(name, snapshot[name]) if name in snapshot else [] for name in _INPUTS}
+    with engine(settings) as session:
+        books = [stripe_price_book(*(files[n] for n in _INPUTS[2:]), session=session)]
+        books += [csv_price_book(path, session=session) for path in settings.config_files("price_books", ".csv")]
+        book = PriceBook(*(pa.concat_tables([getattr(b, c) for b in books]) for c in ("rows", "quarantined")))
+        rated = rate(files["usage_summary"], book.rows, _ALWAYS, subscriptions=files["subscription"], session=session)
+        versions = {
+            "price_book": lake.write("price_book", book.rows),
+            "price_quarantine": lake.write("price_quarantine", book.quarantined),
+            "rated_lines": lake.write("rated_lines", rated.lines),
+            "unrated_usage": lake.write("unrated_usage", rated.quarantined),
+        }
+    store.publish(run_id, versions, {"step": "rating"})
+    return {
+        "prices": book.rows.num_rows,
+        "prices_quarantined": book.quarantined.num_rows,
+        "lines": rated.lines.num_rows,
+        "unrated": rated.quarantined.num_rows,
+    }

@@ -1,0 +1,34 @@
+"""The SQL files beside this module."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tieout.lake.session import Session
+
+_SQL = Path(__file__).parent
+# each hop doubles the length of the chains followed: seven are enough for a hundred corrections of corrections
+_HOPS = 7
+
+
+def statements(name: str) -> list[str]:
+    """The statements of `<name>.sql`, in the order they stand."""
+    return [s for s in (_SQL / f"{name}.sql").read_text(encoding="utf-8").split(";\n") if s.strip()]
+
+
+def run(session: Session, name: str) -> None:
+    """Run the statements of a file one after the other."""
+    for statement in statements(name):
+        session.execute(statement)
+
+
+def run_changes(session: Session) -> None:
+    """Make the table `changes`: follow corrections of corrections to the event they change in the end."""
+    first, hop, last = statements("changes")
+    session.execute(first)
+    for _ in range(_HOPS):
+        if not session.scalar("SELECT max(open) FROM roots"):
+            break
+        session.execute(hop)
+        session.execute("CREATE OR REPLACE TEMP TABLE roots AS SELECT * FROM hopped")
+    session.execute(last)

@@ -1,0 +1,79 @@
+"""From which size on Spark pays: the same usage summed up by DuckDB and by a cluster of two workers on this machine.
+
+`python -m tieout_sandbox.bench.many_machines 1e6 1e7` prints a line per size; docs/guide/spark.md has them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tieout.entities import Entities, LegalEntity
+from tieout.lake.engine import engine
+from tieout.usage import aggregate, application
+from tieout.usage.handed import Request
+from tieout.usage.meters import Meters
+from tieout_sandbox import spark
+from tieout_sandbox.bench.events import FIRST_DAY, generate
+
+_ZONES = {"US": "America/Los_Angeles", "DE": "Europe/Berlin", "JP": "Asia/Tokyo"}
+_ENTITIES = Entities(
+    entities=tuple(
+        LegalEntity(id=id, name=id, functional_currency="USD", zone=zone, country=id, go_live=FIRST_DAY)
+        for id, zone in _ZONES.items()
+    )
+)
+# what a cluster has unless told otherwise; the sandbox turns it off because its runs are short
+_AS_SHIPPED = {
+    "spark.sql.adaptive.enabled": "true",
+    "spark.sql.shuffle.partitions": "32",
+    "spark.driver.extraJavaOptions": "-XX:+UseParallelGC",
+    "spark.executor.extraJavaOptions": "-XX:+UseParallelGC",
+}
+
+
+def measure(rows: int, folder: Path) -> dict[str, Any]:
+    """Seconds of both engines for so many events: wall, processor, and the cluster's start, which any size pays."""
+    with engine(memory_limit="2GB") as session:
+        files, _ = generate(session, folder, rows)
+    given = {
+        "events": [str(f) for f in files],
+        **{f"{name}s": [str(folder / f"{name}.parquet")] for name in ("subscription", "subscription_item", "product")},
+    }
+    started, used = time.monotonic(), time.process_time()
+    with engine(memory_limit="2GB") as session:
+        here = aggregate(**given, entities=_ENTITIES, session=session)
+    figures = {"rows": rows, "duckdb_s": time.monotonic() - started, "duckdb_cpu_s": time.process_time() - used}
+    request = Request(**given, entities=_ENTITIES, meters=Meters(), snapshot={}, folder=str(folder / "handed"))
+    with spark.cluster(folder / "cluster", memory_mb=2048, conf=_AS_SHIPPED) as running:
+        started, used = time.monotonic(), _cpu(running)
+        command = ["spark-submit", "--master", running.master, application.__file__, request.write()]
+        subprocess.run(command, env=dict(running.environment), check=True, capture_output=True)
+        figures |= {"spark_s": time.monotonic() - started, "spark_cpu_s": _cpu(running) - used}
+    there = request.answered()
+    if (there.rows.num_rows, there.events, there.counted) != (here.rows.num_rows, here.events, here.counted):
+        raise AssertionError(f"the engines disagree about {rows} events")
+    return {name: round(value, 1) if isinstance(value, float) else value for name, value in figures.items()}
+
+
+def _cpu(running: spark.Cluster) -> float:
+    """Processor seconds of the cluster's daemons, their ended executors and this process's ended children."""
+    own = resource.getrusage(resource.RUSAGE_CHILDREN)
+    daemons = [p.process() for p in running.processes]
+    times = [psutil.Process(p.pid).cpu_times() for p in daemons if p is not None]
+    return own.ru_utime + own.ru_stime + sum(t.user + t.system + t.children_user + t.children_system for t in times)
+
+
+if __name__ == "__main__":
+    for size in sys.argv[1:]:
+        with tempfile.TemporaryDirectory(prefix="tieout-bench-", dir=os.environ.get("TMPDIR")) as made:
+            print(json.dumps(measure(int(float(size)), Path(made))), flush=True)

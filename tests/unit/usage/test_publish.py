@@ -1,0 +1,82 @@
+"""The usage step publishes what was counted, what came too late for its invoice, and ids with different content."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from tieout import schema
+from tieout.calendar import period_of
+from tieout.close import backlog
+from tieout.entities import load_entities
+from tieout.lake.tables import Lake
+from tieout.settings import SHIPPED_CONFIG, Settings
+from tieout.store import Store
+from tieout.usage import publish_summary
+
+DAY = date(2026, 4, 11)
+NOON = datetime(2026, 3, 15, 12, tzinfo=UTC)
+PERIOD = {"period_start": date(2026, 3, 10), "period_end": date(2026, 4, 10)}
+COMMON = {"source": "stripe", "legal_entity_id": "US", "correlation_id": "c", "raw_ref": "r", "is_deleted": False,
+          "source_version": "1", "meter": "api", "subscription_source_id": "sub_1", "currency": "USD"}  # fmt: skip
+
+
+def rows(name: str, *given: dict[str, Any]) -> pa.Table:
+    shape = schema.table(name).arrow
+    numbered = [COMMON | {"id": f"{name}{n}", "source_id": f"{name}{n}"} | row for n, row in enumerate(given)]
+    zero = {f.name: Decimal(0) for f in shape if not f.nullable and pa.types.is_decimal(f.type)}
+    return pa.Table.from_pylist(
+        [zero | {f.name: row[f.name] for f in shape if f.name in row} for row in numbered], shape
+    )
+
+
+def event(id: str, quantity: int, received: datetime = NOON) -> dict[str, Any]:
+    return {"event_id": id, "source": "drop", "quantity": Decimal(quantity), "occurred_at": NOON, "unit": "call",
+            "received_at": received, "kind": "usage", "usage_date": NOON.date()}  # fmt: skip
+
+
+def test_late_usage_and_conflicting_ids_are_published_with_their_money_and_stand_in_the_backlog(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
+    lake, store = Lake(settings.lake), Store(settings.store)
+    store.upgrade()
+    soon, late = NOON + timedelta(hours=1), datetime(2026, 4, 11, 12, tzinfo=UTC)
+    given = {
+        "usage_event": [event("e1", 10), event("e2", 4, late), event("e3", 5), event("e3", 8, soon)],
+        "subscription": [{"source_id": "sub_1", "billing_anchor": date(2026, 1, 10)}],
+        "subscription_item": [{"usage_type": "metered", "interval_months": 1, "unit_amount": Decimal("0.25")}],
+        "product": [{"unit": "call"}],
+        "invoice": [{"source_id": "in_1", "status": "open", "accounting_date": date(2026, 4, 10)}],
+        "invoice_line": [{"invoice_source_id": "in_1", "line_no": 1, "is_proration": False, "quantity": Decimal(15),
+                          **PERIOD}],
+    }  # fmt: skip
+    store.publish("setup", {name: lake.write(name, rows(name, *each)) for name, each in given.items()})
+    store.start_run("night", "nightly", DAY)
+    counts = publish_summary(lake=lake, store=store, settings=settings, run_id="night")
+    assert (counts["events"], counts["counted"], counts["repeated"], counts["conflicts"], counts["late"]) == (
+        4,
+        3,
+        1,
+        1,
+        1,
+    )
+    snapshot = store.published()
+    (missed,) = lake.read("usage_late", snapshot["usage_late"]).to_pylist()
+    assert (missed["late_class"], missed["billed_on"]) == ("after_billing", date(2026, 4, 10))
+    assert (missed["quantity_in_time"], missed["quantity"], missed["amount"]) == (15, 19, Decimal("1.0000"))
+    told = lake.read("usage_conflict", snapshot["usage_conflict"]).to_pylist()
+    assert [(r["quantity"], r["counts"], r["amount"]) for r in told] == [(5, True, 0), (8, False, Decimal("0.7500"))]
+    (mark,) = lake.read("usage_watermark", snapshot["usage_watermark"]).to_pylist()
+    assert (mark["last_received_at"], mark["late_deliveries"]) == (late, 1)
+    assert mark["complete_until"] == late - timedelta(hours=24)
+
+    us = load_entities(settings.config_file("entities.yaml"))["US"]
+    listed = backlog(us, period_of(us, date(2026, 3, 31)), today=DAY, lake=lake, store=store, snapshot=snapshot)
+    usage = [(r["state"], r["item"], r["amount"]) for r in listed.to_pylist() if r["kind"] == "usage"]
+    assert usage == [
+        ("after billing", "sub_1/api/2026-03-10", Decimal(1)),
+        ("conflict", "sub_1/api/conflict", Decimal("0.75")),
+    ]
