@@ -74,6 +74,7 @@ def _make_tables(session: Engine, queries: dict[str, str]) -> None:
         "CREATE TEMP TABLE legal_entity (id VARCHAR, name VARCHAR, functional_currency VARCHAR, zone VARCHAR, "
         "go_live DATE)"
     )
+    session.execute("CREATE TEMP TABLE currency_digits (currency VARCHAR, digits BIGINT)")
     states = ", ".join(text(state) for state in JOURNAL_TRANSITIONS)
     session.execute(f"CREATE TEMP TABLE journal_state (run_key VARCHAR, state ENUM({states}))")
     copied = ", ".join(text(state) for state in COPY_TRANSITIONS)
