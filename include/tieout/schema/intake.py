@@ -104,8 +104,10 @@ INTAKE: tuple[Table, ...] = (
             _r(
                 "late_class",
                 "text",
-                "after_billing: an invoice carries the period without it; before_billing: none does yet",
+                "after_billing: an invoice carries the period without it; billed: invoices carry what is known now; "
+                "before_billing: none does yet",
                 "after_billing",
+                "billed",
                 "before_billing",
             ),
             _c("billed_on", "date", "accounting date of the first invoice of the period"),

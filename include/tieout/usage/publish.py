@@ -38,7 +38,7 @@ def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str
         given: dict[str, Any] = {
             "entities": load_entities(settings.config_file("entities.yaml")),
             "meters": load_meters(settings.config_file("meters.yaml")),
-            "billed": session.sql("SELECT * FROM billed"),
+            "billed": session.sql("SELECT * EXCLUDE (billed_quantity) FROM billed"),
         }
         if settings.spark_master and settings.engine_for(_events(lake, snapshot)) == "spark":
             from tieout.lake.spark import spark
@@ -68,7 +68,7 @@ def hand_over(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> s
     )
     request.forget()  # what an earlier try of this run left must not be taken for the answer
     with _local(lake, snapshot, settings) as session:
-        return request.write(session.sql("SELECT * FROM billed"))
+        return request.write(session.sql("SELECT * EXCLUDE (billed_quantity) FROM billed"))
 
 
 def publish_answer(uri: str, *, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:
@@ -166,7 +166,12 @@ ORDER BY c.source, c.event_id, c.version_no
 """
 _LATE = """
 SELECT u.subscription_source_id, u.meter, u.period_start, u.period_end, u.legal_entity_id, u.customer_id,
-  CASE WHEN b.billed_on IS NULL THEN 'before_billing' ELSE 'after_billing' END AS late_class, b.billed_on,
+  CASE
+    WHEN b.billed_on IS NULL THEN 'before_billing'
+    WHEN b.billed_quantity = u.quantity THEN 'billed'
+    ELSE 'after_billing'
+  END AS late_class,
+  b.billed_on,
   u.quantity_in_time, u.quantity, CAST(u.quantity - u.quantity_in_time AS DECIMAL(28,9)) AS late_quantity, u.unit,
   u.late_count,
   TRY_CAST(TRY_CAST(u.quantity - u.quantity_in_time AS DECIMAL(20,9)) * TRY_CAST(p.unit_amount AS DECIMAL(18,12))

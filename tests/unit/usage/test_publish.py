@@ -73,6 +73,12 @@ def test_late_usage_and_conflicting_ids_are_published_with_their_money_and_stand
     assert (mark["last_received_at"], mark["late_deliveries"]) == (late, 1)
     assert mark["complete_until"] == late - timedelta(hours=24)
 
+    line = given["invoice_line"][0] | {"quantity": Decimal(19)}
+    store.publish("corrected", {"invoice_line": lake.write("invoice_line", rows("invoice_line", line))})
+    publish_summary(lake=lake, store=store, settings=settings, run_id="night")
+    (carried,) = lake.read("usage_late", store.published()["usage_late"]).to_pylist()
+    assert (carried["late_class"], carried["late_quantity"]) == ("billed", 4)
+
     us = load_entities(settings.config_file("entities.yaml"))["US"]
     listed = backlog(us, period_of(us, date(2026, 3, 31)), today=DAY, lake=lake, store=store, snapshot=snapshot)
     usage = [(r["state"], r["item"], r["amount"]) for r in listed.to_pylist() if r["kind"] == "usage"]
