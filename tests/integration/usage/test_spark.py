@@ -52,6 +52,7 @@ def submit(cluster: spark.Cluster, request: Request, home: Path) -> Usage:
 
 
 @pytest.mark.server
+@pytest.mark.timeout(1500)  # the first time PySpark is installed
 def test_a_cluster_sums_events_up_as_one_machine_does(tmp_path, spark_cluster):
     with engine() as session:
         given = generate(session, tmp_path / "events", ROWS)
