@@ -38,18 +38,13 @@ def utc_now() -> datetime:
 class Store:
     """The store at a SQLAlchemy URL (`sqlite:///file` or `postgresql://…`); safe for many processes at once.
 
-    `clock` gives the present instant; tests and the sandbox hand in their own. `pooled` keeps connections open between
-    transactions: faster where thousands follow each other, and whoever forks calls `let_go` before.
+    `clock` gives the present instant; tests and the sandbox hand in their own.
     """
 
-    def __init__(self, url: str, *, clock: Callable[[], datetime] = utc_now, pooled: bool = False) -> None:
+    def __init__(self, url: str, *, clock: Callable[[], datetime] = utc_now) -> None:
         self.url = url
         self.now = clock
-        self._database = Database(url, pooled=pooled)
-
-    def let_go(self) -> None:
-        """Close the connections that are open between transactions."""
-        self._database.let_go()
+        self._database = Database(url)
 
     def upgrade(self) -> None:
         """Create or migrate the tables. Only `tieout store upgrade` and tests call it."""

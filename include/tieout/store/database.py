@@ -29,13 +29,9 @@ _MIGRATION_LOCK = 7418529630  # any constant of our own: PostgreSQL's advisory l
 
 
 class Database:
-    """Connections to the store. No pool: a forked process must never inherit an open connection.
+    """Connections to the store. No pool: a forked process must never inherit an open connection."""
 
-    With `pooled` connections stay open between transactions; whoever forks calls `let_go` before.
-    """
-
-    def __init__(self, url: str, *, pooled: bool = False) -> None:
-        self._pool: dict[str, Any] = {} if pooled else {"poolclass": NullPool}
+    def __init__(self, url: str) -> None:
         self.url = make_url(url)
         if self.url.drivername in ("postgres", "postgresql"):
             self.url = self.url.set(drivername="postgresql+psycopg")
@@ -46,18 +42,14 @@ class Database:
 
     def _engine(self) -> Engine:
         if not self.sqlite:
-            return create_engine(self.url, **self._pool)
+            return create_engine(self.url, poolclass=NullPool)
         file = Path(str(self.url.database))
         private_folder(file.parent)
         file.touch(mode=0o600)  # SQLite gives its log and index beside it the same mode
-        engine = create_engine(self.url, **self._pool, connect_args={"timeout": _BUSY_SECONDS})
+        engine = create_engine(self.url, poolclass=NullPool, connect_args={"timeout": _BUSY_SECONDS})
         event.listen(engine, "connect", _sqlite_connection)
         event.listen(engine, "begin", _sqlite_begin)
         return engine
-
-    def let_go(self) -> None:
-        """Close what is open between transactions."""
-        self.engine.dispose()
 
     @contextmanager
     def writing(self) -> Iterator[Session]:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
 from itertools import count
-from pathlib import Path
 from typing import Any, Literal, cast
 
 from sqlalchemy import event
@@ -151,7 +150,6 @@ class Trial:
         With `lose` nothing reaches the ERP, and its answer counts as lost.
         """
         reader, writer = os.pipe()
-        self.store.let_go()
         pid = os.fork()
         if pid == 0:
             os.close(reader)
@@ -165,7 +163,6 @@ class Trial:
 
     def stopped(self, batch_id: str, at: str) -> int:
         """A process that stands still at a point while it posts; gives its pid."""
-        self.store.let_go()
         pid = os.fork()
         if pid == 0:
             os._exit(self._run(batch_id, at, signal.SIGSTOP, os.open(os.devnull, os.O_WRONLY)))
@@ -324,7 +321,7 @@ class Trial:
                 os.kill(os.getpid(), end)
 
         try:
-            store = self.store  # its statements are compiled already
+            store = Store(self.store.url)  # of its own: what a fork inherits of an engine may be locked for ever
             event.listen(store._database.engine, "commit", lambda connection: by("commit"))
             ledger: Ledger = self.running.ledger(self.line.url if self.line else None)
             if lose:
@@ -363,20 +360,13 @@ def _at_once(seconds: float) -> None: ...
 @contextmanager
 def trial_of(subject: Subject, shared: Shared, store: Store | None = None) -> Iterator[Trial]:
     """A subject under trial, for the block; with a store of its own in a file unless another one is given."""
-    store = store or _store(shared.folder / "store.sqlite")
+    store = store or fresh_store(shared.folder / "store.sqlite")
     with subject.start(shared) as running, _frozen():
         if not subject.network:
             yield Trial(subject, running, None, store)
             return
         with line_to(subject, running) as line:
             yield Trial(subject, running, line, store)
-
-
-def _store(path: Path) -> Store:
-    """A store in a file that does not wait for the disk: it outlives killed processes, and here no machine dies."""
-    store = Store(fresh_store(path).url, pooled=True)
-    event.listen(store._database.engine, "connect", lambda dbapi, _: dbapi.execute("PRAGMA synchronous=OFF"))
-    return store
 
 
 @contextmanager
