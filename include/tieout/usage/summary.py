@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from tieout import schema
 from tieout.entities import Entities
-from tieout.errors import DataError
-from tieout.lake.engine import Engine, engine
+from tieout.lake.engine import engine
 from tieout.lake.session import Session
 from tieout.usage.inputs import Rows, bind
 from tieout.usage.meters import Meters
@@ -156,7 +155,7 @@ def sum_up(session: Session, until: datetime | None, out: Path | None) -> pa.Tab
         if out is None:
             key = ", ".join(schema.table("usage_summary").key)
             return session.sql(f"{query} ORDER BY {key}").cast(schema.table("usage_summary").arrow)
-        files.append(_written(session, query, out / f"usage_summary-{n:04}.parquet"))
+        files.append(str(session.copy(query, out / f"usage_summary-{n:04}.parquet")))
     return files
 
 
@@ -179,14 +178,8 @@ def listed(
         return shape.empty_table() if out is None else []
     session.bind("listed", files)
     if out is not None:
-        return [_written(session, query, out / f"{table}.parquet")]
+        return [str(session.copy(query, out / f"{table}.parquet"))]
     return session.sql(f"{query} ORDER BY {', '.join(schema.table(table).key)}").cast(shape)
-
-
-def _written(session: Session, query: str, path: Path) -> str:
-    if not isinstance(session, Engine):
-        raise DataError("only the engine of one machine writes results into a folder", got=type(session).__name__)
-    return str(session.copy(query, path))
 
 
 CONFLICTS = """
