@@ -17,6 +17,7 @@ from typing import Any
 from tieout.lake.landing import ControlTotal, ExtractRef, ExtractWriter, Landing, Record, extract_id
 from tieout.sources.config import SourceConfig, mapped_as
 from tieout.sources.drift import Drift, SourceContract, load_contract
+from tieout.sources.pagers import Page
 from tieout.store import Lease, Store
 
 log = logging.getLogger("tieout.sources")
@@ -74,6 +75,18 @@ class Pages:
             fetched_at=fetched_at,
             body_sha256=sha256,
             parts=parts,
+        )
+
+    def land_page(self, page: Page) -> None:
+        """Land the records of one answer as a page."""
+        answer = page.answer
+        self.land(
+            page.records,
+            request=answer.request,
+            request_id=answer.request_id,
+            status=answer.status,
+            fetched_at=answer.served_at,
+            sha256=answer.sha256,
         )
 
     def land_file(

@@ -53,14 +53,7 @@ def _catch_up(run: Extraction, client: HttpClient, feed: Feed, name: str, hi: da
             landed += len(page.records)
             if feed.total:
                 claimed = at_path(page.answer.value, feed.total)
-            pages.land(
-                page.records,
-                request=page.answer.request,
-                request_id=page.answer.request_id,
-                status=page.answer.status,
-                fetched_at=page.answer.served_at,
-                sha256=page.answer.sha256,
-            )
+            pages.land_page(page)
         counted = {"count": str(landed)}
         if feed.total is None:
             return Filled(ControlTotal("the API tells no total", {}, counted))

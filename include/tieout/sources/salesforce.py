@@ -126,14 +126,7 @@ class _Object:
             bulk = int(claimed["count"]) > self.run.source.bulk_above or len(soql) > LONGEST_SOQL
             for page in self._bulk(soql, types) if bulk else self._rest(soql):
                 counted.add(page.records)
-                pages.land(
-                    page.records,
-                    request=page.answer.request,
-                    request_id=page.answer.request_id,
-                    status=page.answer.status,
-                    fetched_at=page.answer.served_at,
-                    sha256=page.answer.sha256,
-                )
+                pages.land_page(page)
             if counted.texts() != claimed:
                 claimed = self._claimed(where, types)  # rows that became visible meanwhile count on neither side
             old = mark.hi is not None and self.now - mark.hi > RECYCLE_BIN

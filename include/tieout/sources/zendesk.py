@@ -61,14 +61,7 @@ class _Export:
             for page in self._pages(mark):
                 records = [r for r in page.records if not _repeats(r, seen)]
                 living.update((r.get("id"), str(r.get("created_at"))) for r in records if _lives(r))
-                pages.land(
-                    records,
-                    request=page.answer.request,
-                    request_id=page.answer.request_id,
-                    status=page.answer.status,
-                    fetched_at=page.answer.served_at,
-                    sha256=page.answer.sha256,
-                )
+                pages.land_page(Page(records, page.answer))
                 feed |= self._where(page)
             return Filled(self._created(living, lo, hi) if lo else self._all(living), feed)
 
