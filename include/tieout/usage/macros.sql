@@ -3,6 +3,14 @@ CREATE OR REPLACE TEMP MACRO billionths(n) AS CAST(CAST(n AS DECIMAL(28, 9)) * 1
 
 CREATE OR REPLACE TEMP MACRO trillionths(n) AS CAST(CAST(n AS DECIMAL(28, 12)) * 1000000000000 AS HUGEINT);
 
+-- What a tier or price counts of `units`: each, or whole packages in billionths of a unit (a decimal quotient would be a
+-- binary float).
+CREATE OR REPLACE TEMP MACRO counted(units, package_size, package_round) AS CAST(CASE
+  WHEN package_size IS NULL THEN units
+  ELSE (billionths(units) + CASE WHEN package_round = 'up' THEN billionths(package_size) - 1 ELSE 0 END)
+    // billionths(package_size)
+END AS DECIMAL(28, 9));
+
 -- The share `part / whole` of a fixed amount to twelve places. A cut that leaves a rest never ends in 0 or 5, so that
 -- rounding it once more goes where the exact quotient would (ROUND_05UP of the General Decimal Arithmetic
 -- Specification).
