@@ -30,7 +30,8 @@ CREATE OR REPLACE TEMP MACRO at_minor_unit(exact, digits) AS
     ELSE CAST(round(exact, 4) AS DECIMAL(18, 4))
   END;
 
--- a number for people: thousands apart, no zeros that say nothing
+-- A number for people: thousands apart, no zeros that say nothing. Formatting 128 bits takes five times as long as 64.
 CREATE OR REPLACE TEMP MACRO shown(n) AS
-  CASE WHEN n < 0 AND n > -1 THEN '-' ELSE '' END || format('{:,}', CAST(trunc(n) AS HUGEINT))
+  CASE WHEN n < 0 AND n > -1 THEN '-' ELSE '' END || CASE WHEN abs(n) < 1000000000000000 THEN format('{:,}', CAST(trunc(n) AS BIGINT))
+    ELSE format('{:,}', CAST(trunc(n) AS HUGEINT)) END
   || rtrim(CASE WHEN n = trunc(n) THEN '' ELSE '.' || split_part(CAST(n AS VARCHAR), '.', 2) END, '0');
