@@ -30,13 +30,8 @@ FROM (
     -- cut to the share of the period; a cut that leaves a rest never ends in 0 or 5, so that rounding it again goes the
     -- way the exact quotient would (ROUND_05UP of the General Decimal Arithmetic Specification)
     CASE WHEN whole = 1 THEN flat_amount ELSE prorated(flat_amount, share, whole) END AS flat_amount,
-    CAST(CASE
-      WHEN model = 'flat' THEN 1
-      WHEN package_size IS NULL THEN units
-      -- whole packages in billionths of a unit: a decimal quotient would be a binary float
-      ELSE (billionths(units) + CASE WHEN package_round = 'up' THEN billionths(package_size) - 1 ELSE 0 END)
-        // billionths(package_size)
-    END AS DECIMAL(28, 9)) AS quantity
+    CASE WHEN model = 'flat' THEN CAST(1 AS DECIMAL(28, 9)) ELSE counted(units, package_size, package_round) END
+      AS quantity
   FROM (
     SELECT
       a.usage_no, a.price_no, a.quantity AS used, a.share, a.whole, p.model, p.currency, p.digits, p.rounding,

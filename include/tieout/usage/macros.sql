@@ -3,6 +3,14 @@ CREATE OR REPLACE TEMP MACRO billionths(n) AS CAST(CAST(n AS DECIMAL(28, 9)) * 1
 
 CREATE OR REPLACE TEMP MACRO trillionths(n) AS CAST(CAST(n AS DECIMAL(28, 12)) * 1000000000000 AS HUGEINT);
 
+-- What a tier or price counts of `units`: each, or whole packages in billionths of a unit (a decimal quotient would be a
+-- binary float).
+CREATE OR REPLACE TEMP MACRO counted(units, package_size, package_round) AS CAST(CASE
+  WHEN package_size IS NULL THEN units
+  ELSE (billionths(units) + CASE WHEN package_round = 'up' THEN billionths(package_size) - 1 ELSE 0 END)
+    // billionths(package_size)
+END AS DECIMAL(28, 9));
+
 -- The share `part / whole` of a fixed amount to twelve places. A cut that leaves a rest never ends in 0 or 5, so that
 -- rounding it once more goes where the exact quotient would (ROUND_05UP of the General Decimal Arithmetic
 -- Specification).
@@ -22,7 +30,8 @@ CREATE OR REPLACE TEMP MACRO at_minor_unit(exact, digits) AS
     ELSE CAST(round(exact, 4) AS DECIMAL(18, 4))
   END;
 
--- a number for people: thousands apart, no zeros that say nothing
+-- A number for people: thousands apart, no zeros that say nothing. Formatting 128 bits takes five times as long as 64.
 CREATE OR REPLACE TEMP MACRO shown(n) AS
-  CASE WHEN n < 0 AND n > -1 THEN '-' ELSE '' END || format('{:,}', CAST(trunc(n) AS HUGEINT))
+  CASE WHEN n < 0 AND n > -1 THEN '-' ELSE '' END || CASE WHEN abs(n) < 1000000000000000 THEN format('{:,}', CAST(trunc(n) AS BIGINT))
+    ELSE format('{:,}', CAST(trunc(n) AS HUGEINT)) END
   || rtrim(CASE WHEN n = trunc(n) THEN '' ELSE '.' || split_part(CAST(n AS VARCHAR), '.', 2) END, '0');

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -31,17 +32,20 @@ def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str)
         books = [stripe_price_book(*(files[n] for n in _INPUTS[2:]), session=session)]
         books += [csv_price_book(path, session=session) for path in settings.config_files("price_books", ".csv")]
         book = PriceBook(*(pa.concat_tables([getattr(b, c) for b in books]) for c in ("rows", "quarantined")))
-        rated = rate(files["usage_summary"], book.rows, _ALWAYS, subscriptions=files["subscription"], session=session)
+        rated = rate(files["usage_summary"], book.rows, _ALWAYS, subscriptions=files["subscription"],
+                     out=session.scratch / "rated", session=session)  # fmt: skip
+        session.bind("made_lines", rated.lines)
+        lines = int(session.scalar("SELECT count(*) FROM made_lines"))
         versions = {
             "price_book": lake.write("price_book", book.rows),
             "price_quarantine": lake.write("price_quarantine", book.quarantined),
-            "rated_lines": lake.write("rated_lines", rated.lines),
+            "rated_lines": lake.write("rated_lines", [Path(f) for f in rated.lines]),
             "unrated_usage": lake.write("unrated_usage", rated.quarantined),
         }
     store.publish(run_id, versions, {"step": "rating"})
     return {
         "prices": book.rows.num_rows,
         "prices_quarantined": book.quarantined.num_rows,
-        "lines": rated.lines.num_rows,
+        "lines": lines,
         "unrated": rated.quarantined.num_rows,
     }

@@ -1,7 +1,8 @@
 """Rate usage: what it should have cost by the price book, line by line, without asking the billing system.
 
-The statements stand beside this module: `rating.sql` chooses prices, `proration.sql` cuts billing periods at changes of
-price, `charges.sql` prices what each part of a period reaches.
+The statements stand beside this module: `book.sql` reads the price book, `plain.sql` prices the billing periods that
+one price holds for all through; of the others `choice.sql` chooses prices, `proration.sql` cuts them at changes of
+price, and `charges.sql` prices what each part of a period reaches.
 """
 
 from __future__ import annotations
@@ -35,8 +36,11 @@ _REASONS = {
 class Rated:
     """Usage priced. Every row of usage in the period is either in `lines` or in `quarantined`."""
 
-    lines: pa.Table
-    """Columns of `rated_lines`: one row per billing period, price and tier that charges something."""
+    lines: pa.Table | list[str]
+    """Columns of `rated_lines`: one row per billing period, price and tier that charges something.
+
+    An Arrow table, or Parquet files where `rate` was given a folder.
+    """
     quarantined: pa.Table
     """Columns of `unrated_usage`: billing periods that no price, or no single price, holds for, with the reason."""
 
@@ -48,6 +52,7 @@ def rate(
     *,
     subscriptions: Rows | None = None,
     worded: bool = True,
+    out: Path | None = None,
     session: Engine | None = None,
 ) -> Rated:
     """Price the usage of every billing period that ends within `period`.
@@ -56,7 +61,8 @@ def rate(
     tables or Parquet files. `period` is half-open in the days on which billing periods may end: `(first, after)` takes
     those whose last day lies in it. A price agreed with the subscription goes before the general one of its meter; with
     `subscriptions` (columns of `subscription`: source_id, currency) only a general price in the subscription's currency
-    holds. Lines tell their arithmetic where `worded`; wording a million of them costs more than pricing them.
+    holds. Lines tell their arithmetic where `worded`; wording a million of them costs more than pricing them. With
+    `out` they are written into Parquet files in that folder, in no order; without they come sorted by their key.
 
     Which price: the one in force on the billing period's last day, for the whole of it. Prices that say `proration`
     hold for their days only: each prices the usage of its days (rows of grain `day`), and its flat and minimum amounts
@@ -76,20 +82,15 @@ def rate(
     """
     if session is None:
         with engine() as own:
-            return rate(usage, prices, period, subscriptions=subscriptions, worded=worded, session=own)
+            return rate(usage, prices, period, subscriptions=subscriptions, worded=worded, out=out, session=own)
     bind(session, "usage_summary", usage, _USAGE_NEEDED)
     bind(session, "price_book", prices, ("meter", "price_source_id", "model", "tier_no", "currency"))
     _bind_currencies(session, subscriptions)
     _run(session, "macros.sql")
-    _run(session, "rating.sql", {"start": period[0], "end": period[1]})
-    key = "subscription_source_id, meter, period_start"
-    repeated = session.rows(  # by the hash first: a million texts cost more to group than to hash
-        f"SELECT {key} FROM wanted SEMI JOIN ("
-        f"  SELECT hash({key}) AS h FROM wanted GROUP BY 1 HAVING count(*) > 1) AS s ON s.h = hash({key})"
-        " GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
-    )
-    if repeated:
-        raise DataError("usage of one billing period comes in two rows", record=" ".join(map(str, repeated[0])))
+    _run(session, "book.sql")
+    _run(session, "plain.sql", {"start": period[0], "end": period[1]})
+    _refuse_repeated(session)
+    _run(session, "choice.sql")
     # most books need neither, and a window over a million lines costs as much as pricing them
     prorates, on_total = session.rows(
         "SELECT coalesce(bool_or(proration <> 'none'), false), coalesce(bool_or(rounding = 'total'), false) FROM price"
@@ -99,7 +100,18 @@ def rate(
     _run(session, "charges.sql")
     if on_total:
         session.execute(_ON_TOTAL)
-    lines = session.sql(_lines(prorates, worded)).cast(schema.table("rated_lines").arrow)
+    queries = [_plain_lines(worded, session.scalar("SELECT count(*) > 0 FROM plain_tier WHERE minimum_amount <> 0"))]
+    if session.scalar("SELECT count(*) FROM wanted"):
+        queries.append(_lines(prorates, worded))
+    lines: pa.Table | list[str]
+    if out is None:
+        columns = ", ".join(f"CAST({c} AS VARCHAR) AS {c}" for c in ("charge", "price_source_id", "meter", "currency"))
+        every = " UNION ALL ".join(f"SELECT * REPLACE ({columns}) FROM ({query})" for query in queries)
+        lines = session.sql(f"{every} ORDER BY subscription_source_id, meter, period_start, line_no").cast(
+            schema.table("rated_lines").arrow
+        )
+    else:
+        lines = [str(session.copy(q, out / f"rated_lines-{n}.parquet", quick=True)) for n, q in enumerate(queries, 1)]
     cases = " ".join(f"WHEN '{code}' THEN '{words}" for code, words in _REASONS.items())
     quarantined = session.sql(
         f"""
@@ -118,7 +130,8 @@ def rate(
     # every part that is priced has one first tier, or the one tier it reached
     first = "count(DISTINCT usage_no)" if prorates else "count(*)"
     rated = session.scalar(f"SELECT {first} FROM charge WHERE tier_no = 1 OR model <> 'graduated'")
-    wanted = session.scalar("SELECT count(*) FROM wanted")
+    rated += session.scalar("SELECT count(*) FROM plain_charge WHERE tier_no = 1 OR model <> 'graduated'")
+    wanted = session.scalar("SELECT count(*) FROM used")
     if rated + quarantined.num_rows != wanted:
         raise DataError("usage rows in are not rows out", expected=wanted, got=rated + quarantined.num_rows)
     return Rated(lines, quarantined)
@@ -135,6 +148,21 @@ def _bind_currencies(session: Engine, subscriptions: Rows | None) -> None:
         "CREATE OR REPLACE TEMP VIEW subscription_currency AS SELECT source_id, any_value(currency) AS currency"
         " FROM given_subscription GROUP BY source_id HAVING count(*) = 1"
     )
+
+
+def _refuse_repeated(session: Engine) -> None:
+    """By the hash first: a million texts cost more to group than to hash."""
+    key = "subscription_source_id, meter, period_start"
+    session.execute(f"CREATE OR REPLACE TEMP TABLE hashed AS SELECT hash({key}) AS h FROM used")
+    if session.scalar("SELECT count(DISTINCT h) = count(*) FROM hashed"):
+        return
+    repeated = session.rows(
+        f"SELECT {key} FROM used SEMI JOIN (SELECT h FROM hashed GROUP BY h HAVING count(*) > 1) AS s"
+        f" ON s.h = hash({key})"
+        " GROUP BY ALL HAVING count(*) > 1 ORDER BY ALL LIMIT 1"
+    )
+    if repeated:
+        raise DataError("usage of one billing period comes in two rows", record=" ".join(map(str, repeated[0])))
 
 
 def _run(session: Engine, name: str, parameters: dict[str, date] | None = None) -> None:
@@ -166,9 +194,10 @@ _ARITHMETIC = """CASE WHEN included_quantity > 0 AND model <> 'flat'
     || ' × ' || shown(coalesce(unit_amount, 0))
     || CASE WHEN flat_amount <> 0 THEN ' + ' || shown(flat_amount) ELSE '' END
   END
-|| CASE WHEN whole > 1 AND flat_amount <> 0 THEN ' for ' || shown(share) || ' of ' || shown(whole)
+{share}|| ' = ' || shown(exact_amount) || ' ' || currency"""
+_SHARE = """|| CASE WHEN whole > 1 AND flat_amount <> 0 THEN ' for ' || shown(share) || ' of ' || shown(whole)
   || CASE WHEN whole < 10000 THEN ' days' ELSE ' seconds' END ELSE '' END
-|| ' = ' || shown(exact_amount) || ' ' || currency"""
+"""
 _SHORTFALL = """'minimum ' || shown(minimum_amount) || ' − ' || shown(charged) || ' charged = '
   || shown(minimum_amount - charged) || ' ' || currency"""
 
@@ -189,14 +218,16 @@ def _lines(prorates: bool, worded: bool) -> str:
           CASE WHEN any_value(whole) = 1 THEN any_value(minimum_amount) ELSE at_minor_unit(
             prorated(any_value(minimum_amount), any_value(share), any_value(whole)), any_value(digits)
           ) END AS minimum_amount,
-          count(*) FILTER (exact_amount <> 0 OR quantity <> 0) AS lines
+          -- after the last of its lines: a tier of which no package is full has none
+          coalesce(max(CASE WHEN model = 'graduated' THEN tier_no ELSE 1 END)
+            FILTER (exact_amount <> 0 OR quantity <> 0), 0) AS lines
         FROM charge WHERE minimum_amount <> 0 GROUP BY usage_no, price_no
       )
       WHERE charged < minimum_amount
     ), listed AS (
       SELECT usage_no, line_no, 'usage' AS charge, price_no, tier_no, quantity, unit_amount, flat_amount, exact_amount,
         amount, currency,
-        {_ARITHMETIC if worded else "NULL"} AS arithmetic
+        {_ARITHMETIC.format(share=_SHARE) if worded else "NULL"} AS arithmetic
       FROM usage_line
       UNION ALL
       SELECT usage_no, {"1000000 + " + last if prorates else "lines + 1"}, 'minimum', price_no, NULL, 1, NULL, NULL,
@@ -209,5 +240,33 @@ def _lines(prorates: bool, worded: bool) -> str:
       l.charge, p.price_source_id, l.tier_no, l.quantity, l.unit_amount, l.flat_amount, l.exact_amount, l.amount,
       l.currency, l.arithmetic
     FROM listed AS l JOIN wanted AS w USING (usage_no) JOIN price AS p USING (price_no)
-    ORDER BY subscription_source_id, meter, period_start, line_no
+    """
+
+
+def _plain_lines(worded: bool, minimums: bool) -> str:
+    """The charges of plain billing periods as `rated_lines`; what is short of a minimum is known at the last tier."""
+    number = "CASE WHEN model = 'graduated' THEN tier_no ELSE 1 END"
+    lines = f"""
+    SELECT subscription_source_id, meter, period_start, period_end, {number} AS line_no,
+      CAST('usage' AS ENUM ('usage', 'minimum')) AS charge, price_source_id, tier_no,
+      CAST(quantity AS DECIMAL(28, 9)) AS quantity, unit_amount, flat_amount,
+      CAST(exact_amount AS DECIMAL(38, 21)) AS exact_amount, amount, currency,
+      {_ARITHMETIC.format(share="") if worded else "CAST(NULL AS VARCHAR)"} AS arithmetic
+    FROM plain_charge
+    WHERE listed
+    """
+    if not minimums:
+        return lines
+    return f"""{lines}
+    UNION ALL
+    SELECT subscription_source_id, meter, period_start, period_end,
+      CASE WHEN listed THEN {number} ELSE listed_below END + 1, CAST('minimum' AS ENUM ('usage', 'minimum')),
+      price_source_id, NULL, 1, NULL, NULL, minimum_amount - charged, minimum_amount - charged, currency,
+      {_SHORTFALL if worded else "NULL"}
+    FROM (
+      SELECT * REPLACE (CAST(amount_below + amount AS DECIMAL(18, 4)) AS charged)
+      FROM plain_charge
+      WHERE minimum_amount <> 0 AND (model <> 'graduated' OR up_to IS NULL OR up_to >= charged)
+    )
+    WHERE charged < minimum_amount
     """

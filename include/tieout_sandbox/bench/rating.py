@@ -66,7 +66,9 @@ def floor(folder: Path) -> str:
 def run(folder: Path, memory: str) -> int:
     """Rate all of it; gives the lines."""
     with engine(memory_limit=memory) as session:
-        rated = rate(folder / "left.parquet", folder / "right.parquet", _PERIOD, worded=False, session=session)
-    if rated.quarantined.num_rows:
-        raise AssertionError(f"{rated.quarantined.num_rows} periods could not be rated")
-    return int(rated.lines.num_rows)
+        files = folder / "left.parquet", folder / "right.parquet"
+        rated = rate(*files, _PERIOD, worded=False, out=session.scratch / "rated", session=session)
+        if rated.quarantined.num_rows:
+            raise AssertionError(f"{rated.quarantined.num_rows} periods could not be rated")
+        session.bind("lines", rated.lines)
+        return int(session.scalar("SELECT count(*) FROM lines"))

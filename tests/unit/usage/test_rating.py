@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tieout import schema
@@ -263,6 +263,53 @@ def test_amounts_in_floats_and_repeated_usage_are_refused() -> None:
 
 
 amounts = st.decimals(0, 1000, places=4)
+steps_up = st.lists(st.tuples(st.integers(1, 10**5), amounts, amounts), min_size=0, max_size=3)
+
+
+@settings(max_examples=6, deadline=None, phases=[Phase.explicit, Phase.generate])
+@given(
+    books=st.lists(
+        st.tuples(
+            st.sampled_from(["unit", "package", "graduated", "volume", "flat"]), steps_up, amounts, amounts,
+            st.sampled_from([None, 7, 1000]), st.sampled_from(["up", "down"]), st.sampled_from(["line", "total"]),
+            st.integers(0, 5000), st.sampled_from([None, "250", "99999"]), st.sampled_from(["USD", "JPY", "KWD"]),
+            st.decimals(0, 10**6, places=3),
+        ), min_size=1, max_size=20,
+    ),
+)  # fmt: skip
+def test_plain_billing_periods_cost_what_the_general_statements_say(books: list[tuple[Any, ...]]) -> None:
+    """A price that prorates but holds all through goes by the general statements: each line must be the same."""
+    usage, plain, prorated = [], [], []
+    for n, (model, steps, unit, flat, size, rounds, rounding, included, least, currency, quantity) in enumerate(books):
+        ends = [sum(width for width, *_ in steps[: i + 1]) for i in range(len(steps))]
+        tiers = [(end, u, f) for end, (_, u, f) in zip(ends, steps, strict=True)] + [(None, unit, flat)]
+        rows = price(
+            model, *(tiers if model in ("graduated", "volume") else tiers[-1:]), package_round=rounds,
+            package_size=(size or 7) if model == "package" else size, rounding=rounding, included_quantity=included,
+            minimum_amount=least, currency=currency, price_source_id=f"p{n}", subscription_source_id=f"sub_{n}",
+        )  # fmt: skip
+        usage.append(used(str(quantity), sub=f"sub_{n}"))
+        plain += rows
+        prorated += [row | {"proration": "day"} for row in rows]
+    one, other = (rated(usage, book) for book in (plain, prorated))
+    assert (one.quarantined.num_rows, other.quarantined.num_rows) == (0, 0)
+    assert SESSION["engine"].scalar("SELECT count(*) FROM wanted WHERE usage_no > 0") == len(books)
+    unnumbered = [c for c in one.lines.column_names if c not in ("line_no", "arithmetic")]
+    assert one.lines.select(unnumbered).to_pylist() == other.lines.select(unnumbered).to_pylist()
+    keys = set(zip(one.lines["subscription_source_id"].to_pylist(), one.lines["line_no"].to_pylist(), strict=True))
+    assert len(keys) == one.lines.num_rows
+
+
+def test_lines_go_into_files_where_a_folder_is_given(tmp_path: Path) -> None:
+    usage = table("usage_summary", used(10), used("7.0000001", sub="sub_2"))
+    book = table("price_book", *price("unit", (None, "2", None), minimum_amount="15"))
+    told = {"session": SESSION["engine"], "worded": False}
+    files = rate(usage, book, MARCH, out=tmp_path, **told).lines
+    assert len(files) == 2, "plain ones, and those that are too fine for 64 bits"
+    SESSION["engine"].bind("filed", files)
+    found = SESSION["engine"].sql("SELECT * FROM filed ORDER BY subscription_source_id, line_no")
+    shape = schema.table("rated_lines").arrow
+    assert found.cast(shape).to_pylist() == rate(usage, book, MARCH, **told).lines.to_pylist()
 
 
 @settings(max_examples=20, deadline=None)
