@@ -8,12 +8,14 @@ held together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from tieout.errors import DataError
@@ -173,15 +175,27 @@ def hash_ids(session: Engine, one: Slice) -> Path:
 
 def add_repeated(session: Engine, hashes: Sequence[Path], rows: int) -> None:
     """Add to the table `special` the hashes that these files, of so many rows, hold more than once."""
-    session.bind("hashes", hashes)
-    buckets = -(-rows // BUCKET_ROWS)
-    for bucket in range(buckets):
-        low, high = (2**64 * n // buckets for n in (bucket, bucket + 1))
-        found = session.connection.execute(f"SELECT h FROM hashes WHERE h BETWEEN {low} AND {high - 1}").fetchnumpy()
-        ordered = found["h"]
-        ordered.sort()  # a third of the time that grouping them by the engine takes
-        session.bind("again", pa.table({"h": ordered[1:][ordered[1:] == ordered[:-1]]}))
+    for found in _ranges(session, hashes, -(-rows // BUCKET_ROWS)):
+        found.sort()  # a third of the time that grouping them by the engine takes
+        session.bind("again", pa.table({"h": found[1:][found[1:] == found[:-1]]}))
         session.execute("INSERT INTO special SELECT DISTINCT h FROM again")
+
+
+def _ranges(session: Engine, hashes: Sequence[str | Path], ranges: int) -> Iterator[Any]:
+    """The hashes of all files, one range of values at a time; each file is read once."""
+    edges = np.array([2**64 * n // ranges for n in range(1, ranges)], dtype=np.uint64)
+    paths = [session.scratch / f"hashes-{n}" for n in range(ranges)]
+    with ExitStack() as stack:
+        opened = [stack.enter_context(path.open("wb")) for path in paths]
+        for file in hashes:
+            session.bind("hashes", file)
+            read = np.asarray(session.connection.execute("SELECT h FROM hashes").fetchnumpy()["h"])
+            read.sort()
+            for into, part in zip(opened, np.split(read, np.searchsorted(read, edges)), strict=True):
+                part.tofile(into)
+    for path in paths:
+        yield np.fromfile(path, dtype=np.uint64)
+        path.unlink()
 
 
 def special_deliveries(session: Engine, one: Slice) -> Special:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,9 +20,10 @@ from tieout.entities import Entities, LegalEntity
 from tieout.errors import DataError
 from tieout.lake.engine import Engine, engine
 from tieout.lake.hashing import result_hash
-from tieout.usage import Usage, aggregate, parts
+from tieout.usage import Usage, aggregate, parts, summary
 from tieout.usage.incremental import References, UsageState
 from tieout.usage.meters import Meter, Meters
+from tieout_sandbox.bench import events as generated
 
 ENTITIES = Entities(
     entities=(
@@ -423,3 +426,28 @@ def test_one_event_more_moves_one_number_of_each_grain() -> None:
         if a != b
     ]
     assert moved == [("day", 7), ("period", 7)]
+
+
+def test_written_a_portion_of_the_subscriptions_at_a_time_the_summary_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In portions, over slices and ranges of hashes: the rows of all at once."""
+    generated.generate(SESSION["engine"], tmp_path, 3000)
+
+    def summary_rows() -> pa.Table:
+        assert generated.run(tmp_path, "1GB") > 2900
+        files = sorted((tmp_path / "out").glob("usage_summary-*.parquet"))
+        found = pa.concat_tables([pq.read_table(file) for file in files])
+        shutil.rmtree(tmp_path / "out")
+        portions.append(len(files))
+        return found.cast(schema.table("usage_summary").arrow)
+
+    portions: list[int] = []
+    together = summary_rows()
+    monkeypatch.setattr(summary, "PORTION_PARTS", 400)
+    monkeypatch.setattr(parts, "TOGETHER", 0)
+    monkeypatch.setattr(parts, "SLICE_ROWS", 500)
+    monkeypatch.setattr(parts, "BUCKET_ROWS", 1000)
+    assert result_hash(summary_rows(), KEY) == result_hash(together, KEY)
+    assert portions[0] == 1
+    assert portions[1] > 5
