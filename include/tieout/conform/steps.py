@@ -27,7 +27,7 @@ from tieout.conform.statements import CELL, FAULT, MACROS, MINOR_UNIT, RAW, reco
 from tieout.entities import load_entities
 from tieout.errors import DataError, LeaseHeld
 from tieout.ids import content_hash
-from tieout.lake.engine import Engine, engine
+from tieout.lake.engine import Engine, engine, sql_type
 from tieout.lake.hashing import PROVENANCE
 from tieout.lake.landing import PAGE_SCHEMA, AsIs, ExtractRef, Landing, raw_ref, record_of_columns
 from tieout.lake.quarantine import masked, sentence
@@ -565,7 +565,7 @@ class _Work:
             tables["crosswalk"] = self.lake.write("crosswalk", crosswalk)
             changed.add("crosswalk")
         for name in affected(changed | (set(ENTITIES) if new_rules else set())):
-            if not self._merged[name] and name not in self.base:
+            if not self._merged[name] and (name not in self.base or self._links_hold(name)):
                 continue
             linked, rows = self._link(name)
             if rows or name in self.base:
@@ -630,6 +630,23 @@ class _Work:
         """A statement with the crosswalk's two settings put in: a view cannot hold parameters, and both are checked."""
         rules = self._crosswalk_rules
         return statement(name).replace("$prefix", f"'{rules.prefix}'").replace("$by_name", str(bool(rules.by_name)))
+
+    def _links_hold(self, name: str) -> bool:
+        """Whether an entity without new records would be linked to what it is linked to already.
+
+        Each row carries what it was through its statement, so one pass compares them and holds nothing.
+        """
+        self.session.execute(
+            f'CREATE OR REPLACE TEMP VIEW "merged_{name}" AS SELECT b.*, b AS before FROM "base_{name}" b'
+        )
+        now = ", ".join(
+            f"{_name(f.name)}: CAST({_name(f.name)} AS {sql_type(f.type)})" for f in schema.table(name).arrow
+        )
+        ((rows, differing),) = self.session.rows(
+            f"SELECT count(*), count(*) FILTER ({{{now}}} IS DISTINCT FROM before) FROM ({statement(name)})"
+        )
+        self._bind_merged(name)
+        return bool(differing == 0 and rows == self.session.scalar(f'SELECT count(*) FROM "base_{name}"'))
 
     def _link(self, name: str) -> tuple[Path, int]:
         """The linked rows of an entity and their number."""

@@ -29,8 +29,8 @@ _TOO_LONG = 540  # seconds after which a run is stopped and left out
 
 def bench(
     case: Case, rows: int, folder: Path, *, repeat: int, memory: str, with_peers: Collection[str]
-) -> dict[str, Any]:
-    """The figures of one benchmark; of several rounds the fastest, each round interleaved."""
+) -> dict[str, Any] | None:
+    """The figures of one benchmark; of several rounds the fastest, each round interleaved. None if it never ended."""
     count = max(12, int(rows * case.share))
     home = folder / f"{case.generate.__name__}-{count}"
     own = [sys.executable, "-m", "tieout_sandbox.bench", "--memory", memory, "--folder", str(home)]
@@ -48,6 +48,8 @@ def bench(
             found = _process(command)
             if found and found["wall_s"] < best.get(name, found | {"wall_s": float("inf")})["wall_s"]:
                 best[name] = found
+    if not {"floor", "tieout"} <= set(best):
+        return None
     floor, tieout = best["floor"], best["tieout"]
     return {
         "name": case.name,
@@ -145,9 +147,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="tieout-bench-") as temporary:
         folder = options.folder or Path(temporary)
         shown: set[str] = set()
+        failed = []
         for case in cases:
             with_peers = () if options.no_peers else options.peer or (*PEERS, *USAGE_PEERS)
             figures = bench(case, options.rows, folder, repeat=repeat, memory=options.memory, with_peers=with_peers)
+            if figures is None:
+                failed.append(case.name)
+                continue
             if figures["floor_query"] not in shown:
                 print(f"\nthe floor of {case.title}:\n{figures['floor_query']}")
                 shown.add(figures["floor_query"])
@@ -159,6 +165,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report.join(options.docs, [figures])
     if options.scale is not None:
         report.join(options.docs, _nights(options.scale))
+    if failed:
+        sys.exit(f"no figures for {', '.join(failed)}")
 
 
 def _without_paths(query: str, folder: Path) -> str:

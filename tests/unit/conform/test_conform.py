@@ -352,6 +352,29 @@ def test_the_first_delivery_of_a_usage_event_counts(world: Any, make: Any) -> No
     assert world.rows("usage_event")[0]["received_at"] == world.rows("usage_event")[1]["received_at"]
 
 
+def test_events_are_written_again_only_where_what_they_refer_to_moves_them(world: Any, make: Any) -> None:
+    subscription = {"id": "sub_1", "customer": "cus_1", "status": "active", "created": 1767225600, "currency": "usd",
+                    "items": {"object": "list", "has_more": False, "data": []}}  # fmt: skip
+    world.land(world.DROP, "usage", [make.usage()])
+    world.conform()
+    assert world.one("usage_event")["customer_id"] is None
+    found = []
+    for land in (
+        lambda: world.land(world.BILLING, "subscriptions", [subscription | {"id": "sub_other"}]),
+        lambda: world.land(world.BILLING, "subscriptions", [subscription]),
+        lambda: world.land(world.CRM, "Account", [make.account()]),
+        lambda: world.land(world.BILLING, "customers", [make.customer()]),
+        lambda: world.land(world.BILLING, "customers", [make.customer("cus_2")]),
+    ):
+        land()
+        written = "usage_event" in world.conform().tables
+        row = world.one("usage_event")
+        found.append((written, row["legal_entity_id"], row["customer_id"]))
+    acme = "crm:001000000000001AAA"
+    assert found == [(False, None, None), (True, "US", None), (False, "US", None), (True, "US", acme),
+                     (False, "US", acme)]  # fmt: skip
+
+
 def test_contract_ends_are_the_first_day_after(world: Any, make: Any) -> None:
     line = {
         "Id": "a0X1", "IsDeleted": False, "SystemModstamp": "2025-10-01T08:00:00.000+0000", "CurrencyIsoCode": "EUR",
