@@ -14,6 +14,18 @@ WITH rated AS (
   JOIN contract_line AS l ON l.source_id = e.contract_line_ref AND NOT l.is_deleted
   JOIN product AS p ON p.id = l.product_id AND p.meter IS NOT NULL AND NOT p.is_deleted
   WHERE e.status = 'Active' AND NOT e.is_deleted
+), counted AS (
+  SELECT subscription_source_id, meter, period_start, period_end, legal_entity_id, customer_id, quantity, unit
+  FROM usage_summary WHERE grain = 'period'
+  UNION ALL
+  -- nothing was used, and the price charges all the same
+  SELECT DISTINCT r.subscription_source_id, r.meter, r.period_start, r.period_end, s.legal_entity_id, s.customer_id, 0, NULL
+  FROM rated_lines AS r
+  JOIN subscription AS s ON s.source_id = r.subscription_source_id
+  WHERE NOT EXISTS (
+    FROM usage_summary AS u
+    WHERE u.grain = 'period' AND u.subscription_source_id = r.subscription_source_id AND u.meter = r.meter
+      AND u.period_start = r.period_start)
 ), usage AS (
   SELECT
     u.subscription_source_id, u.meter, u.period_start, u.period_end, u.legal_entity_id, u.quantity, u.unit,
@@ -25,7 +37,7 @@ WITH rated AS (
       -- nothing charged: priced, at nothing
       WHEN x.subscription_source_id IS NULL THEN 0 END::DECIMAL(38, 6) AS amount,
     r.terms
-  FROM usage_summary AS u
+  FROM counted AS u
   LEFT JOIN rated AS r
     ON r.subscription_source_id = u.subscription_source_id AND r.meter = u.meter AND r.period_start = u.period_start
   LEFT JOIN unrated_usage AS x
@@ -34,12 +46,13 @@ WITH rated AS (
     ON b.subscription_source_id = u.subscription_source_id AND b.meter = u.meter AND b.period_start = u.period_start
   LEFT JOIN subscription AS s ON s.source_id = u.subscription_source_id
   LEFT JOIN customer AS k ON k.source = s.source AND k.source_id = s.customer_source_id
-  WHERE u.grain = 'period' AND u.period_end <= $business_date
+  WHERE u.period_end <= $business_date
 )
 SELECT
   u.* EXCLUDE (terms, customer_id),
   CAST(u.period_start AS VARCHAR) AS period, u.subscription_source_id AS customer,
-  CASE WHEN g.meter IS NOT NULL THEN 'free by entitlement' ELSE 'used not billed' END AS reason,
+  CASE WHEN g.meter IS NOT NULL THEN 'free by entitlement' WHEN u.quantity = 0 THEN 'due without usage'
+    ELSE 'used not billed' END AS reason,
   replace(u.terms, ' used − ', ' ' || coalesce(u.unit, 'unit') || 's − ') || ' = ' || money(u.amount, u.currency, d.digits)
     || '; billed nothing; short ' || money(u.amount, u.currency, d.digits) AS working
 FROM usage AS u

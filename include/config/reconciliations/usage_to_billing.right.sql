@@ -60,11 +60,13 @@ WITH line AS (
   FROM rated_lines GROUP BY ALL
 ), judged AS (
   SELECT
-    l.*, r.amount AS due, r.terms, u.unit, u.quantity AS counted,
+    l.*, r.amount AS due, r.terms, u.unit,
+    -- what is due without usage has no usage to be counted
+    coalesce(u.quantity, CASE WHEN r.amount IS NOT NULL THEN 0 END) AS counted,
     CASE
       WHEN l.misplaced IS NOT NULL THEN l.misplaced
-      WHEN u.quantity IS NULL THEN 'billed not used'
-      WHEN u.quantity <> l.quantity THEN 'wrong quantity'
+      WHEN counted IS NULL THEN 'billed not used'
+      WHEN counted <> l.quantity THEN 'wrong quantity'
       WHEN r.price_source_id <> l.price_source_id THEN 'wrong price version'
       WHEN p.billing_scheme = 'tiered' THEN 'wrong tier'
       ELSE 'wrong amount'

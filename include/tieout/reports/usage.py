@@ -20,7 +20,9 @@ WITH ended AS (
   SELECT subscription_source_id, meter, period_start, unit, quantity, strftime(period_end - 1, '%Y-%m') AS month
   FROM usage_summary WHERE grain = 'period' AND period_end <= $day
 ), due AS (
-  SELECT subscription_source_id, meter, period_start, currency, sum(amount) AS amount FROM rated_lines GROUP BY ALL
+  SELECT subscription_source_id, meter, period_start, strftime(period_end - 1, '%Y-%m') AS month, currency,
+    sum(amount) AS amount
+  FROM rated_lines WHERE period_end <= $day GROUP BY ALL
 ), billed AS (
   SELECT l.meter, strftime(l.period_end - 1, '%Y-%m') AS month, l.currency, sum(l.quantity) AS quantity,
     sum(l.amount) AS amount
@@ -30,8 +32,10 @@ WITH ended AS (
     AND NOT (i.status = 'void' AND i.voided_date <= $day) AND i.accounting_date <= $day AND l.period_end <= $day
   GROUP BY ALL
 ), counted AS (
-  SELECT e.meter, e.month, d.currency, any_value(e.unit) AS unit, sum(e.quantity) AS quantity, sum(d.amount) AS amount
-  FROM ended AS e LEFT JOIN due AS d USING (subscription_source_id, meter, period_start)
+  -- what is due without usage too
+  SELECT meter, coalesce(e.month, d.month) AS month, d.currency, any_value(e.unit) AS unit,
+    sum(coalesce(e.quantity, 0)) AS quantity, sum(d.amount) AS amount
+  FROM ended AS e FULL JOIN due AS d USING (subscription_source_id, meter, period_start)
   GROUP BY ALL
 )
 SELECT meter, month, currency, c.unit,

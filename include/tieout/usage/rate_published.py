@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tieout.entities import load_entities
 from tieout.lake.engine import engine
 from tieout.lake.tables import Lake
 from tieout.settings import Settings
 from tieout.store import Store
 from tieout.usage.price_books import PriceBook, csv_price_book, stripe_price_book
 from tieout.usage.rating import rate
+from tieout.usage.unused import unused_periods
 
 _INPUTS = ("usage_summary", "subscription", "subscription_item", "price", "price_tier")
 _ALWAYS = (date(1900, 1, 1), date(9999, 1, 1))
@@ -22,7 +24,8 @@ def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str)
     """Rate the published usage by the prices of its subscriptions; returns the counts.
 
     Beside what billing knows, the price book has what the CSV files of the configuration's folder `price_books` say,
-    such as list prices, or prices agreed on paper.
+    such as list prices, or prices agreed on paper. Billing periods that ended by the run's business date without usage
+    are rated with quantity 0 where a price charges for them all the same.
 
     Publishes `price_book`, `price_quarantine`, `rated_lines` and `unrated_usage`.
     """
@@ -32,7 +35,15 @@ def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str)
         books = [stripe_price_book(*(files[n] for n in _INPUTS[2:]), session=session)]
         books += [csv_price_book(path, session=session) for path in settings.config_files("price_books", ".csv")]
         book = PriceBook(*(pa.concat_tables([getattr(b, c) for b in books]) for c in ("rows", "quarantined")))
-        rated = rate(files["usage_summary"], book.rows, _ALWAYS, subscriptions=files["subscription"],
+        usage = list(files["usage_summary"])
+        run = store.run(run_id)
+        if run and run.business_date:
+            unused = unused_periods(usage, book.rows, files["subscription"], files["subscription_item"],
+                                    entities=load_entities(settings.config_file("entities.yaml")),
+                                    until=run.business_date, out=session.scratch / "unused.parquet",
+                                    session=session)  # fmt: skip
+            usage.append(str(unused))
+        rated = rate(usage, book.rows, _ALWAYS, subscriptions=files["subscription"],
                      out=session.scratch / "rated", session=session)  # fmt: skip
         session.bind("made_lines", rated.lines)
         lines = int(session.scalar("SELECT count(*) FROM made_lines"))

@@ -1,7 +1,7 @@
 """Aggregate usage events: each event once, corrections and voids applied, nothing silently left out.
 
 The statements stand beside this module, in the order they run: `references`, `subscriptions`, `dedup`, `judged`,
-`changes`, `effective_events` (or `plain_events`), `dated`, `parts`, `summary`.
+`changes`, `effective_events` (or `plain_events`), `dated`, `parts`, `used_days`, `periods`, `summary`.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def sum_up(session: Session, until: datetime | None, out: Path | None) -> pa.Tab
         else:
             some = "" if portions == 1 else f" WHERE hash(subscription_source_id) % {portions} = {n}"
             session.execute(f"CREATE OR REPLACE TEMP VIEW parts AS SELECT * FROM all_parts{some}")
-        for statement in statements("summary"):
+        for statement in (s for name in ("used_days", "periods", "summary") for s in statements(name)):
             session.execute(statement.replace("$until", f"TIMESTAMPTZ '{until.astimezone(UTC).isoformat()}'"))
         query = f"SELECT {', '.join(schema.table('usage_summary').names)} FROM summed"
         if out is None:

@@ -1,12 +1,15 @@
+from collections import Counter
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from itertools import pairwise
 
 import pytest
 
 from tieout.breaks import definition_ids
 from tieout.settings import SHIPPED_CONFIG, Settings
 from tieout.usage import publish_rating
+from tieout_sandbox.company.days import add_months
 
 DAY = date(2026, 3, 29)
 SHIPPED = definition_ids(Settings(SHIPPED_CONFIG, SHIPPED_CONFIG, "", ""))
@@ -527,3 +530,62 @@ def test_entitlement_to_contract(house):
         ("US", "e4", "missing_right"),
         ("US", "ended", "missing_right"),
     }
+
+
+def test_what_is_due_without_usage_is_rated_and_looked_for_on_the_invoices(house):
+    """Periods by the anchor, from the first running day to the end, past the trial, where a price charges for none."""
+    first, anchor = DAY - timedelta(days=75), DAY - timedelta(days=70)
+    runs = {
+        "billed": {}, "unbilled": {}, "cheap": {}, "free": {}, "never": {"status": "incomplete_expired"},
+        "trial": {"trial_end": DAY}, "ended": {"ended_at": datetime.combine(anchor, time(12), UTC)},
+    }  # fmt: skip
+    house.put(
+        "price", *({"source_id": p, "billing_scheme": "tiered", "tiers_mode": "graduated"} for p in ("fee", "free"))
+    )
+    house.put(
+        "price_tier",
+        {"source_id": "t1", "price_source_id": "fee", "tier_no": 1, "flat_amount": "40", "unit_amount": "0.5"},
+        {"source_id": "t2", "price_source_id": "free", "tier_no": 1, "flat_amount": "0", "unit_amount": "0.5"},
+    )
+    house.put(
+        "subscription",
+        *({"source_id": s, "start_date": first, "billing_anchor": anchor} | more for s, more in runs.items()),
+    )
+    house.put(
+        "subscription_item",
+        *(
+            {"source_id": f"si_{s}", "subscription_source_id": s, "meter": "api", "accounting_date": first,
+             "usage_type": "metered", "interval_months": 1, "price_source_id": "free" if s == "free" else "fee"}
+            for s in runs
+        ),
+    )  # fmt: skip
+    starts = [first, anchor, add_months(anchor, 1), add_months(anchor, 2)]
+    used = {"period_start": starts[2], "period_end": starts[3], "unit": "call"}
+    house.put("usage_summary", usage("billed", quantity=10, **used))
+    rated(house)
+    lines = house.lake.read("rated_lines", house.store.published()["rated_lines"]).to_pylist()
+    fees = {(x["subscription_source_id"], x["period_start"], x["period_end"], x["amount"]) for x in lines}
+    ended = {("ended", starts[0], starts[1], 40)}
+    assert fees == ended | {
+        (s, start, end, 45 if (s, n) == ("billed", 2) else 40)
+        for s in ("billed", "unbilled", "cheap") for n, (start, end) in enumerate(pairwise(starts))
+    }  # fmt: skip
+    assert house.lake.read("unrated_usage", house.store.published()["unrated_usage"]).num_rows == 0
+
+    house.put("invoice", invoice("N1"))
+    amounts = {"billed": (40, 40, 45), "cheap": (40, 40, 30), "ended": (40,)}
+    house.put(
+        "invoice_line",
+        *(
+            usage_line("N1", s, source_id=f"il_{s}{n}", quantity=10 if amount == 45 else 0, price_source_id="fee",
+                       amount=amount, period_start=starts[n], period_end=starts[n + 1])
+            for s, each in amounts.items() for n, amount in enumerate(each)
+        ),
+    )  # fmt: skip
+    breaks = house.run("usage_to_billing", DAY).breaks.to_pylist()
+    assert Counter((b["break_key"].split("|")[0], b["break_type"], b["reason"], b["value"]) for b in breaks) == {
+        ("unbilled", "missing_right", "due without usage", 40): 3,
+        ("cheap", "amount", "wrong tier", 10): 1,
+    }
+    sentences = [b["sentence"] for b in breaks if b["reason"] == "due without usage"]
+    assert all("0 in tier 1 × 0.5 + 40 = " in s for s in sentences), sentences

@@ -62,7 +62,19 @@ def test_what_has_no_word_in_spark_is_refused(statement):
 
 @pytest.mark.parametrize(
     "name",
-    ["references", "subscriptions", "dedup", "judged", "changes", "effective_events", "dated", "parts", "summary"],
+    [
+        "references",
+        "subscriptions",
+        "dedup",
+        "judged",
+        "changes",
+        "effective_events",
+        "dated",
+        "parts",
+        "used_days",
+        "periods",
+        "summary",
+    ],
 )
 def test_every_statement_of_usage_has_its_words(name):
     assert all(for_spark(statement) for statement in statements(name))

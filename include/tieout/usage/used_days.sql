@@ -1,0 +1,14 @@
+-- Of meters weighted by time: what they were at, from each point on. Without the points that came late for the billing
+-- period they belong to, it is the level that billing knew.
+CREATE OR REPLACE TEMP VIEW used_days AS
+SELECT subscription_source_id, usage_day FROM parts
+UNION
+SELECT p.subscription_source_id, z.day
+FROM (
+  SELECT p.subscription_source_id, s.zone, min(p.point_at) AS first_at, coalesce(max(s.ended_at), $until) AS ended_at
+  FROM parts AS p
+  JOIN meters AS m ON m.meter = p.meter AND m.aggregation = 'time_weighted'
+  JOIN subscriptions AS s ON s.source_id = p.subscription_source_id
+  GROUP BY p.subscription_source_id, s.zone
+) AS p
+JOIN zone_days AS z ON z.zone = p.zone AND z.ends_at > p.first_at AND z.starts_at < least(p.ended_at, $until);
