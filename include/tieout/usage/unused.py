@@ -30,16 +30,12 @@ def unused_periods(
 
     `usage` are files of `usage_summary`; a subscription, meter and period that has a row there has usage, were it 0.
     `prices` has the columns of `price_book`. A period counts if it ended by `until` (not later than that day in the
-    morning) and after its legal entity went live, the subscription ran on one of its days with a metered price, past
-    its trial, and a price in force on its last day (prorated: on any) charges a flat amount or a minimum without usage.
-    Periods are those of `aggregate`.
-
+    morning), the subscription ran on one of its days with a metered price, past its trial, and a price in force on its
+    last day (prorated: on any) charges a flat amount or a minimum without usage. Periods are those of `aggregate`.
     Returns the Parquet file `out`.
     """
     bind_references(session, subscriptions, subscription_items, [], None, entities, Meters())
     session.bind("unused_book", prices)
-    went_live = [{"legal_entity_id": e.id, "go_live": e.go_live} for e in entities.entities]
-    session.bind("entity_start", pa.Table.from_pylist(went_live, _STARTS))
     for statement in statements("unused"):
         session.execute(statement, {"until": until} if "$until" in statement else None)
     run(session, "periods")
@@ -50,7 +46,6 @@ def unused_periods(
 _SUMMARY = pa.schema(
     {"subscription_source_id": pa.string(), "meter": pa.string(), "grain": pa.string(), "period_start": pa.date32()}
 )
-_STARTS = pa.schema({"legal_entity_id": pa.string(), "go_live": pa.date32()})
 _UNUSED = """
 WITH period AS (
   SELECT DISTINCT
@@ -58,9 +53,7 @@ WITH period AS (
   FROM metered AS m
   JOIN subscription_days AS d ON d.subscription_source_id = m.subscription_source_id
   JOIN subscriptions AS s ON s.source_id = m.subscription_source_id
-  LEFT JOIN entity_start AS e ON e.legal_entity_id = s.legal_entity_id
-  WHERE coalesce(d.period_end > e.go_live, true)
-    AND d.period_start < m.after_day AND d.period_end > m.first_day AND d.period_end <= $until
+  WHERE d.period_start < m.after_day AND d.period_end > m.first_day AND d.period_end <= $until
     AND (s.trial_end IS NULL OR d.period_start >= s.trial_end)
 ), idle AS (
   SELECT * FROM period

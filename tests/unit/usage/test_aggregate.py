@@ -450,4 +450,4 @@ def test_written_a_portion_of_the_subscriptions_at_a_time_the_summary_is_the_sam
     monkeypatch.setattr(parts, "BUCKET_ROWS", 1000)
     assert result_hash(summary_rows(), KEY) == result_hash(together, KEY)
     assert portions[0] == 1
-    assert portions[1] > 5
+    assert portions[1] > 3
