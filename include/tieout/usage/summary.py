@@ -169,6 +169,7 @@ def sum_up(session: Session, until: datetime | None, out: Path | None) -> pa.Tab
 def _part_by_subscription(session: Engine, portions: int) -> None:
     """Write the parts once more, apart by subscription: else each portion would read all of them."""
     folder = session.scratch / "portions"
+    session.execute("SET partitioned_write_flush_threshold = 65536")  # rows each thread holds back, of all portions
     session.execute(
         f"COPY (SELECT *, hash(subscription_source_id) % {portions} AS portion FROM all_parts) TO '{folder}'"
         " (FORMAT parquet, COMPRESSION snappy, PARTITION_BY (portion), OVERWRITE)"
