@@ -145,12 +145,13 @@ def sum_up(session: Session, until: datetime | None, out: Path | None) -> pa.Tab
     days = zone_days(zones if first else [], (begin - margin).date(), (until + margin).date())
     session.bind("zone_days", days)
     portions = max(1, -(-parts // PORTION_PARTS)) if out is not None else 1
-    if portions > 1 and isinstance(session, Engine):
-        _part_by_subscription(session, portions)
+    parted = session if portions > 1 and isinstance(session, Engine) else None
+    if parted:
+        _part_by_subscription(parted, portions)
     files: list[str] = []
     for n in range(portions):
-        if portions > 1 and isinstance(session, Engine):
-            _take_portion(session, n)
+        if parted:
+            _take_portion(parted, n)
         else:
             some = "" if portions == 1 else f" WHERE hash(subscription_source_id) % {portions} = {n}"
             session.execute(f"CREATE OR REPLACE TEMP VIEW parts AS SELECT * FROM all_parts{some}")
@@ -161,8 +162,8 @@ def sum_up(session: Session, until: datetime | None, out: Path | None) -> pa.Tab
             key = ", ".join(schema.table("usage_summary").key)
             return session.sql(f"{query} ORDER BY {key}").cast(schema.table("usage_summary").arrow)
         files.append(str(session.copy(query, out / f"usage_summary-{n:04}.parquet")))
-    if portions > 1 and isinstance(session, Engine):
-        session.execute("DROP TABLE parts")
+    if parted:
+        parted.execute("DROP TABLE parts")
     return files
 
 

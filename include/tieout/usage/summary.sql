@@ -1,5 +1,6 @@
 -- Sums per subscription and meter, by day and by billing period, from the parts: as they are known now, and as they
 -- were known when the day ended, or the period was billed or else ended (`in_time`).
+
 CREATE OR REPLACE TEMP VIEW grains AS
 SELECT
   *,
@@ -62,6 +63,8 @@ FROM (
 ) AS ranks
 GROUP BY subscription_source_id, meter, grain, period_start;
 
+-- Of meters weighted by time: what they were at, from each point on. Without the points that came late for the billing
+-- period they belong to, it is the level that billing knew.
 CREATE OR REPLACE TEMP VIEW levels AS
 SELECT
   subscription_source_id, meter, zone, known, level, point_at,

@@ -1,5 +1,4 @@
--- Of meters weighted by time: what they were at, from each point on. Without the points that came late for the billing
--- period they belong to, it is the level that billing knew.
+-- The days that need a billing period: those with parts, and those that a level weighted by time goes on over.
 CREATE OR REPLACE TEMP VIEW used_days AS
 SELECT subscription_source_id, usage_day FROM parts
 UNION
