@@ -83,7 +83,7 @@ class Storm:
         while (state := self.client.state(dag_id, run_id)) not in FINISHED:
             if meanwhile:
                 meanwhile()
-            time.sleep(0.2 if meanwhile else 1)
+            time.sleep(0.5 if meanwhile else 1)
         return state
 
     def states(self, dag_id: str, run_id: str = "~") -> dict[str, str]:
