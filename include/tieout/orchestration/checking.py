@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from tieout.errors import DataError
-from tieout.orchestration.completeness import Gap, journal_gaps, keep_gaps, source_gaps
+from tieout.orchestration.completeness import Gap, SourceGaps, journal_gaps, keep_gaps
 from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
 
@@ -74,8 +74,9 @@ def publish_usage(work: Work, run_id: str, uri: str) -> Facts:
 def reconcile_sources(work: Work, run_id: str, business_date: str) -> Facts:
     """Run every reconciliation that reads no ledger."""
     day, counts = date.fromisoformat(business_date), {}
+    gaps = SourceGaps(work, day)
     for name in (d for d in work.definitions if d not in LEDGER_SIDE):
-        found = _reconcile(work, run_id, day, name, source_gaps(work, name, day))
+        found = _reconcile(work, run_id, day, name, gaps.of(name))
         counts[name] = found.summary.breaks
     return counts
 
@@ -95,9 +96,9 @@ def reconcile_ledger(work: Work, run_id: str, business_date: str, *, ledger_read
     for name in (d for d in work.definitions if d in NEEDS_FRESH_LEDGER and ledger_read):
         found = _reconcile(work, run_id, day, name, [])
         counts[name], journals = found.summary.breaks, found.breaks
-    gaps = journal_gaps(work, day, journals)
+    ours, sources = journal_gaps(work, day, journals), SourceGaps(work, day)
     for name in (d for d in work.definitions if d in LEDGER_SIDE and d not in NEEDS_FRESH_LEDGER):
-        found = _reconcile(work, run_id, day, name, [*source_gaps(work, name, day), *gaps])
+        found = _reconcile(work, run_id, day, name, [*sources.of(name), *ours])
         counts[name] = found.summary.breaks
     return counts
 

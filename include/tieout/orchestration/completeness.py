@@ -42,26 +42,40 @@ class Gap:
     entities: tuple[str, ...] = ()
 
 
-def source_gaps(work: Work, definition_id: str, business_date: date) -> list[Gap]:
-    """Why the vendors' tables of a reconciliation may lack something of a business date; empty if they do not."""
-    from tieout.breaks.inputs import definition_path, side_queries, tables_of
-    from tieout.conform.mapping import load_mappings
-    from tieout.reconcile import load_definition
+class SourceGaps:
+    """Why the vendors' tables may lack something of a business date; each object is looked up once."""
 
-    definition = load_definition(definition_path(work.settings, definition_id))
-    named = set(tables_of(side_queries(work.settings, definition)))
-    for summed in named & set(_SUMMED_FROM):
-        named |= set(_SUMMED_FROM[summed])
-    gaps = []
-    for source in work.sources.values():
-        if source.kind == LEDGER_KIND:
-            continue
-        mappings = load_mappings(work.settings, source.kind)
-        objects = [
-            name for name, mapping in mappings.items() if name in source.objects and named & set(mapping.entities)
-        ]
-        gaps += [gap for name in sorted(objects) if (gap := _object_gap(work, source, name, business_date))]
-    return gaps
+    def __init__(self, work: Work, business_date: date) -> None:
+        self._work, self._day = work, business_date
+        self._known: dict[tuple[str, str], Gap | None] = {}
+
+    def of(self, definition_id: str) -> list[Gap]:
+        """What the tables of a reconciliation may lack; empty if they do not."""
+        from tieout.breaks.inputs import definition_path, side_queries, tables_of
+        from tieout.conform.mapping import load_mappings
+        from tieout.reconcile import load_definition
+
+        settings = self._work.settings
+        definition = load_definition(definition_path(settings, definition_id))
+        named = set(tables_of(side_queries(settings, definition)))
+        for summed in named & set(_SUMMED_FROM):
+            named |= set(_SUMMED_FROM[summed])
+        found = []
+        for source in self._work.sources.values():
+            if source.kind == LEDGER_KIND:
+                continue
+            mappings = load_mappings(settings, source.kind)
+            objects = [
+                name for name, mapping in mappings.items() if name in source.objects and named & set(mapping.entities)
+            ]
+            found += [gap for name in sorted(objects) if (gap := self._of_object(source, name))]
+        return found
+
+    def _of_object(self, source: SourceConfig, name: str) -> Gap | None:
+        key = source.name, name
+        if key not in self._known:
+            self._known[key] = _object_gap(self._work, source, name, self._day)
+        return self._known[key]
 
 
 def _object_gap(work: Work, source: SourceConfig, name: str, business_date: date) -> Gap | None:

@@ -17,7 +17,7 @@ from tieout.lake.engine import Engine
 from tieout.lake.hashing import result_hash
 from tieout.lake.tables import Lake
 from tieout.orchestration import checking
-from tieout.orchestration.completeness import journal_gaps, sentences_of, source_gaps
+from tieout.orchestration.completeness import SourceGaps, journal_gaps, sentences_of
 from tieout.orchestration.facts import Facts
 from tieout.orchestration.reporting import TITLE, write_report
 from tieout.orchestration.work import Work
@@ -59,7 +59,7 @@ def recompute(work: Work, run_id: str, business_date: str) -> Facts:
 
 def _looked_at(work: Work, run_id: str, day: date, entities: Sequence[str]) -> tuple[dict[str, pa.Table], list[str]]:
     """The rows of these entities in each result table, over all reconciliations, and what is unproven of them."""
-    unproven, parts = [ERP_NOT_READ], dict[str, list[pa.Table]]()
+    unproven, parts, sources = [ERP_NOT_READ], dict[str, list[pa.Table]](), SourceGaps(work, day)
     for name in (d for d in work.definitions if d not in checking.NEEDS_FRESH_LEDGER):
         with work.kept(run_id, f"reconcile/{name}") as facts:
             tables = look(name, day, lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
@@ -68,7 +68,7 @@ def _looked_at(work: Work, run_id: str, day: date, entities: Sequence[str]) -> t
                 parts.setdefault(table, []).append(of_entities)
             facts |= {"breaks": parts["breaks"][-1].num_rows}
         ours = journal_gaps(work, day, None) if name in checking.LEDGER_SIDE else []
-        unproven += sentences_of(work, name, [*source_gaps(work, name, day), *ours])
+        unproven += sentences_of(work, name, [*sources.of(name), *ours])
     return {table: pa.concat_tables(rows) for table, rows in parts.items()}, unproven
 
 

@@ -12,9 +12,9 @@ from tieout.lake.landing import ControlTotal
 from tieout.orchestration import checking
 from tieout.orchestration.completeness import (
     Gap,
+    SourceGaps,
     journal_gaps,
     keep_gaps,
-    source_gaps,
     stale_sources,
     unproven_sentences,
 )
@@ -75,19 +75,19 @@ def asked(monkeypatch):
 
 def test_a_date_that_was_read_to_its_end_leaves_no_gap(work):
     read_to(work)
-    assert [gap for name in work.definitions for gap in source_gaps(work, name, DAY)] == []
+    assert [gap for name in work.definitions for gap in SourceGaps(work, DAY).of(name)] == []
 
 
 def test_a_source_read_too_short_is_named_with_its_times(work):
     read_to(work, other=datetime(2026, 3, 29, 22, tzinfo=UTC))
-    (gap, *_) = source_gaps(work, "case_to_contract", DAY)
+    (gap, *_) = SourceGaps(work, DAY).of("case_to_contract")
     assert "read up to 2026-03-29 22:00 UTC only, the date ended 2026-03-30 07:00 UTC" in gap.reason
 
 
 def test_usage_files_of_the_date_that_have_not_come_are_a_gap_of_usage_alone(work):
     read_to(work, usage=datetime(2026, 3, 29, tzinfo=UTC))
-    assert source_gaps(work, "usage_to_billing", DAY) != []
-    assert source_gaps(work, "payment_to_invoice", DAY) == []
+    assert SourceGaps(work, DAY).of("usage_to_billing") != []
+    assert SourceGaps(work, DAY).of("payment_to_invoice") == []
 
 
 def test_a_source_behind_the_end_of_a_month_is_stale(work):
@@ -101,7 +101,7 @@ def test_a_figure_of_the_vendor_that_contradicts_what_was_read_is_a_gap(work, mo
     read_to(work)
     control = ControlTotal("Zendesk's count", {"count": "120"}, {"count": "118"}, approximate=True)
     monkeypatch.setattr("tieout.sources.extract.last_extract", lambda *args: SimpleNamespace(control=control))
-    gaps = source_gaps(work, "case_to_contract", DAY)
+    gaps = SourceGaps(work, DAY).of("case_to_contract")
     assert any("Zendesk's count says count 120, read were count 118" in gap.reason for gap in gaps)
 
 
