@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -40,8 +41,9 @@ def bench(
     if asked:
         python = str(_peers_python())
         commands |= {peer: [python, peers.__file__, peer, str(home)] for peer in asked}
-    if not home.exists():
-        _process([*own, "generate"])
+    if not home.exists() and _process([*own, "generate"], seconds=None) is None:
+        shutil.rmtree(home, ignore_errors=True)  # half of the data is no data for the next benchmark of the same
+        return None
     best: dict[str, dict[str, Any]] = {}
     for _ in range(repeat):
         for name, command in commands.items():
@@ -97,16 +99,16 @@ def part(name: str, case: Case, rows: int, folder: Path, memory: str) -> dict[st
     return {"wall_s": wall, "cpu_s": cpu, "peak_mb": peak_memory_mb(), "found": found, "query": query}
 
 
-def _process(command: Sequence[str]) -> dict[str, Any]:
-    """What a part printed; empty where it failed or took too long, said on stderr."""
+def _process(command: Sequence[str], seconds: float | None = _TOO_LONG) -> dict[str, Any] | None:
+    """What a part printed; None where it failed or took too long, said on stderr."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_TOO_LONG, check=True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=True)
     except subprocess.CalledProcessError as error:
         print(f"left out: {' '.join(command[1:4])}: {error.stderr.strip().splitlines()[-1:]}", file=sys.stderr)
-        return {}
+        return None
     except subprocess.TimeoutExpired:
-        print(f"left out: {' '.join(command[1:4])}: more than {_TOO_LONG} s", file=sys.stderr)
-        return {}
+        print(f"left out: {' '.join(command[1:4])}: more than {seconds} s", file=sys.stderr)
+        return None
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 

@@ -1,12 +1,14 @@
 """The benchmarks' data is what they say it is, and their figures make one list."""
 
 import json
+import sys
 
 import pyarrow.parquet as pq
 import pytest
 
 from tieout.lake.engine import engine
 from tieout.reconcile import reconcile
+from tieout_sandbox.bench import __main__ as command
 from tieout_sandbox.bench import report
 from tieout_sandbox.bench.cases import CASES
 
@@ -97,3 +99,32 @@ def test_all_usage_of_the_rating_benchmark_can_be_priced_by_every_model(session,
     assert {m for (m,) in session.rows(f"SELECT model FROM '{prices}'")} == {"unit", "graduated", "volume", "package"}
     assert session.rows(case.floor(tmp_path, {}))
     assert case.run(tmp_path, "1GB") > 4_000
+
+
+def test_a_part_that_fails_or_never_ends_is_named_and_leaves_no_figure(capsys):
+    assert command._process([sys.executable, "-c", "raise SystemExit('no memory')"]) is None
+    assert command._process([sys.executable, "-c", "import time; time.sleep(60)"], seconds=0.2) is None
+    told = capsys.readouterr().err
+    assert "left out: -c" in told
+    assert "no memory" in told
+    assert "more than 0.2 s" in told
+
+
+def test_a_benchmark_without_figures_fails_the_command_after_the_others(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "bench", lambda case, *_, **__: None)
+    with pytest.raises(SystemExit, match="no figures for keyed_differing, keyed_all"):
+        command.main(["--case", "keyed_differing", "--case", "keyed_all", "--docs", str(tmp_path)])
+
+
+def test_no_benchmark_reads_data_that_were_never_finished(monkeypatch, tmp_path):
+    (case,) = (c for c in CASES if c.name == "keyed_differing")
+    home, asked = tmp_path / f"{case.generate.__name__}-12", []
+
+    def fails(parts, **_):
+        asked.append(parts[-1])
+        home.mkdir()
+
+    monkeypatch.setattr(command, "_process", fails)
+    assert command.bench(case, 12, tmp_path, repeat=1, memory="1GB", with_peers=()) is None
+    assert asked == ["generate"]
+    assert not home.exists()
