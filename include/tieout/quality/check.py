@@ -38,12 +38,13 @@ def gate(
     only the engine measures. Raises DataError if engine and Great Expectations disagree on a rule: then one of the
     two is wrong and nothing may pass.
     """
-    folder = settings.reports / (business_date or run_id.replace("/", "_").replace(":", "_")) / "quality"
+    run_name = run_id.replace("/", "_").replace(":", "_")
+    folder = settings.reports / (business_date or run_name) / "quality"
     judge = None
     if expectations:
         from tieout.quality.expectations import Expectations
 
-        judge = Expectations(folder)
+        judge = Expectations(folder, run_name)
     suites, results = load_suites(settings), []
     with engine(settings) as session:
         lake.bind(session, snapshot, _tables(suites))
