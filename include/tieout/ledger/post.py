@@ -113,7 +113,8 @@ def submit(
     `confirmed`: the ERP says it has them all. `unknown`: an answer was lost and nothing can be said yet; the next
     status check of the schedule asks again, before it is due nothing happens. `rejected`, `partially_posted`: the ERP
     refused. Raises ErpUnavailable while the ERP is down (the batch waits), LeaseHeld while another process writes to
-    the same ledger, LedgerError if the batch may not be posted or its outcome stayed unknown and a person has to look.
+    the same ledger, LedgerError if the batch may not be posted, if its stored content is not what was planned, or if
+    its outcome stayed unknown and a person has to look.
     """
     rules = protocol or Protocol()
     state = check_approval(batch_id, store)
@@ -124,6 +125,7 @@ def submit(
             return batch.state
         check_approval(batch_id, store)
         _refuse_out_of_turn(store, batch)
+        _refuse_altered(store, batch)
         if batch.state in _UNSENT:
             with store.reading() as session:
                 golive.refuse_unsigned(session, batch.slot.legal_entity_id, batch.slot.ledger, batch.slot.stream)
@@ -503,6 +505,17 @@ def _refuse_out_of_turn(store: Store, batch: Batch) -> None:
             raise LedgerError(
                 "an earlier version of the slot is not finished", record=batch.batch_id, got=other.batch_id
             )
+
+
+def _refuse_altered(store: Store, batch: Batch) -> None:
+    """What is sent is what was planned, and so what was approved, whoever can write to the store's tables."""
+    with store.reading() as session:
+        altered = batches.altered(session, batch)
+    if altered:
+        raise LedgerError(
+            "the stored content of a journal is not what was planned", record=batch.batch_id, got=altered,
+            remedy="nothing is sent: find out who changed the store, `tieout audit verify` tells what else was",
+        )  # fmt: skip
 
 
 def _refuse_closed(store: Store, batch: Batch) -> None:

@@ -113,14 +113,15 @@ def gross_of_slot(session: Session, slot: Slot, before: int | None = None) -> di
     return gross
 
 
-def last_approved(session: Session, slot: Slot) -> datetime | None:
-    """When a batch of the slot's entity, ledger and stream was last approved.
+def vouched_until(session: Session, slot: Slot) -> datetime | None:
+    """When the newest approved batch of the slot's entity, ledger and stream was planned.
 
-    Streams are kept apart: an approved cash batch vouches for no change to what billing is made by.
+    Its approver saw what was made by the rules and decisions of that moment, and vouches for no later ones. Streams are
+    kept apart: an approved cash batch vouches for no change to what billing is made by.
     """
     return session.scalar(
-        select(func.max(ApprovalRow.decided_at))
-        .join(BatchRow, BatchRow.batch_id == ApprovalRow.batch_id)
+        select(func.max(BatchRow.planned_at))
+        .join(ApprovalRow, BatchRow.batch_id == ApprovalRow.batch_id)
         .where(
             BatchRow.legal_entity_id == slot.legal_entity_id,
             BatchRow.ledger == slot.ledger,
@@ -131,13 +132,13 @@ def last_approved(session: Session, slot: Slot) -> datetime | None:
 
 
 def preparers(session: Session, batch: Batch) -> tuple[Preparer, ...]:
-    """Who, since the last approved batch of the stream, changed a rule or mapping, decided about breaks or asked for a
-    posting backfill.
+    """Who, since the newest approved batch of the stream was planned, changed a rule or mapping, decided about breaks
+    or asked for a posting backfill.
 
     Changes count once they are in force, breaks if they are the entity's or the group's, backfills if they include the
     entity; who asked for the run that planned the batch always counts.
     """
-    since, entity = last_approved(session, batch.slot), batch.slot.legal_entity_id
+    since, entity = vouched_until(session, batch.slot), batch.slot.legal_entity_id
     found = [Preparer(who, "decided about breaks") for who in break_deciders(session, entity, since)]
     found += [Preparer(who, "decided about the write-off") for who in write_offs.preparers(session, batch.batch_id)]
     found += [Preparer(who, "changed rules or mappings") for who in configuration.authors(session, SHAPING, since)]

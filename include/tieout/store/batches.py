@@ -305,7 +305,7 @@ def plan(
         {
             "content_hash": digest,
             "gross": gross,
-            "journals": [j.run_key for j in listed],
+            "journals": {j.run_key: content_hash([j.accounting_date, j.content]) for j in listed},
             "kind": kind,
             "origin": origin,
             "run_id": run_id,
@@ -500,6 +500,26 @@ def mark_journal(
     if to == "submitted" and row.attempts == 1:
         row.anchor = audit.memo(audit.anchor(session, chain, now), key)
     return _journal(row)
+
+
+def altered(session: Session, batch: Batch) -> list[str]:
+    """Journals whose stored content or date is not what was audited when the batch was planned."""
+    for entry in audit.entries(session, batch.chain, batch.batch_id):
+        if entry.action == "batch.planned":
+            audited = entry.payload["journals"]
+            break
+    else:
+        return [journal.run_key for journal in batch.journals]
+    return [
+        journal.run_key
+        for journal in batch.journals
+        if content_hash(journal.content) != journal.content_hash
+        # what was planned before contents were audited one by one has their names only
+        or (
+            isinstance(audited, dict)
+            and audited.get(journal.run_key) != content_hash([journal.accounting_date, journal.content])
+        )
+    ]
 
 
 def note_document(session: Session, key: str, erp_id: str) -> None:

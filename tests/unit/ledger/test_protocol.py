@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from tieout.calendar import period_of
 from tieout.close.backlog import backlog
@@ -24,7 +25,7 @@ from tieout.errors import (
     Rejected,
     UnknownOutcome,
 )
-from tieout.ids import Slot
+from tieout.ids import Slot, content_hash
 from tieout.ledger import (
     Protocol,
     ask_again,
@@ -40,6 +41,7 @@ from tieout.ledger import (
 )
 from tieout.ledger.post import as_erp_journal
 from tieout.store import approvals, batches, links
+from tieout.store.batches import BatchJournalRow
 from tieout.store.golive import OpeningBalance, load_opening
 from tieout.store.leases import LeaseRow
 
@@ -69,6 +71,23 @@ def test_a_batch_is_posted_once_and_every_step_is_audited(books: Any, batch_id: 
         "batch.confirmed", "journal.posted", "batch.posted",
     ]  # fmt: skip
     assert books.store.verify_audit("US/main") == []
+
+
+@pytest.mark.parametrize("column", ["content", "accounting_date", "both hashes"])
+def test_what_was_changed_in_the_store_after_planning_is_not_sent(
+    books: Any, batch_id: str, instant: Protocol, column: str
+) -> None:
+    with books.store.transaction() as session:
+        row = session.scalars(select(BatchJournalRow)).one()
+        if column == "accounting_date":
+            row.accounting_date = D30
+        else:
+            row.content = row.content | {"lines": [line | {"amount": "999.00"} for line in row.content["lines"]]}
+        if column == "both hashes":
+            row.content_hash = content_hash(row.content)
+    with pytest.raises(LedgerError, match="not what was planned"):
+        post_batch(batch_id, books.erp, books.store, protocol=instant)
+    assert books.erp.journals() == []
 
 
 def test_the_journal_carries_long_and_short_key(books: Any, batch_id: str, instant: Protocol) -> None:

@@ -94,6 +94,17 @@ class TestPreparers:
             decide(session, first, now=NOW + 3 * HOUR)
             assert decide(session, planned(session, version=2), "cy", NOW + 4 * HOUR).state == "approved"
 
+    def test_are_not_free_because_an_older_batch_was_approved(self, store):
+        """It was made before what they did, and its approver saw nothing of it."""
+        with store.transaction() as session:
+            older = planned(session)
+            live(session, "al", {"posting_rules.yaml": b"2", "reconciliations/a.yaml": b"1"}, NOW + HOUR)
+            newer = planned(session, version=2, now=NOW + 2 * HOUR)
+            decide(session, older, now=NOW + 3 * HOUR)
+            with pytest.raises(LedgerError, match="preparer"):
+                decide(session, newer, "al", NOW + 4 * HOUR)
+            assert decide(session, newer, now=NOW + 4 * HOUR).state == "approved"
+
     def test_may_withdraw_what_they_prepared(self, store):
         with store.transaction() as session:
             decided_break(session, "cy")
