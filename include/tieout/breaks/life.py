@@ -121,12 +121,16 @@ def _causes(session: Engine, definition: Definition, sides: Mapping[str, Path]) 
         if side.cause is not None:
             session.bind(f"{side_name}_causes", [str(sides[side_name])])
             row_id = joined([f"{quoted(column)}::VARCHAR" for column in side.id])
+            entity = f"coalesce({quoted(side.entity)}::VARCHAR, '')"
             listed = (
-                f"SELECT {row_id} AS id, min({quoted(side.cause)}::VARCHAR) AS cause FROM {side_name}_causes "
-                f"WHERE {quoted(side.cause)} IS NOT NULL GROUP BY ALL"
+                f"SELECT {entity} AS entity, {row_id} AS id, min({quoted(side.cause)}::VARCHAR) AS cause "
+                f"FROM {side_name}_causes WHERE {quoted(side.cause)} IS NOT NULL GROUP BY ALL"
             )
             table = f"cause_of_{side_name}"
-            joins += f"\nLEFT JOIN ({listed}) AS {table} ON {table}.id = split_part(b.{side_name}_ids, '; ', 1)"
+            joins += (
+                f"\nLEFT JOIN ({listed}) AS {table} ON {table}.entity = b.legal_entity_id "
+                f"AND {table}.id = split_part(b.{side_name}_ids, '; ', 1)"
+            )
             causes.append(f"{table}.cause")
     return f"coalesce({', '.join(causes)})" if causes else "NULL::VARCHAR", joins
 
@@ -240,6 +244,7 @@ FROM (SELECT *, {_ID}::UUID AS id FROM found_breaks) AS b JOIN life AS l ON l.id
 
 
 # A break is resolved by itself only where all its rows are matched now; one whose ids were cut short cannot prove it.
+# Ids are one entity's own: two entities may number their invoices alike.
 _GONE = f"""
 CREATE OR REPLACE TEMP TABLE gone_breaks AS
 WITH gone AS (
@@ -247,16 +252,16 @@ WITH gone AS (
   FROM (SELECT *, coalesce(break_id, {_ID})::UUID AS id FROM breaks WHERE {_DAY_BEFORE}) AS b
   JOIN (FROM seen AS s ANTI JOIN life USING (id) WHERE s.was_open) AS s ON s.id = b.id
 ), row_of AS (
-  SELECT id, 'left' AS side, unnest(string_split(left_ids, '; ')) AS row_id FROM gone
+  SELECT id, legal_entity_id, 'left' AS side, unnest(string_split(left_ids, '; ')) AS row_id FROM gone
   UNION ALL
-  SELECT id, 'right', unnest(string_split(right_ids, '; ')) FROM gone
+  SELECT id, legal_entity_id, 'right', unnest(string_split(right_ids, '; ')) FROM gone
 ), matched AS (
-  SELECT DISTINCT side, row_id FROM (
-    SELECT 'left' AS side, unnest(string_split(left_ids, '; ')) AS row_id FROM found_matches
-    UNION ALL SELECT 'right', unnest(string_split(right_ids, '; ')) FROM found_matches
-  ) SEMI JOIN row_of USING (side, row_id)
+  SELECT DISTINCT legal_entity_id, side, row_id FROM (
+    SELECT legal_entity_id, 'left' AS side, unnest(string_split(left_ids, '; ')) AS row_id FROM found_matches
+    UNION ALL SELECT legal_entity_id, 'right', unnest(string_split(right_ids, '; ')) FROM found_matches
+  ) SEMI JOIN row_of USING (legal_entity_id, side, row_id)
 ), unmatched AS (
-  SELECT DISTINCT id FROM row_of ANTI JOIN matched USING (side, row_id) WHERE row_id <> ''
+  SELECT DISTINCT id FROM row_of ANTI JOIN matched USING (legal_entity_id, side, row_id) WHERE row_id <> ''
 )
 SELECT
   $definition AS definition_id, g.id, g.legal_entity_id, g.break_key, g.ordinal, g.break_type,

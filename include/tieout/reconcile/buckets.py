@@ -62,7 +62,14 @@ class _Line:
 def can_set_aside(definition: Definition) -> bool:
     """Whether the first pass matches two identical rows, alone with their key, whatever else there is."""
     first = definition.passes[0]
-    return isinstance(first, KeyedPass) and first.cardinality != "N:N" and first.accept != "suggested"
+    windows = [c.window for c in definition.compare if c.window]
+    return (
+        isinstance(first, KeyedPass)
+        and first.cardinality != "N:N"
+        and first.accept != "suggested"
+        # one day on both sides may lie outside the window, or be no day of the calendar
+        and all(w.count == "calendar" and w.earliest <= 0 <= w.latest for w in windows)
+    )
 
 
 def keep_differing(
@@ -216,7 +223,8 @@ def _line(
     for c in definition.compare:
         value = columns[f"is_{c.name}"]
         if c.kind == "date" and c.periods:
-            plain += _periods(definition, side, columns, c.left == own.date or c.right == own.date)
+            by_compared_day = c.left == definition.left.date and c.right == definition.right.date
+            plain += _periods(definition, side, columns, by_compared_day)
         if c.kind in ("date", "number"):
             plain.append(value)
         elif c.kind != "amount":

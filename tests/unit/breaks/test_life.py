@@ -80,6 +80,28 @@ def test_a_break_that_vanishes_with_its_rows_disappeared(house):
     assert states(house)["a"][0] == "disappeared"
 
 
+def test_a_break_is_not_resolved_by_another_entitys_row_of_the_same_number(house):
+    """The German line a is granted all the time; the American one is deleted."""
+    german = TERM | CUSTOMER | {"legal_entity_id": "DE"}
+    line = german | {
+        "contract_source_id": "K1", "product_family": "support", "product_source_id": "S", "is_trial": False,
+        "source_id": "a", "root_line_id": "a",
+    }  # fmt: skip
+    house.put("product", {"source_id": "S", "name": "Premium support", "family": "support"})
+    house.put(
+        "contract",
+        *(t | {"source_id": "K1", "number": "100", "status": "Activated"} for t in (german, TERM | CUSTOMER)),
+    )
+    house.put(
+        "entitlement", german | {"source_id": "e-a", "contract_line_ref": "a", "level": "Premium", "status": "Active"}
+    )
+    house.put("contract_line", line, line | {"legal_entity_id": "US"})
+    assert set(life(house.run(NAME))) == {"a"}
+    house.put("contract_line", line)
+    house.run(NAME, days(1))
+    assert gone(house, days(1)) == {"a": ("disappeared", DAY)}
+
+
 def test_nothing_is_resolved_while_a_side_is_incomplete(house):
     sold(house, "a")
     house.run(NAME)

@@ -710,6 +710,28 @@ def test_identical_rows_set_aside_are_listed_as_the_passes_would(session, change
     assert pq.read_table(written.matches).cast(plain.matches.schema).sort_by(order).equals(plain.matches)
 
 
+@pytest.mark.parametrize(
+    ("window", "right_day", "found"),
+    [
+        (None, date(2026, 4, 2), "cut_off"),
+        ({"earliest": 1, "latest": 5}, date(2026, 3, 31), "timing"),
+        ({"earliest": 0, "latest": 0, "count": "business"}, date(2026, 3, 31), None),
+    ],
+    ids=["posted in another period", "a window without the day itself", "business days"],
+)
+def test_rows_of_one_document_day_are_not_set_aside_where_their_dates_break(session, window, right_day, found):
+    """The compared day is the left side's own date, and on the right another column."""
+    compare = [*definition()["compare"], {"name": "booked", "kind": "date", "left": "day", "right": "document_day"}]
+    compare[-1] |= {"window": window} if window else {}
+    left, right = rows({"number": "a", "day": date(2026, 3, 31)}), rows({"number": "a", "day": right_day})
+    left, right = (t.append_column("document_day", pa.array([date(2026, 3, 31)])) for t in (left, right))
+    whole, less = (
+        reconcile(definition(compare=compare), left, right, engine=session, matches=m) for m in ("all", "differing")
+    )
+    assert less.breaks.equals(whole.breaks)
+    assert types(less) == ({"a": found} if found else {})
+
+
 def test_rows_are_set_aside_per_currency_and_in_the_decimals_of_the_finer_side(session):
     left = rows(*({"number": str(n), "currency": "EUR" if n % 3 else "USD", "amount": n} for n in range(500)))
     coarse = left.column("amount").cast(pa.decimal128(12, 1))
