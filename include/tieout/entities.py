@@ -102,6 +102,11 @@ class Person(BaseModel):
         """What Airflow knows the person by."""
         return self.id or self.name
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Everything the person may be called where something is asked for or decided."""
+        return (self.name, self.id) if self.id else (self.name,)
+
 
 class Approval(BaseModel):
     """From which amount a journal waits for a second person, who that may be, and what happens if nobody answers."""
@@ -116,6 +121,12 @@ class Approval(BaseModel):
     """How long an answer may take before it is escalated; nothing is ever approved by waiting."""
     escalate_to: tuple[Person, ...] = ()
     """Who owns what nobody answered, and may decide too from then on."""
+
+    def names_of(self, who: str) -> tuple[str, ...]:
+        """Everything else that who signs in by this name, or id, is called here."""
+        called = {who.strip().casefold()}
+        same = (p for p in (*self.approvers, *self.escalate_to) if called & {n.casefold() for n in p.names})
+        return tuple(dict.fromkeys(name for person in same for name in person.names))
 
     @field_validator("thresholds", mode="before")
     @classmethod

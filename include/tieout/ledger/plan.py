@@ -154,7 +154,7 @@ def plan_batches(
             lake=lake,
             store=store,
             rules=rules,
-            snapshot=_known(store, entity, run_id) if snapshot is None else snapshot,
+            snapshot=known_tables(store, entity, run_id) if snapshot is None else snapshot,
             settings=settings,
             period_open=period_open,
             line_limit=line_limit,
@@ -167,7 +167,7 @@ def plan_batches(
     return Plan(tuple(ids), _held(journals.held), versions, journals)
 
 
-def _known(store: Store, entity: LegalEntity, run_id: str) -> dict[str, int]:
+def known_tables(store: Store, entity: LegalEntity, run_id: str) -> dict[str, int]:
     """The tables as the run sees them, but never older than what a plan made meanwhile has seen.
 
     Planned from older tables, a newer plan's events would look as if they had gone, and be taken back.

@@ -301,6 +301,7 @@ def resolve(
         _need_two(store, batch_id, actor, second, reason, may_approve)
     with _owned(store, batch_id, rules) as (batch, lease):
         _refuse_carried(store, batch)
+        _refuse_taken(store, batch, documents or {})
         for journal in batch.journals:
             if journal.state in ("confirmed", "posted"):
                 continue
@@ -444,11 +445,27 @@ def _refuse_carried(store: Store, batch: Batch) -> None:
             )
 
 
+def _refuse_taken(store: Store, batch: Batch, documents: Mapping[str, str]) -> None:
+    """A document stands for one journal: not for two of these, and for none that stands in the ledger already."""
+    if strange := sorted(set(documents) - {journal.run_key for journal in batch.journals}):
+        raise LedgerError("no journal of the batch", record=batch.batch_id, got=strange)
+    with store.reading() as session:
+        for key, erp_id in sorted(documents.items()):
+            others = [k for k in batches.standing_for(session, batch, erp_id) if k != key]
+            others += [k for k, named in documents.items() if named == erp_id and k != key]
+            if others:
+                raise LedgerError("the document stands for another journal", record=f"{key}, {erp_id}", got=others[0])
+
+
 def _refuse_unequal(journal: BatchJournal, erp_id: str | None, ledger: Ledger) -> None:
     if erp_id is None:
         raise LedgerError("no document is named for a journal of the batch", record=journal.run_key)
     meant = as_erp_journal(journal)
     held = ledger.read_back(JournalRef(meant.entity, erp_id, journal.run_key, meant.date, "posted"))
+    if held.run_key not in ("", meant.run_key):
+        raise LedgerError(
+            "the document is another journal of ours", record=f"{journal.run_key}, {erp_id}", got=held.run_key
+        )
     found = differences(meant, replace(held, run_key=meant.run_key))  # a document of somebody's own has no key of ours
     if found:
         text = "; ".join(map(str, found))

@@ -85,7 +85,7 @@ def question(work: Work, batch_id: str) -> Question | None:
     may = [
         (person.airflow_id, person.name)
         for person in named
-        if not any(same_person(person.name, p.who) for p in prepared)
+        if not any(same_person(name, p.who) for p in prepared for name in person.names)
     ]
     if named and not may:
         raise LedgerError(
@@ -161,7 +161,7 @@ def decide(work: Work, batch_id: str, digest: str, *, who: str, accept: bool, co
         with work.store.transaction() as session:
             decided = approvals.decide(
                 session, batch_id, digest, approver=who, accept=accept, comment=comment, now=work.store.now(),
-                allowed=named, facts={"via": via},
+                allowed=named, also_known_as=approval.names_of(who), facts={"via": via},
             )  # fmt: skip
             if batch.kind == batches.WRITE_OFF:
                 write_offs.settle(session, work.store.now())  # a break whose write-off is refused is open again

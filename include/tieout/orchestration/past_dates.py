@@ -70,7 +70,7 @@ def backfill_dry_run(work: Work, request: Mapping[str, Any]) -> Facts:
     Nothing is planned. An approval of the run binds the digest kept here.
     """
     first, last = date.fromisoformat(request["from"]), date.fromisoformat(request["to"])
-    found = preview_backfill(work, first, last, request["entities"])
+    found = preview_backfill(work, first, last, request["entities"], request["run_id"])
     body = found.markdown()
     log.info("dry run, nothing is posted:\n%s", body)
     kept = {"digest": found.digest, "contents": dict(found.contents), "body": body}
@@ -150,11 +150,14 @@ class Preview:
         return f"{titles[0]}\n\n{slots}{more}\n\n{titles[1]}\n\n{accounts}"
 
 
-def preview_backfill(work: Work, first: date, last: date, entities: Sequence[str]) -> Preview:
-    """What posting past dates would add. Nothing is planned or written."""
+def preview_backfill(
+    work: Work, first: date, last: date, entities: Sequence[str], run_id: str | None = None
+) -> Preview:
+    """What posting past dates would add, by the tables a run would plan from, or the newest. Nothing is written."""
     from tieout.ledger import DAILY, load_rules, preview
+    from tieout.ledger.plan import known_tables
 
-    rules, snapshot = load_rules(work.settings), work.store.published()
+    rules = load_rules(work.settings)
     names = account_names(work)
     slots: list[SlotChange] = []
     accounts: list[AccountEffect] = []
@@ -162,13 +165,13 @@ def preview_backfill(work: Work, first: date, last: date, entities: Sequence[str
     for entity in work.chosen(entities):
         journals = preview(
             entity,
-            [stream for stream in DAILY if entity.streams.get(stream, "post") == "post"],  # type: ignore[call-overload]
+            DAILY,
             first,
             last,
             lake=work.lake,
             store=work.store,
             rules=rules,
-            snapshot=snapshot,
+            snapshot=known_tables(work.store, entity, run_id) if run_id else work.store.published(),
             settings=work.settings,
             period_open=planning.period_open(work, entity.id),
             line_limit=min(work.erp(entity.id, one.ledger).config.max_lines for one in entity.in_force),
@@ -246,7 +249,11 @@ def question(work: Work, run_id: str) -> Question | None:
         return None
     of_entities = [entity.approval for entity in work.chosen(asked["entities"])]
     named = set.intersection(*({*a.approvers} for a in of_entities)) if all(a.approvers for a in of_entities) else set()
-    may = [p for p in sorted(named, key=lambda p: p.name) if not same_person(p.name, asked["asked_by"])]
+    may = [
+        p
+        for p in sorted(named, key=lambda p: p.name)
+        if not any(same_person(name, asked["asked_by"]) for name in p.names)
+    ]
     if any(a.approvers for a in of_entities) and not may:
         raise LedgerError(
             "nobody may approve it for all of its entities", record=run_id, got=asked["asked_by"],
@@ -277,7 +284,8 @@ def decide(work: Work, run_id: str, *, who: str, accept: bool, comment: str) -> 
     put = question(work, run_id)
     if put is None:
         raise LedgerError("it waits for no decision", record=run_id)
-    if accept and same_person(name, asked["asked_by"]):
+    called = {name, *(n for e in work.chosen(asked["entities"]) for n in e.approval.names_of(name))}
+    if accept and any(same_person(one, asked["asked_by"]) for one in called):
         raise LedgerError("who asked for a backfill may not approve it", record=run_id, got=name)
     if not name or (put.names and not any(same_person(name, one) for one in (*put.names, asked["asked_by"]))):
         raise LedgerError("not among those who may decide", record=run_id, got=name, expected=put.names)
@@ -317,9 +325,12 @@ def plan_backfill(work: Work, request: Mapping[str, Any]) -> dict[str, str]:
 
     run_id, first, last = request["run_id"], date.fromisoformat(request["from"]), date.fromisoformat(request["to"])
     if _asked(work, run_id)["mode"] == "post":
-        left = preview_backfill(work, first, last, request["entities"]).contents
+        left = preview_backfill(work, first, last, request["entities"], run_id).contents
+        newest = preview_backfill(work, first, last, request["entities"]).contents
         shown, decided = work.store.facts(run_id)["preview"]["contents"], decision(work, run_id)
-        if left and (decided != (True, content_hash(shown)) or not left.items() <= shown.items()):
+        approved = decided == (True, content_hash(shown))
+        # what came since is not in what this run plans from; but then the approver has not seen how things stand
+        if left and not (approved and left.items() <= shown.items() and newest.items() <= shown.items()):
             raise LedgerError(
                 "no second person approved what would be posted", record=run_id, got=sorted(left),
                 remedy="trigger the backfill again and have its dry run approved",

@@ -224,18 +224,20 @@ def decide(
     comment: str,
     now: datetime,
     allowed: Collection[str] = (),
+    also_known_as: Collection[str] = (),
     also_prepared: Iterable[str] = (),
     facts: Mapping[str, Any] | None = None,
 ) -> Batch:
     """Record a decision on a batch that waits for one, and move it.
 
-    `allowed`: who may decide, anybody if empty. Raises LedgerError if the approver prepared it, is not allowed to
+    `allowed`: who may decide, anybody if empty. `also_known_as`: the approver's names elsewhere, as which they may have
+    prepared it. Raises LedgerError if the approver prepared it, is not allowed to
     decide, gives no reason for a rejection, or decided on other content than the batch now has.
     """
     batch = get(session, batch_id)
     who = approver.strip()
     prepared = (*preparers(session, batch), *(Preparer(name, "named as preparer") for name in also_prepared))
-    own = [p.why for p in prepared if same_person(p.who, who)]
+    own = [p.why for p in prepared if any(same_person(p.who, name) for name in (who, *also_known_as))]
     if not who:
         raise LedgerError("a decision needs somebody who takes it", record=batch_id)
     if accept and own:

@@ -522,6 +522,21 @@ def altered(session: Session, batch: Batch) -> list[str]:
     ]
 
 
+def standing_for(session: Session, batch: Batch, erp_id: str) -> list[str]:
+    """The journals of the batch's entity and ledger that a document in the ERP stands for."""
+    query = (
+        select(BatchJournalRow.run_key)
+        .join(BatchRow, BatchRow.batch_id == BatchJournalRow.batch_id)
+        .where(
+            BatchRow.legal_entity_id == batch.slot.legal_entity_id,
+            BatchRow.ledger == batch.slot.ledger,
+            BatchJournalRow.erp_id == erp_id,
+        )
+        .order_by(BatchJournalRow.run_key)
+    )
+    return list(session.scalars(query))
+
+
 def note_document(session: Session, key: str, erp_id: str) -> None:
     """Keep which document in the ERP stands for a journal that was not posted by us. Raises StoreError."""
     row = session.get(BatchJournalRow, key, with_for_update=True)

@@ -1,5 +1,7 @@
 """A backfill shows what exists, what would be added and the net effect; it posts exactly that, by a second person."""
 
+import shutil
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 
@@ -10,6 +12,7 @@ from tieout.orchestration import past_dates
 from tieout.orchestration.work import Work
 from tieout.settings import SHIPPED_CONFIG, Settings
 from tieout.store import approvals
+from tieout.store.batches import select_batches
 
 DAY = date(2026, 3, 29)
 FORM = {"from_date": "2026-03-29", "to_date": "2026-03-29", "entities": ["US"], "reason": "an invoice came late"}
@@ -81,3 +84,22 @@ def test_report_only_asks_nobody_and_plans_nothing(work, books):
     assert past_dates.question(work, "b1") is None
     past_dates.plan_backfill(work, request | {"mode": "post"})  # the form that was kept counts, not what is handed on
     assert not past_dates.preview_backfill(work, DAY, DAY, ["US"]).empty
+
+
+def test_streams_by_turns_are_shown_as_they_are_planned(work, books, tmp_path):
+    config = tmp_path / "config"
+    shutil.copytree(SHIPPED_CONFIG, config)
+    text = (config / "entities.yaml").read_text()
+    by_turns = "    streams: {cash: [{mode: post, from: 2026-03-29}]}\n    receivable_mode: gl_control\n"
+    (config / "entities.yaml").write_text(text.replace("    receivable_mode: gl_control\n", by_turns, 1))
+    turns = Work(replace(work.settings, config=config))
+    books.pay("ch_1", DAY, "77")
+    late(books, "B", "60")
+    request, _ = asked_for(turns, "b1")
+    shown = turns.store.facts("b1")["preview"]["contents"]
+    assert {key.split("/")[3] for key in shown} == {"billing", "cash"}
+    past_dates.decide(turns, "b1", who="ben", accept=True, comment="")
+    past_dates.plan_backfill(turns, request)
+    with books.store.reading() as session:
+        planned = {b.batch_id for b in select_batches(session, states=("validated", "awaiting_approval"))}
+    assert planned == {f"TIEOUT/{key}" for key in shown}

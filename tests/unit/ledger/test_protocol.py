@@ -528,6 +528,27 @@ class TestResolution:
             resolve(refused, books.erp, books.store, actor="al", reason="written by hand", documents=documents)
         assert books.batch(SLOT).state == "rejected"
 
+    def test_a_document_stands_for_one_journal_only(self, books: Any, batch_id: str, instant: Protocol) -> None:
+        """Else what was refused would vanish behind a journal that is in the ledger for something else."""
+        post_batch(batch_id, books.erp, books.store, protocol=instant)
+        taken = str(books.batch(SLOT).journals[0].erp_id)
+        books.invoice("Z", D29, {"amount": "100", "tax": "10", "start": D29, "end": date(2026, 4, 29)})
+        (refused,) = books.plan(D29).batches
+        books.erp.lies = ["reject"]
+        assert post_batch(refused, books.erp, books.store, protocol=instant) == "rejected"
+
+        def resolving(**documents: str) -> str:
+            return resolve(refused, books.erp, books.store, actor="al", reason="by hand", documents=documents)
+
+        with pytest.raises(LedgerError, match="stands for another journal"):
+            resolving(**{refused: taken})
+        with pytest.raises(LedgerError, match="no journal of the batch"):
+            resolving(**{batch_id: taken})
+        with books.store.transaction() as session:
+            batches.note_document(session, batch_id, "9999")
+        with pytest.raises(LedgerError, match="another journal of ours"):
+            resolving(**{refused: taken})
+
     def test_what_a_later_version_carries_cannot_be_resolved_too(self, books: Any, refused: str) -> None:
         books.post(books.plan(D29))
         with pytest.raises(LedgerError, match="carried by"):

@@ -105,6 +105,14 @@ class TestPreparers:
                 decide(session, newer, "al", NOW + 4 * HOUR)
             assert decide(session, newer, now=NOW + 4 * HOUR).state == "approved"
 
+    def test_are_known_by_their_id_too(self, store):
+        approval = Approval.model_validate({"approvers": [{"name": "Al Smith", "id": "al"}, "bea"]})
+        assert approval.names_of("al smith") == approval.names_of("AL") == ("Al Smith", "al")
+        with store.transaction() as session:
+            decided_break(session, "al")
+            with pytest.raises(LedgerError, match="preparer"):
+                decide(session, planned(session), "Al Smith", also_known_as=approval.names_of("Al Smith"))
+
     def test_may_withdraw_what_they_prepared(self, store):
         with store.transaction() as session:
             decided_break(session, "cy")
