@@ -17,7 +17,7 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -162,7 +162,7 @@ def read_back(
         confirmed = [j for j in batch.journals if j.state == "confirmed"]
         if confirmed:
             with rules.at(Step.FIND):
-                found = _find_posted(confirmed, batch, ledger, store, lease, rules)
+                found = _find_posted([j.run_key for j in confirmed], batch, ledger, store, lease, rules)
             with rules.at(Step.READ_BACK):
                 differing = _compare(confirmed, found, ledger)
             with rules.at(Step.NOTE_READ):
@@ -225,38 +225,60 @@ def reverse(
     actor: str,
     second: str,
     reason: str,
+    period: str | None = None,
     may_approve: Collection[str] = (),
     protocol: Protocol | None = None,
 ) -> str:
     """Take a posted or mismatched batch out of the ledger by mirrors of what the ERP holds; gives its state.
 
-    Every journal the ERP holds of it is mirrored under a run key of its own, dated `on`, and read back; then the batch
-    is `reversed` and the next plan carries its content again. Safe to repeat: a mirror that is there is not posted
-    twice; one that the ERP does not show yet is asked for again. The second person is one who could approve the batch:
-    no preparer, and of those who `may_approve`, if any are named. Raises IllegalTransition without one or a reason,
-    LedgerError if the batch is not in the ledger or a mirror differs, and the port's errors.
+    Every journal the ERP holds of it is mirrored under a run key of its own, dated `on`, in the fiscal `period` of that
+    day (its month, if not given), and read back; then the batch is `reversed` and the next plan carries its content
+    again. Safe to repeat: a mirror that is there is not posted twice, and none is sent again before the request of last
+    time would have ended; one that the ERP does not show yet is asked for again. The second person is one who could
+    approve the batch: no preparer, and of those who `may_approve`, if any are named. Raises IllegalTransition without
+    one or a reason, LedgerError if the batch is not in the ledger or not shown there, if `on` is before its date or in
+    a period that is not open in Tieout, if a mirror differs or does not stand there once, and the port's errors.
     """
     _need_two(store, batch_id, actor, second, reason, may_approve)
-    rules = protocol or Protocol()
+    rules, month = protocol or Protocol(), period or f"{on:%Y-%m}"
     with _owned(store, batch_id, rules) as (batch, lease):
         if batch.state == "reversed":
             return batch.state
         if batch.state not in ("posted", "mismatched"):
             raise LedgerError("there is nothing to reverse", record=batch_id, got=batch.state)
-        fence = _fence(store, lease, rules)
-        anchor = _write_ahead_of_mirrors(batch, store, lease, {"on": on, "reason": reason, "second": second}, actor)
+        if on < batch.accounting_date:
+            raise LedgerError("a mirror is not dated before what it reverses", record=batch_id, got=on)
+        read = [j.run_key for j in batch.journals if j.state in ("posted", "reversed")]
+        found = _find_posted(read, batch, ledger, store, lease, rules)
+        _refuse_unseen(batch, found, ledger)
+        held = {
+            mirror_key(journal.run_key, number): ref
+            for journal in batch.journals
+            for number, ref in enumerate((r for r in found.get(journal.run_key, ()) if r.state == "posted"), 1)
+        }
+        missing = [key for key in held if not _is_posted(found, key)]
+        if missing:
+            _refuse_closed_to_mirrors(store, batch, month)
+        facts = {"on": on, "reason": reason, "second": second}
+        anchor, is_repeated = _write_ahead_of_mirrors(batch, store, lease, facts, actor)
+        if missing and is_repeated:  # what was sent last time may still be under way
+            found = _look_until_settled(missing, store.now(), batch, ledger, store, lease, rules)
+        meant = {
+            key: replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
+            for key, ref in held.items()
+        }
+        for key in (key for key in missing if not _is_posted(found, key)):
+            _refuse_closed_to_mirrors(store, batch, month)
+            _post_mirror(held[key], on, key, anchor, batch, ledger, store, lease, rules)
+        found = _find_posted(list(held), batch, ledger, store, lease, rules)
         mirrors = []
-        in_erp = _look_up(batch, ledger)
+        for key in held:
+            mirror = _the_only(key, found)
+            wrong = differences(meant[key], _read_mirror(mirror, ledger, store, lease, rules))
+            if wrong:
+                raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(map(str, wrong)))
+            mirrors.append({"run_key": key, "erp_id": mirror.erp_id, "erp_number": mirror.number})
         for journal in batch.journals:
-            held = [ref for ref in in_erp.get(journal.run_key, ()) if ref.state == "posted"]
-            for number, ref in enumerate(held, 1):
-                key = mirror_key(journal.run_key, number)
-                meant = replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
-                mirror = ledger.reverse(ref, on, key, short_key(key), anchor=anchor, fence=fence)
-                found = differences(meant, _read_mirror(mirror, ledger, store, lease, rules))
-                if found:
-                    raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(map(str, found)))
-                mirrors.append({"run_key": key, "erp_id": mirror.erp_id, "erp_number": mirror.number})
             if journal.state in ("posted", "mismatched"):
                 _mark(store, lease, journal, "reversed", actor)
         with store.transaction() as session:
@@ -264,6 +286,70 @@ def reverse(
         return _decide(
             store, lease, batch_id, "reversed", actor, reason, {"second": second, "on": on, "mirrors": mirrors}
         )
+
+
+def _refuse_unseen(batch: Batch, found: Found, ledger: Ledger) -> None:
+    """A journal that stands in the ERP, and that it does not show now, would be taken for nothing."""
+    for journal in batch.journals:
+        if _is_posted(found, journal.run_key):
+            continue
+        is_there = journal.state in ("posted", "reversed")
+        if journal.state == "mismatched" and journal.note != ABSENT and journal.erp_id is not None:
+            entity = batch.slot.legal_entity_id
+            ref = JournalRef(entity, journal.erp_id, journal.run_key, journal.accounting_date, "posted")
+            try:
+                is_there = ledger.read_back(ref).state == "posted"
+            except Rejected:  # somebody took it out since
+                is_there = False
+        if is_there:
+            raise LedgerError(
+                "the ERP does not show a journal that was read back there",
+                record=journal.run_key,
+                got=journal.erp_number or journal.erp_id,
+                remedy="try again; if it is gone from the ERP, find out who took it out",
+            )
+
+
+def _refuse_closed_to_mirrors(store: Store, batch: Batch, period: str) -> None:
+    slot = batch.slot
+    with store.reading() as session:
+        if periods.accepts(session, slot.legal_entity_id, slot.ledger, period, store.now()):
+            return
+        state = periods.period_state(session, slot.legal_entity_id, slot.ledger, period)
+    raise LedgerError(
+        "the period of the mirror is not open", record=batch.batch_id, got=f"{period} is {state.replace('_', '-')}",
+        remedy="date it in an open one",
+    )  # fmt: skip
+
+
+def _post_mirror(
+    ref: JournalRef, on: date, key: str, anchor: str, batch: Batch, ledger: Ledger, store: Store, lease: Lease,
+    rules: Protocol,
+) -> None:  # fmt: skip
+    """Send one mirror. An error counts only where the ERP does not show the mirror after it."""
+    try:
+        ledger.reverse(ref, on, key, short_key(key), anchor=anchor, fence=_fence(store, lease, rules))
+    except UnknownOutcome:
+        if _recheck(ledger, key, batch, rules) is None:
+            raise
+    except Rejected:
+        if not _is_posted(_look_up(batch, ledger), key):
+            raise
+
+
+def _the_only(key: str, found: Found) -> JournalRef:
+    """The one mirror that the ERP holds under a key. Raises LedgerError where it holds none, or several."""
+    posted = [ref for ref in found.get(key, ()) if ref.state == "posted"]
+    if len(posted) == 1:
+        return posted[0]
+    where = ", ".join(f"{ref.number or ref.erp_id} of {ref.date}" for ref in posted)
+    raise LedgerError(
+        f"the ERP holds the mirror {len(posted)} times" if posted else "the ERP does not show the mirror",
+        record=key,
+        expected="once",
+        got=where or None,
+        remedy="take all but one out of the ERP by hand, then reverse again" if posted else "reverse again",
+    )
 
 
 def _read_mirror(mirror: JournalRef, ledger: Ledger, store: Store, lease: Lease, rules: Protocol) -> ErpJournal:
@@ -482,8 +568,10 @@ def _decide(
         return batches.transition(session, batch_id, to, actor=actor, now=store.now(), facts=facts, reason=reason).state
 
 
-def _write_ahead_of_mirrors(batch: Batch, store: Store, lease: Lease, facts: Mapping[str, Any], actor: str) -> str:
-    """Audit that a batch is being reversed, once; gives the anchor that each of its mirrors carries."""
+def _write_ahead_of_mirrors(
+    batch: Batch, store: Store, lease: Lease, facts: Mapping[str, Any], actor: str
+) -> tuple[str, bool]:
+    """Audit that a batch is being reversed, once; gives the anchor of its mirrors, and whether it was begun before."""
     with store.transaction() as session:
         guard(session, lease)
         done = [act for act in audit.entries(session, batch.chain, batch.batch_id) if act.action == _REVERSING]
@@ -492,7 +580,7 @@ def _write_ahead_of_mirrors(batch: Batch, store: Store, lease: Lease, facts: Map
         else:
             audit.append(session, batch.chain, _REVERSING, actor, facts, store.now(), subject=batch.batch_id)
             begun = audit.anchor(session, batch.chain, store.now())
-    return audit.memo(begun, batch.batch_id)
+    return audit.memo(begun, batch.batch_id), bool(done)
 
 
 def _load(store: Store, batch_id: str) -> Batch:
@@ -618,7 +706,7 @@ def _submit_missing(batch: Batch, ledger: Ledger, store: Store, lease: Lease, ru
         return
     with rules.at(Step.LOOK_UP):
         found = _look_up(batch, ledger)
-    lost = [j for j in missing if j.state in ("submitted", "unknown") and not _is_posted(found, j)]
+    lost = [j for j in missing if j.state in ("submitted", "unknown") and not _is_posted(found, j.run_key)]
     if lost:
         with rules.at(Step.WAIT_UNTIL_SETTLED):
             found = _wait_until_settled(lost, batch, ledger, store, lease, rules)
@@ -654,7 +742,7 @@ def _submit_journal(
             ref = ledger.post(as_erp_journal(journal), fence=_fence(store, lease, rules))
     except UnknownOutcome as error:
         with rules.at(Step.LOOK_UP_AGAIN):
-            ref = _recheck(ledger, journal, batch, rules)
+            ref = _recheck(ledger, journal.run_key, batch, rules)
         if ref is None:
             _note_answer(store, lease, journal, "unknown", rules, actor, note=error.message)
             return False
@@ -699,8 +787,8 @@ def _held(refs: Sequence[JournalRef]) -> JournalRef | None:
     return next((r for r in refs if r.state == "posted"), refs[0] if refs else None)
 
 
-def _is_posted(found: Found, journal: BatchJournal) -> bool:
-    return any(ref.state == "posted" for ref in found.get(journal.run_key, ()))
+def _is_posted(found: Found, run_key: str) -> bool:
+    return any(ref.state == "posted" for ref in found.get(run_key, ()))
 
 
 def _wait_until_settled(
@@ -710,25 +798,32 @@ def _wait_until_settled(
 
     That takes its time from when the outcome became unknown; where a process died over it, from now.
     """
-    now = store.now()
     known = batch.state == "unknown" and all(journal.state == "unknown" for journal in lost)
-    left = min(rules.settle, (batch.changed_at if known else now) + rules.settle - now).total_seconds()
+    since = batch.changed_at if known else store.now()
+    return _look_until_settled([j.run_key for j in lost], since, batch, ledger, store, lease, rules)
+
+
+def _look_until_settled(
+    run_keys: Sequence[str], since: datetime, batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol
+) -> Found:
+    """Look again until all are there, or until requests that ended for us at `since` have ended in the ERP too."""
+    left = min(rules.settle, since + rules.settle - store.now()).total_seconds()
     while left > 0:
         rules.sleep(min(left, 2.0))
         left -= 2.0
         store.renew(lease, rules.ttl)
         found = _look_up(batch, ledger)
-        if all(_is_posted(found, journal) for journal in lost):
+        if all(_is_posted(found, key) for key in run_keys):
             return found
     return _look_up(batch, ledger)
 
 
-def _recheck(ledger: Ledger, journal: BatchJournal, batch: Batch, rules: Protocol) -> JournalRef | None:
+def _recheck(ledger: Ledger, run_key: str, batch: Batch, rules: Protocol) -> JournalRef | None:
     """After a lost answer: a few look-ups. Only a posted journal is an answer; a draft may still be on its way."""
     for pause in rules.checks:
         rules.sleep(pause)
         try:
-            ref = _held(_look_up(batch, ledger).get(journal.run_key, []))
+            ref = _held(_look_up(batch, ledger).get(run_key, []))
         except ErpError:
             continue
         if ref is not None and ref.state == "posted":
@@ -737,12 +832,12 @@ def _recheck(ledger: Ledger, journal: BatchJournal, batch: Batch, rules: Protoco
 
 
 def _find_posted(
-    journals: Sequence[BatchJournal], batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol
+    run_keys: Sequence[str], batch: Batch, ledger: Ledger, store: Store, lease: Lease, rules: Protocol
 ) -> Found:
-    """Where the journals stand, looked for again while one of them is not shown yet."""
+    """Where journals stand, looked for again while one of them is not shown yet."""
     found = _look_up(batch, ledger)
     for pause in rules.lags:
-        if all(_is_posted(found, journal) for journal in journals):
+        if all(_is_posted(found, key) for key in run_keys):
             break
         rules.sleep(pause)
         store.renew(lease, rules.ttl)

@@ -11,7 +11,6 @@ from decimal import Decimal
 from tieout.entities import LegalEntity
 from tieout.erp.port import Balance, GlEntry, Ledger
 from tieout.errors import LedgerError
-from tieout.ids import mirror_of
 from tieout.store import Store, batches
 from tieout.store.batches import BatchJournal
 from tieout.store.copies import Copy, copies_of
@@ -68,6 +67,7 @@ def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialB
         opened = opening(session, entity.id, entity.ledger)
         taken_over = is_taken_over(session, entity.id, entity.ledger)
         every = batches.select_batches(session, entity=entity.id)
+        mirrors = {(m.run_key, m.erp_id) for b in every for m in batches.mirrors_of(session, b)}
         copied = [c for c in copies_of(session, entity.id, entity.ledger) if c.accounting_date <= on]
     if not taken_over:
         raise LedgerError("no opening balances", record=entity.id, remedy="load the go-live position first")
@@ -75,8 +75,8 @@ def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialB
     posted = [j for b in planned for j in b.journals if j.accounting_date <= on and j.state == "posted"]
     ours: list[BatchJournal | Copy] = [*posted, *(copy for copy in copied if copy.state == "posted")]
     entries = [e for page in ledger.gl_entries(entity.id, entity.taken_over_on, on) for e in page]
-    undone = {j.run_key for b in planned if b.state == "reversed" for j in b.journals}
-    lines, foreign = compare(opened, ours, entries, ledger.trial_balance(entity.id, on), undone)
+    undone = {j.run_key for b in planned if b.state == "reversed" for j in b.journals if j.state != "posted"}
+    lines, foreign = compare(opened, ours, entries, ledger.trial_balance(entity.id, on), undone, mirrors)
     waiting = [
         j
         for b in planned
@@ -93,11 +93,12 @@ def compare(
     entries: Iterable[GlEntry],
     balances: Iterable[Balance],
     undone: Collection[str] = (),
+    mirrors: Collection[tuple[str, str]] = (),
 ) -> tuple[tuple[ProofLine, ...], tuple[GlEntry, ...]]:
     """The equation per account and currency.
 
-    An entry is ours if its journal is the one we read back, or one that was reversed (run keys `undone`), or the
-    mirror of that; the latter two as the ERP holds them.
+    An entry is ours if its journal is the one we read back, or one that was reversed (run keys `undone`), or one of the
+    `mirrors` of these that were read back (run key and the ERP's id); the latter two as the ERP holds them.
     """
     start: defaultdict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
     ours, others, held = start.copy(), start.copy(), start.copy()
@@ -111,7 +112,7 @@ def compare(
             ours[line["account"], journal.currency] += amount if line["side"] == "debit" else -amount
     foreign = []
     for entry in (e for e in entries if (e.run_key, e.journal_id) not in known):
-        is_ours = entry.run_key is not None and mirror_of(entry.run_key) in undone
+        is_ours = entry.run_key in undone or (entry.run_key, entry.journal_id) in mirrors
         (ours if is_ours else others)[entry.account, entry.currency] += entry.debit - entry.credit
         if not is_ours:
             foreign.append(entry)

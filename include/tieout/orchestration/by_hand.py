@@ -28,13 +28,15 @@ def reverse(work: Work, batch_id: str, *, on: date, actor: str, second: str, rea
 
     Raises LedgerError for a second person who prepared the batch or is not among its entity's approvers.
     """
+    from tieout.calendar import period_of
     from tieout.ledger import reverse
     from tieout.orchestration.approval import may_approve
 
-    with work.ledger(Slot.of(batch_id).ledger) as ledger:
+    slot = Slot.of(batch_id)
+    with work.ledger(slot.ledger) as ledger:
         return reverse(
             batch_id, ledger, work.store, on=on, actor=actor, second=second, reason=reason,
-            may_approve=may_approve(work, batch_id),
+            period=period_of(work.entities[slot.legal_entity_id], on).name, may_approve=may_approve(work, batch_id),
         )  # fmt: skip
 
 

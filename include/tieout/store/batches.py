@@ -168,6 +168,15 @@ class BatchJournal:
 
 
 @dataclass(frozen=True, slots=True)
+class Mirror:
+    """A mirror that `posting reverse` made of a journal: under which key, where the ERP holds it, dated when."""
+
+    run_key: str
+    erp_id: str
+    on: date
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """A slot's version. `counts`: its content is, or is expected to come to be, in the ledger."""
 
@@ -359,6 +368,18 @@ def select_batches(
     rows = list(session.scalars(query))
     journals = _journal_rows(session, [r.batch_id for r in rows])
     return [_batch(row, journals.get(row.batch_id, [])) for row in rows]
+
+
+def mirrors_of(session: Session, batch: Batch) -> list[Mirror]:
+    """The mirrors by which a batch was taken out of the ledger, as they were read back; none for any other batch."""
+    if not any(journal.state == "reversed" for journal in batch.journals):
+        return []
+    return [
+        Mirror(mirror["run_key"], mirror["erp_id"], date.fromisoformat(act.payload["on"]))
+        for act in audit.entries(session, batch.chain, batch.batch_id)
+        if act.action == "batch.reversed"
+        for mirror in act.payload.get("mirrors", ())
+    ]
 
 
 def next_version(session: Session, slot: Slot) -> int:
