@@ -44,8 +44,17 @@ FROM (
     coalesce(any_value(minimum_amount), 0) AS minimum_amount,
     any_value(currency) AS currency, any_value(digits) AS digits, max(fault) AS fault,
     CASE WHEN count(*) = count(up_to) AND any_value(model) IN ('graduated', 'volume') THEN max(up_to) END AS ends_at_quantity,
-    max(greatest(abs(coalesce(unit_amount, 0)), 1)) AS dearest
-  FROM book
+    -- a double only judges the size: what a unit costs at most, where packages may be smaller than a unit
+    coalesce(max(CAST(abs(unit_amount) AS DOUBLE) * per_unit), 0) AS dearest,
+    max(per_unit) AS densest,
+    -- what is charged whatever the quantity, and a package begun in each tier
+    sum(abs(coalesce(CAST(flat_amount AS DOUBLE), 0)))
+      + coalesce(sum(abs(CAST(unit_amount AS DOUBLE))) FILTER (package_size IS NOT NULL), 0)
+      + coalesce(abs(CAST(any_value(minimum_amount) AS DOUBLE)), 0) AS fixed
+  FROM (
+    SELECT *, CASE WHEN package_size > 0 AND package_size < 1 THEN 1 / CAST(package_size AS DOUBLE) ELSE 1 END AS per_unit
+    FROM book
+  )
   GROUP BY ALL
 );
 

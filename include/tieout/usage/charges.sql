@@ -7,8 +7,9 @@ SELECT
     WHEN a.reason_code IS NOT NULL THEN a.reason_code
     WHEN p.fault IS NOT NULL THEN p.fault
     WHEN p.ends_at_quantity < a.quantity - p.included_quantity THEN 'broken_price'
-    -- beyond what an exact product holds; the doubles only judge the size
-    WHEN CAST(a.quantity AS DOUBLE) * CAST(p.dearest AS DOUBLE) >= 1e16 THEN 'too_large'
+    -- beyond what an amount of 18 digits, four of them after the point, or a count holds
+    WHEN CAST(a.quantity AS DOUBLE) * p.dearest + p.fixed >= 5e13 OR CAST(a.quantity AS DOUBLE) * p.densest >= 1e16
+      THEN 'too_large'
   END AS reason_code
 FROM part AS a
 LEFT JOIN price AS p USING (price_no);

@@ -18,7 +18,8 @@ WITH dated AS (
     ) > first_day, false) AS collides_in_currency
   FROM dated
 ), sized AS (
-  -- the doubles only judge the size, and keep a factor of two from what a product of 18 digits holds
+  -- the doubles only judge the size, and keep a factor of two from what a product of 18 digits holds; packages smaller
+  -- than a unit are more than the units, and each tier may begin one package more
   SELECT
     price_no, least(1e8, 4e7 / greatest(max(abs(coalesce(unit_amount, 0))), 0.0000001)) AS most,
     bool_and(
@@ -26,7 +27,9 @@ WITH dated AS (
       AND coalesce(TRY_CAST(flat_amount AS DECIMAL(18, 7)) = flat_amount, flat_amount IS NULL)
       AND coalesce(TRY_CAST(up_to AS DECIMAL(18, 3)) = up_to, up_to IS NULL)
       AND coalesce(TRY_CAST(package_size AS DECIMAL(18, 3)) = package_size, package_size IS NULL)
-    ) AND max(abs(coalesce(unit_amount, 0))) < 10000000 AND sum(abs(coalesce(flat_amount, 0))) < 10000000 AS small
+    ) AND coalesce(min(package_size), 1) >= 1
+      AND max(abs(coalesce(unit_amount, 0))) * greatest(count(package_size), 1) < 10000000
+      AND sum(abs(coalesce(flat_amount, 0))) < 10000000 AS small
   FROM tier
   GROUP BY price_no
 )

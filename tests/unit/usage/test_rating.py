@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 import yaml
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from tieout import schema
@@ -240,6 +240,9 @@ def test_only_billing_periods_that_end_within_the_period_are_rated() -> None:
         (price("strange", (None, "1", None)), "broken_price"),
         (price("unit", (None, "1", None), currency="XXY"), "unknown_currency"),
         (price("unit", (None, "9999999999999999", None)), "too_large"),
+        (price("package", (None, "999999999", None), package_size="0.000000001"), "too_large"),
+        (price("unit", (None, "99999999999999", None)), "too_large"),
+        (price("flat", (None, None, "1000000000000000")), "too_large"),
     ],
 )
 def test_what_cannot_be_rated_waits_with_its_reason_and_stops_nothing_else(
@@ -271,12 +274,22 @@ steps_up = st.lists(st.tuples(st.integers(1, 10**5), amounts, amounts), min_size
     books=st.lists(
         st.tuples(
             st.sampled_from(["unit", "package", "graduated", "volume", "flat"]), steps_up, amounts, amounts,
-            st.sampled_from([None, 7, 1000]), st.sampled_from(["up", "down"]), st.sampled_from(["line", "total"]),
+            st.sampled_from([None, 7, 1000, "1", "0.1", "0.001"]),
+            st.sampled_from(["up", "down"]), st.sampled_from(["line", "total"]),
             st.integers(0, 5000), st.sampled_from([None, "250", "99999"]), st.sampled_from(["USD", "JPY", "KWD"]),
             st.decimals(0, 10**6, places=3),
         ), min_size=1, max_size=20,
     ),
 )  # fmt: skip
+@example([
+    ("package", [], Decimal(1), Decimal(0), size, "up", "line", 0, None, "USD", Decimal(10**6))
+    for size in ("1", "0.1", "0.001")
+])  # fmt: skip
+@example([("graduated", [(10**5, Decimal(150), Decimal(0))], Decimal(120), Decimal(0), "0.1", "up", "total", 0, None,
+           "JPY", Decimal(quantity)) for quantity in ("3", "3.001", "100000.5")])  # fmt: skip
+# many tiers narrower than a package
+@example([("graduated", [(1, Decimal(9_999_000), Decimal(0))] * 3, Decimal(9_999_000), Decimal(0), 1000, "up", "line",
+           0, None, "USD", Decimal(4))])  # fmt: skip
 def test_plain_billing_periods_cost_what_the_general_statements_say(books: list[tuple[Any, ...]]) -> None:
     """A price that prorates but holds all through goes by the general statements: each line must be the same."""
     usage, plain, prorated = [], [], []
