@@ -1,28 +1,63 @@
--- Usage lines of final invoices with the money they bill. Billing makes a line per tier of a tiered price: those of one
--- invoice are taken together, as what they bill is one usage. A line that bills another period or another customer than
--- used the very quantity is put beside the usage it should have billed, where there is only one such line and usage.
-WITH line AS (
+-- Usage lines of final invoices with the money they bill. Billing may take several lines for one usage: one per tier, one
+-- per price where the price changes, one that corrects another, one that fills up to a minimum. Those of one invoice are
+-- taken together. A line that bills another period or another customer than used the very quantity is put beside the
+-- usage it should have billed, where there is only one such line and usage.
+WITH used AS (
+  SELECT u.subscription_source_id, u.meter, u.period_start, u.period_end, u.legal_entity_id, u.quantity, u.unit
+  FROM usage_summary AS u
+  WHERE u.grain = 'period' AND u.period_end <= $business_date AND u.quantity <> 0
+), line AS (
   SELECT
-    CASE WHEN p.billing_scheme = 'tiered' THEN min(l.source_id) OVER tiers ELSE l.source_id END AS line_id,
-    l.*
+    l.*, p.billing_scheme = 'tiered' AS is_tiered,
+    min(l.source_id) OVER together AS first_id, count(*) OVER together AS lines, sum(l.quantity) OVER together AS whole
   FROM invoice_line AS l
   JOIN invoice AS i ON i.source = l.source AND i.source_id = l.invoice_source_id
   LEFT JOIN price AS p ON p.source = l.source AND p.source_id = l.price_source_id
   WHERE l.meter IS NOT NULL AND NOT l.is_deleted AND NOT i.is_deleted
     AND i.status <> 'draft' AND NOT (i.status = 'void' AND i.voided_date <= $business_date)
     AND i.accounting_date <= $business_date AND l.period_end <= $business_date
-  WINDOW tiers AS (
-    PARTITION BY l.source, l.invoice_source_id, l.subscription_source_id, l.meter, l.period_start, l.price_source_id
+  WINDOW together AS (
+    PARTITION BY l.source, l.invoice_source_id, l.subscription_source_id, l.meter, l.period_start, l.currency
   )
+), unbilled AS (
+  SELECT * FROM used ANTI JOIN line USING (subscription_source_id, meter, period_start)
+), apart AS (
+  -- what the other lines bill right without, and another unbilled usage has the very quantity of
+  SELECT l.source, l.source_id
+  FROM line AS l
+  JOIN used AS u USING (subscription_source_id, meter, period_start)
+  JOIN unbilled AS o
+    ON o.meter = l.meter AND o.quantity = l.quantity AND o.legal_entity_id = l.legal_entity_id
+    AND (o.subscription_source_id = l.subscription_source_id OR o.period_start = l.period_start)
+  WHERE l.lines > 1 AND l.whole - l.quantity = u.quantity
+  GROUP BY ALL
+), minimum AS (
+  SELECT DISTINCT subscription_source_id, meter, period_start, currency, amount FROM rated_lines WHERE charge = 'minimum'
+), counting AS (
+  -- one line of each minimum's very amount fills up to it, and counts nothing
+  SELECT
+    CASE WHEN a.source_id IS NULL THEN l.first_id ELSE l.source_id END AS line_id, l.*,
+    CASE
+      WHEN m.amount IS NOT NULL AND l.quantity <= 1 AND (l.lines > 1 OR u.quantity IS NULL) AND row_number() OVER (
+        PARTITION BY l.source, l.invoice_source_id, l.subscription_source_id, l.meter, l.period_start, l.amount
+        ORDER BY l.quantity > 1, l.line_no DESC, l.source_id DESC
+      ) = 1 THEN 0
+      ELSE l.quantity
+    END AS counts
+  FROM line AS l
+  LEFT JOIN apart AS a ON a.source = l.source AND a.source_id = l.source_id
+  LEFT JOIN used AS u
+    ON u.subscription_source_id = l.subscription_source_id AND u.meter = l.meter AND u.period_start = l.period_start
+  LEFT JOIN minimum AS m
+    ON m.subscription_source_id = l.subscription_source_id AND m.meter = l.meter AND m.period_start = l.period_start
+    AND m.currency = l.currency AND m.amount = l.amount
 ), billed AS (
   SELECT
-    source, line_id, invoice_source_id, invoice_number, subscription_source_id, meter, period_start, period_end,
-    legal_entity_id, price_source_id, min(currency) AS currency, sum(quantity) AS quantity, sum(amount) AS amount
-  FROM line GROUP BY ALL
-), used AS (
-  SELECT u.subscription_source_id, u.meter, u.period_start, u.period_end, u.legal_entity_id, u.quantity, u.unit
-  FROM usage_summary AS u
-  WHERE u.grain = 'period' AND u.period_end <= $business_date AND u.quantity <> 0
+    source, line_id, invoice_source_id, invoice_number, subscription_source_id, meter, period_start,
+    max(period_end) AS period_end, min(legal_entity_id) AS legal_entity_id, currency,
+    list_sort(list(DISTINCT price_source_id) FILTER (price_source_id IS NOT NULL)) AS prices,
+    coalesce(bool_or(is_tiered), false) AS is_tiered, sum(counts) AS quantity, sum(amount) AS amount
+  FROM counting GROUP BY ALL
 ), stray AS (
   -- bills what nobody used, or what another line bills right
   SELECT b.*
@@ -32,8 +67,6 @@ WITH line AS (
     FROM billed AS o
     WHERE o.subscription_source_id = b.subscription_source_id AND o.meter = b.meter AND o.period_start = b.period_start
       AND o.quantity = u.quantity))
-), unbilled AS (
-  SELECT * FROM used ANTI JOIN billed USING (subscription_source_id, meter, period_start)
 ), claim AS (
   SELECT *
   FROM (
@@ -55,8 +88,9 @@ WITH line AS (
   FROM billed AS b LEFT JOIN claim AS c USING (source, line_id)
 ), rated AS (
   SELECT
-    subscription_source_id, meter, period_start, sum(amount) AS amount, min(price_source_id) AS price_source_id,
-    max(tier_no) AS tiers, string_agg(regexp_replace(arithmetic, ' = [^=]*$', ''), ' + ' ORDER BY line_no) AS terms
+    subscription_source_id, meter, period_start, sum(amount) AS amount,
+    list_sort(list(DISTINCT price_source_id)) AS prices,
+    string_agg(regexp_replace(arithmetic, ' = [^=]*$', ''), ' + ' ORDER BY line_no) AS terms
   FROM rated_lines GROUP BY ALL
 ), judged AS (
   SELECT
@@ -67,14 +101,13 @@ WITH line AS (
       WHEN l.misplaced IS NOT NULL THEN l.misplaced
       WHEN counted IS NULL THEN 'billed not used'
       WHEN counted <> l.quantity THEN 'wrong quantity'
-      WHEN r.price_source_id <> l.price_source_id THEN 'wrong price version'
-      WHEN p.billing_scheme = 'tiered' THEN 'wrong tier'
+      WHEN r.prices <> l.prices THEN 'wrong price version'
+      WHEN l.is_tiered THEN 'wrong tier'
       ELSE 'wrong amount'
     END AS reason
   FROM placed AS l
   LEFT JOIN used AS u USING (subscription_source_id, meter, period_start)
   LEFT JOIN rated AS r USING (subscription_source_id, meter, period_start)
-  LEFT JOIN price AS p ON p.source = l.source AND p.source_id = l.price_source_id
 )
 SELECT
   l.line_id, l.invoice_number, l.subscription_source_id, l.meter, l.period_start, l.period_end,

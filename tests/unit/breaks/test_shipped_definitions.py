@@ -161,16 +161,21 @@ def metered_item(subscription, **changes):
     return {"subscription_source_id": subscription, "meter": "api", "unit_amount": "0.31", "currency": "JPY"} | changes
 
 
-def test_the_tiers_of_one_invoice_bill_one_usage(house):
-    """Ten units are counted; a price per unit may bill them on one line only."""
+def test_the_lines_of_one_invoice_bill_one_usage(house):
+    """Ten units are counted; whatever the prices, what one invoice bills of them is taken together."""
     house.put("invoice", invoice("N1"), invoice("N2"))
-    house.put("usage_summary", *(usage(s, quantity=10) for s in ("tiers", "short", "twice", "plain")))
+    tens = ("tiers", "short", "twice", "plain", "changed", "again", "doubled", "corrected")
+    house.put("usage_summary", *(usage(s, quantity=10) for s in tens))
     house.put("price", *({"source_id": s, "billing_scheme": s} for s in ("tiered", "per_unit")))
     billed = [
         ("tiers", "N1", 4, "tiered"), ("tiers", "N1", 6, "tiered"),
         ("short", "N1", 4, "tiered"), ("short", "N1", 5, "tiered"),
         ("twice", "N1", 4, "tiered"), ("twice", "N1", 6, "tiered"), ("twice", "N2", 10, "tiered"),
         ("plain", "N1", 4, "per_unit"), ("plain", "N1", 6, "per_unit"),
+        ("changed", "N1", 4, "old"), ("changed", "N1", 6, "new"),
+        ("again", "N1", 10, "per_unit"), ("again", "N2", 10, "per_unit"),
+        ("doubled", "N1", 10, "per_unit"), ("doubled", "N1", 10, "per_unit"),
+        ("corrected", "N1", 11, "per_unit"), ("corrected", "N1", -1, "per_unit"),
     ]  # fmt: skip
     house.put(
         "invoice_line",
@@ -180,8 +185,57 @@ def test_the_tiers_of_one_invoice_bill_one_usage(house):
         ),
     )
     rated(house)
-    found = {(key.split("|")[0], kind) for _, key, kind in house.found("usage_to_billing")}
-    assert found == {("short", "amount"), ("twice", "duplicate"), ("plain", "duplicate")}
+    breaks = house.run("usage_to_billing").breaks.to_pylist()
+    found = {(b["break_key"].split("|")[0], b["break_type"]): b["reason"] for b in breaks}
+    assert set(found) == {("short", "amount"), ("twice", "duplicate"), ("again", "duplicate"), ("doubled", "amount")}
+    assert found["short", "amount"] == found["doubled", "amount"] == "wrong quantity"
+
+
+def test_usage_billed_right_on_several_lines_is_no_break(house, tmp_path):
+    """Prices of a book: one that changes within the period, one with a minimum, one of tiers."""
+    house.settings = replace(house.settings, config=tmp_path / "config")
+    book = tmp_path / "config" / "price_books" / "list.csv"
+    book.parent.mkdir(parents=True)
+    book.write_text(
+        "meter,subscription_source_id,price_source_id,model,tier_no,unit_amount,up_to,minimum_amount,proration,"
+        "valid_from,valid_to,currency\n"
+        "api,changed,old,unit,1,2,,,day,,2026-03-02,USD\napi,changed,new,unit,1,1,,,day,2026-03-02,,USD\n"
+        "api,tiers,list,graduated,1,2,600,,,,,USD\napi,tiers,list,graduated,2,1,,,,,,USD\n"
+        + "".join(f"api,{s},least,unit,1,0.1,,500,,,,USD\n" for s in ("least", "whole", "idle", "unfilled", "fewer"))
+        + "api,one,dear,unit,1,250,,500,,,,USD\n"
+        + "".join(f"api,{s},flat,unit,1,1,,,,,,USD\n" for s in ("host", "guest"))
+    )
+    thousand = ("changed", "least", "whole", "tiers", "unfilled", "fewer")
+    days = {date(2026, 2, 21): 400, date(2026, 3, 3): 600}
+    house.put(
+        "usage_summary", *(usage(s, quantity=1000) for s in thousand), usage("one", quantity=1),
+        usage("idle", quantity=0), usage("host", quantity=30), usage("guest", quantity=12),
+        *(usage("changed", grain="day", period_start=d, period_end=d + timedelta(1), quantity=q)
+          for d, q in days.items()),
+    )  # fmt: skip
+    house.put("invoice", invoice("N1"))
+    billed = [
+        ("changed", 400, 800, "old"), ("changed", 600, 600, "new"),
+        ("least", 1000, 100, "least"), ("least", 1, 400, "least"), ("whole", 1000, 500, "least"),
+        ("tiers", 600, 1200, "list"), ("tiers", 400, 400, "list"),
+        ("one", 1, 250, "dear"), ("one", 1, 250, "dear"), ("idle", 1, 500, "least"),
+        ("unfilled", 1000, 100, "least"), ("fewer", 900, 90, "least"), ("fewer", 1, 400, "least"),
+        ("host", 30, 30, "flat"), ("host", 12, 12, "flat"),
+    ]  # fmt: skip
+    house.put(
+        "invoice_line",
+        *(
+            usage_line("N1", s, source_id=f"il_{n}", line_no=n, quantity=q, amount=a, price_source_id=p)
+            for n, (s, q, a, p) in enumerate(billed)
+        ),
+    )
+    rated(house)
+    breaks = house.run("usage_to_billing").breaks.to_pylist()
+    assert {(b["break_key"].split("|")[0], b["break_type"], b["reason"], b["value"]) for b in breaks} == {
+        ("unfilled", "amount", "wrong amount", 400), ("fewer", "amount", "wrong quantity", 10),
+        # twelve units that another customer used
+        ("guest", "attribute", "wrong customer", 12),
+    }  # fmt: skip
 
 
 def rated(house):
