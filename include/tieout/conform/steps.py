@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol
@@ -200,6 +200,16 @@ def _index_quarantine(store: Store, run_id: str, session: Engine) -> None:
     store.settle_quarantine(run_id, (row[0] for row in settled))
 
 
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    """What a call made of the rows that one source has of an entity."""
+
+    rows: Path
+    """Rows that are new, and published ones they were put in order with."""
+    gone: Path | None
+    """`source_id`, `raw_ref` and `occurred_at` of the published rows that `rows` take the place of; None: of all."""
+
+
 class _Work:
     """One call under way: the session, the tables it starts from, and the parts it has made."""
 
@@ -210,7 +220,7 @@ class _Work:
         self.session, self.lake, self.config, self.run_id, self.kinds = session, lake, config, run_id, dict(kinds)
         self.base = {t: v for t, v in base.items() if t in schema.TABLES}
         self.counts: list[ObjectCount] = []
-        self._merged: dict[str, dict[str, Path]] = {name: {} for name in ENTITIES}
+        self._merged: dict[str, dict[str, _Merged]] = {name: {} for name in ENTITIES}
         self._quarantined: dict[tuple[str, str], Path] = {}
         self._replaced: set[tuple[str, str]] = set()
         self._read_log: list[dict[str, Any]] = []
@@ -415,14 +425,17 @@ class _Work:
     def _merge_main(self, source: str, mapping: ObjectMapping, replayed: bool) -> None:
         """Merge the records themselves: of the versions of one record the newest stays (or the first received)."""
         name, entity = mapping.main, mapping.entities[mapping.main]
-        candidates = self._candidates(source, name, replayed)
+        candidates, new = self._candidates(source, name, replayed), self._new(name)
         one = entity.identity or "source_id"
         # few records come more than once: only those are put in order. Candidates by a hash of eight bytes, decided by
-        # the id itself: exact, without a table of every id in memory
+        # the id itself: exact, and of the published ids none is held. Published rows are in order among themselves.
         self.session.execute(
             f"""
+            CREATE OR REPLACE TEMP TABLE new_ids AS SELECT hash({one}) AS h FROM ({new});
             CREATE OR REPLACE TEMP TABLE suspects AS
-              SELECT hash({one}) AS h FROM ({candidates}) GROUP BY 1 HAVING count(*) > 1;
+              SELECT h FROM new_ids GROUP BY h HAVING count(*) > 1
+              UNION SELECT hash({one}) FROM "base_{name}" b SEMI JOIN new_ids n ON n.h = hash(b.{one})
+              WHERE source = '{source}';
             CREATE OR REPLACE TEMP TABLE repeated AS
               SELECT {one} FROM ({candidates}) c SEMI JOIN suspects s ON s.h = hash(c.{one})
               GROUP BY {one} HAVING count(*) > 1
@@ -449,11 +462,22 @@ class _Work:
               )
             )
             """
-        merged = self.session.spool(
-            f"SELECT * FROM ({candidates}) ANTI JOIN repeated USING ({one}) UNION ALL BY NAME {kept}"
+        rows = self.session.spool(f"SELECT * FROM ({new}) ANTI JOIN repeated USING ({one}) UNION ALL BY NAME {kept}")
+        gone = None if replayed else self.session.spool(
+            f"SELECT source_id, raw_ref, occurred_at FROM \"base_{name}\" SEMI JOIN repeated USING ({one}) "
+            f"WHERE source = '{source}'"
+        )  # fmt: skip
+        self._bind_now(name, source, _Merged(rows, gone))
+
+    def _bind_now(self, name: str, source: str, made: _Merged) -> None:
+        """Keep what was made of a source's rows; `made_<name>` are those rows, `now_<name>` all that the source has."""
+        self._merged[name][source] = made
+        self.session.bind(f"made_{name}", made.rows)
+        stays = f"source = '{source}' AND NOT ({_replaced(source, made)})"
+        self.session.execute(f'CREATE OR REPLACE TEMP VIEW "rest_{name}" AS SELECT * FROM "base_{name}" WHERE {stays}')
+        self.session.execute(
+            f'CREATE OR REPLACE TEMP VIEW "now_{name}" AS FROM "rest_{name}" UNION ALL BY NAME FROM "made_{name}"'
         )
-        self._merged[name][source] = merged
-        self.session.bind(f"now_{name}", merged)
 
     def _order(self, source: str, mapping: ObjectMapping) -> str:
         """SQL of the order of a record's versions, the one that stays first.
@@ -479,14 +503,15 @@ class _Work:
             QUALIFY row_number() OVER (PARTITION BY c.source_id ORDER BY c.raw_ref) = 1
             """
         )
-        self._merged[name][source] = merged
-        self.session.bind(f"now_{name}", merged)
+        self._bind_now(name, source, _Merged(merged, None))
 
     def _candidates(self, source: str, name: str, replayed: bool) -> str:
-        new = f'SELECT * EXCLUDE (fault) FROM "typed_{name}" t ANTI JOIN faulty f ON f.raw_ref = t.raw_ref'
         if replayed:
-            return new
-        return f"SELECT * FROM \"base_{name}\" WHERE source = '{source}' UNION ALL BY NAME {new}"
+            return self._new(name)
+        return f"SELECT * FROM \"base_{name}\" WHERE source = '{source}' UNION ALL BY NAME {self._new(name)}"
+
+    def _new(self, name: str) -> str:
+        return f'SELECT * EXCLUDE (fault) FROM "typed_{name}" t ANTI JOIN faulty f ON f.raw_ref = t.raw_ref'
 
     def _count(self, source: str, mapping: ObjectMapping, extracts: Sequence[ExtractRef]) -> None:
         """Count per extract and prove that no record was lost or invented: each is kept, merged or in quarantine.
@@ -500,14 +525,14 @@ class _Work:
             f"""
             WITH fate AS (
               SELECT split_part(raw_ref, '/', 3) AS extract_id, count(*) AS kept, 0 AS merged, 0 AS quarantined
-              FROM "now_{main}" WHERE split_part(raw_ref, '/', 3) IN (SELECT extract_id FROM landed) GROUP BY 1
+              FROM "made_{main}" WHERE split_part(raw_ref, '/', 3) IN (SELECT extract_id FROM landed) GROUP BY 1
               UNION ALL
               -- only of an id that came more than once can a record be left out
               SELECT split_part(t.raw_ref, '/', 3), 0, count(*), 0
               FROM (SELECT raw_ref, {one} FROM "typed_{main}" SEMI JOIN repeated USING ({one})) t
               ANTI JOIN faulty f ON f.raw_ref = t.raw_ref
-              ANTI JOIN (SELECT raw_ref FROM "now_{main}" SEMI JOIN repeated USING ({one})) k ON k.raw_ref = t.raw_ref
-              SEMI JOIN (SELECT {one} FROM "now_{main}" SEMI JOIN repeated USING ({one})) n ON n.{one} = t.{one}
+              ANTI JOIN (SELECT raw_ref FROM "made_{main}" SEMI JOIN repeated USING ({one})) k ON k.raw_ref = t.raw_ref
+              SEMI JOIN (SELECT {one} FROM "made_{main}" SEMI JOIN repeated USING ({one})) n ON n.{one} = t.{one}
               GROUP BY 1
               UNION ALL SELECT split_part(raw_ref, '/', 3), 0, 0, count(*) FROM faulty GROUP BY 1
             ), told AS (
@@ -537,9 +562,13 @@ class _Work:
             total = [a + b for a, b in zip(total, (records, kept, merged, bad), strict=True)]
         twice = self.session.scalar(
             f"""
-            WITH suspects AS (SELECT hash(source_id) AS h FROM "now_{main}" GROUP BY 1 HAVING count(*) > 1)
+            WITH told AS (
+              SELECT source_id FROM "made_{main}"
+              UNION ALL SELECT source_id FROM "rest_{main}" r
+              SEMI JOIN (SELECT hash(source_id) AS h FROM "made_{main}") m ON m.h = hash(r.source_id)
+            ), suspects AS (SELECT hash(source_id) AS h FROM told GROUP BY 1 HAVING count(*) > 1)
             SELECT count(*) FROM (
-              SELECT source_id FROM "now_{main}" n SEMI JOIN suspects s ON s.h = hash(n.source_id)
+              SELECT source_id FROM told t SEMI JOIN suspects s ON s.h = hash(t.source_id)
               GROUP BY 1 HAVING count(*) > 1
             )
             """
@@ -565,7 +594,16 @@ class _Work:
             tables["crosswalk"] = self.lake.write("crosswalk", crosswalk)
             changed.add("crosswalk")
         for name in affected(changed | (set(ENTITIES) if new_rules else set())):
+            if self._kept_by_day(name):
+                days = self._changed_days(name, relink=new_rules or name in affected(changed - {name}))
+                if days != set():
+                    tables[name] = self._write_by_day(name, days)
+                continue
             if not self._merged[name] and (name not in self.base or self._links_hold(name)):
+                continue
+            if schema.table(name).partition_by == _BY_DAY:
+                if name in self.base or self.session.scalar(f'SELECT count(*) FROM "merged_{name}"'):
+                    tables[name] = self._write_by_day(name, None)
                 continue
             linked, rows = self._link(name)
             if rows or name in self.base:
@@ -598,13 +636,17 @@ class _Work:
         settings = [rules.master, rules.prefix, rules.by_name, *sorted(self.kinds.items())]
         return content_hash([settings, ids, zones, statements, roles.to_pylist(), units.to_pylist()])
 
-    def _bind_merged(self, name: str) -> None:
-        """The view `merged_<name>`: what other sources had, and the parts made by this call."""
+    def _bind_merged(self, name: str, days: Collection[date | None] | None = None) -> None:
+        """The view `merged_<name>`: published rows that stay, and those made by this call; of some event days only."""
         parts = self._merged[name]
-        listed = ", ".join(f"'{source}'" for source in parts)
-        query = f'SELECT * FROM "base_{name}"' + (f" WHERE source NOT IN ({listed})" if parts else "")
-        for path in parts.values():
-            query += f" UNION ALL BY NAME SELECT * FROM read_parquet('{path}')"
+        replaced = " OR ".join(_replaced(source, made) for source, made in parts.items()) or "false"
+        query = f'SELECT * FROM "base_{name}" WHERE NOT ({replaced})'
+        if days is not None:
+            query += f" AND ({_of_days('event_day' if self._kept_by_day(name) else _EVENT_DAY, days)})"
+        for made in parts.values():
+            query += f" UNION ALL BY NAME SELECT * FROM read_parquet('{made.rows}')"
+            if days is not None:
+                query += f" WHERE {_of_days(_EVENT_DAY, days)}"
         self.session.execute(f'CREATE OR REPLACE TEMP VIEW "merged_{name}" AS {query}')
         version = self.base.get(name)
         files = [] if version is None else self.lake.files(name, version)
@@ -631,10 +673,76 @@ class _Work:
         rules = self._crosswalk_rules
         return statement(name).replace("$prefix", f"'{rules.prefix}'").replace("$by_name", str(bool(rules.by_name)))
 
-    def _links_hold(self, name: str) -> bool:
-        """Whether an entity without new records would be linked to what it is linked to already.
+    def _kept_by_day(self, name: str) -> bool:
+        """Whether the published table can be replaced day by day: with rows of no day in it, it is written whole."""
+        if schema.table(name).partition_by != _BY_DAY or name not in self.base:
+            return False
+        parts = self.lake.parts(name, self.base[name])
+        return parts is not None and None not in parts
 
-        Each row carries what it was through its statement, so one pass compares them and holds nothing.
+    def _write_by_day(self, name: str, days: set[date | None] | None) -> int:
+        """Write the linked rows of these days (None: the whole table, laid out anew), and return the version.
+
+        A few million rows are written at a time, since the writer holds a day's rows together: the versions in between
+        are published by nobody. Nor are rows that another call left there and never published: they are put right.
+        """
+        stays = {} if days is None else self.lake.parts(name, self.base[name]) or {}
+        self._bind_merged(name, days)
+        rows = dict(self.session.rows(f'SELECT {_EVENT_DAY}, count(*) FROM "merged_{name}" GROUP BY 1'))
+        done, left = set[date | None](), set(rows) if days is None else days
+        version: int | None = None
+        while left or version is None:
+            for portion in _portions(left, rows):
+                self._bind_merged(name, portion)
+                linked, _ = self._link(name)
+                first_of_all = days is None and version is None
+                version = self.lake.write(name, linked, where=None if first_of_all else _of_days("event_day", portion))
+                linked.unlink()
+            done |= left
+            now = (version is not None and self.lake.parts(name, version)) or {}
+            found = {day for day in stays.keys() | now.keys() if stays.get(day) != now.get(day)}
+            left = {date.fromisoformat(day) if day else None for day in found} - done
+        self._bind_merged(name)
+        return version
+
+    def _changed_days(self, name: str, relink: bool) -> set[date | None] | None:
+        """The event days whose rows are others than the published ones; None: all may be.
+
+        With `relink` the published rows are linked again to see whether they are linked as before.
+        """
+        changed: set[date | None] = set()
+        for made in self._merged[name].values():
+            if made.gone is None:
+                return None
+            # a row is what was read at its place, under its id: published ones that were only looked at are the same
+            rows, gone = (
+                f"SELECT source_id, raw_ref, occurred_at FROM read_parquet('{f}')" for f in (made.rows, made.gone)
+            )
+            query = f"(({rows}) EXCEPT ({gone})) UNION ALL (({gone}) EXCEPT ({rows}))"
+            changed |= {day for (day,) in self.session.rows(f"SELECT DISTINCT {_EVENT_DAY} FROM ({query})")}
+        if relink:
+            query, differ = self._relinked(name)
+            found = self.session.rows(
+                f"SELECT {_EVENT_DAY}, count(*), count(*) FILTER ({differ}) FROM ({query}) GROUP BY 1"
+            )
+            self._bind_merged(name)
+            if sum(rows for _, rows, _ in found) != self.session.scalar(f'SELECT count(*) FROM "base_{name}"'):
+                return None
+            changed |= {day for day, _, differing in found if differing}
+        return changed
+
+    def _links_hold(self, name: str) -> bool:
+        """Whether an entity without new records would be linked to what it is linked to already."""
+        query, differ = self._relinked(name)
+        ((rows, differing),) = self.session.rows(f"SELECT count(*), count(*) FILTER ({differ}) FROM ({query})")
+        self._bind_merged(name)
+        return bool(differing == 0 and rows == self.session.scalar(f'SELECT count(*) FROM "base_{name}"'))
+
+    def _relinked(self, name: str) -> tuple[str, str]:
+        """SQL of the published rows linked again, and of whether one is linked otherwise than it was.
+
+        Each row carries what it was through its statement, so one pass compares them and holds nothing. Leaves the view
+        `merged_<name>` to be bound again.
         """
         self.session.execute(
             f'CREATE OR REPLACE TEMP VIEW "merged_{name}" AS SELECT b.*, b AS before FROM "base_{name}" b'
@@ -642,16 +750,16 @@ class _Work:
         now = ", ".join(
             f"{_name(f.name)}: CAST({_name(f.name)} AS {sql_type(f.type)})" for f in schema.table(name).arrow
         )
-        ((rows, differing),) = self.session.rows(
-            f"SELECT count(*), count(*) FILTER ({{{now}}} IS DISTINCT FROM before) FROM ({statement(name)})"
-        )
-        self._bind_merged(name)
-        return bool(differing == 0 and rows == self.session.scalar(f'SELECT count(*) FROM "base_{name}"'))
+        return statement(name), f"{{{now}}} IS DISTINCT FROM before"
 
     def _link(self, name: str) -> tuple[Path, int]:
         """The linked rows of an entity and their number."""
         columns = ", ".join(f'"{c}"' for c in schema.table(name).names)
-        linked = self.session.spool(f"SELECT {columns} FROM ({statement(name)})")
+        # a partition's bytes follow from its rows
+        order = (
+            " ORDER BY event_day, occurred_at, source, source_id" if schema.table(name).partition_by == _BY_DAY else ""
+        )
+        linked = self.session.spool(f"SELECT {columns} FROM ({statement(name)}){order}")
         self.session.bind(name, linked, schema.table(name).arrow)
         before, after = (self.session.scalar(f'SELECT count(*) FROM "{t}"') for t in (f"merged_{name}", name))
         if before != after:
@@ -717,6 +825,37 @@ class _Work:
             ):
                 found[currency] = found.get(currency, Decimal(0)) + amount
         return found
+
+
+_BY_DAY = ("event_day",)
+_PORTION_ROWS = 2_000_000
+_EVENT_DAY = "CAST(timezone('UTC', occurred_at) AS DATE)"
+
+
+def _of_days(column: str, days: Collection[date | None]) -> str:
+    """SQL of whether a day is one of these, null among them; the engine and the lake both read it."""
+    listed = ", ".join(f"'{day}'" for day in sorted(day for day in days if day))
+    found = [f"{column} IN ({listed})"] * bool(listed) + [f"{column} IS NULL"] * (None in days)
+    return " OR ".join(found) or "false"
+
+
+def _portions(days: Collection[date | None], rows: Mapping[date | None, int]) -> Iterator[list[date | None]]:
+    """The days in turn, as many at a time as have some million rows together; no days are one portion."""
+    portion: list[date | None] = []
+    together = 0
+    for day in sorted(days, key=str):
+        if portion and together + rows.get(day, 0) > _PORTION_ROWS:
+            yield portion
+            portion, together = [], 0
+        portion.append(day)
+        together += rows.get(day, 0)
+    yield portion
+
+
+def _replaced(source: str, made: _Merged) -> str:
+    """SQL of whether a published row gives way to the rows made of its source."""
+    ids = "" if made.gone is None else f" AND source_id IN (SELECT source_id FROM read_parquet('{made.gone}'))"
+    return f"source = '{source}'{ids}"
 
 
 def _text(value: str) -> str:

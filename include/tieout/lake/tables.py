@@ -60,16 +60,22 @@ class Lake:
         `data` is an Arrow table, a reader, or Parquet files; columns are cast to the table's schema, absent ones
         become null. The change is one atomic commit. A commit that meets another writer's is done again on top of
         it; WriteConflict after a dozen tries, or at once for a reader, which can be read only once. Rows of `data`
-        outside `where` are refused by DataError.
+        outside `where` are refused by DataError. Where all rows are replaced, the table is laid out by the schema's
+        partitions, however it was before.
         """
         from deltalake import write_deltalake
         from deltalake.exceptions import CommitFailedError, DeltaError
 
         shape = _shape(table, data)
+        layout = list(schema.table(table).partition_by) if table in schema.TABLES else []
         for attempt in range(_ATTEMPTS):
             target = self._open_or_create(table, shape)
             try:
-                write_deltalake(target, _batches(data, shape), mode="overwrite", predicate=where, schema_mode=None)
+                anew = where is None and target.metadata().partition_columns != layout
+                write_deltalake(
+                    target, _batches(data, shape), mode="overwrite", predicate=where,
+                    schema_mode="overwrite" if anew else None, partition_by=layout if anew else None,
+                )  # fmt: skip
                 return int(target.version())
             except CommitFailedError as conflict:
                 if isinstance(data, pa.RecordBatchReader) or attempt == _ATTEMPTS - 1:
@@ -88,6 +94,22 @@ class Lake:
         from deltalake import DeltaTable
 
         return sorted(DeltaTable(self.uri(table), version=version).file_uris())
+
+    def parts(self, table: str, version: int) -> dict[str | None, list[str]] | None:
+        """The Parquet files of a version by the value of the one column it is partitioned by; None if it is not.
+
+        The value is a text; None: rows without a value.
+        """
+        from deltalake import DeltaTable
+
+        found = DeltaTable(self.uri(table), version=version)
+        if len(found.metadata().partition_columns) != 1:
+            return None
+        parts: dict[str | None, list[str]] = {}
+        for uri in sorted(found.file_uris()):
+            value = uri.rsplit("/", 2)[1].partition("=")[2]
+            parts.setdefault(None if value == "__HIVE_DEFAULT_PARTITION__" else value, []).append(uri)
+        return parts
 
     def row_count(self, table: str, version: int) -> int:
         """How many rows a version has, by its log: no file is read."""

@@ -33,8 +33,8 @@ COMMON: tuple[Column, ...] = (
 )
 
 
-def _entity(name: str, meaning: str, *columns: Column) -> Table:
-    return Table(name, meaning, ("source", "source_id"), COMMON + columns)
+def _entity(name: str, meaning: str, *columns: Column, partition_by: tuple[str, ...] = ()) -> Table:
+    return Table(name, meaning, ("source", "source_id"), COMMON + columns, partition_by=partition_by)
 
 
 CURRENCY = _c("currency", "text", "ISO 4217 code, upper case")
@@ -234,6 +234,8 @@ CANONICAL: tuple[Table, ...] = (
         ),
         _c("corrects_event_id", "text", "event a correction or void refers to"),
         _r("usage_date", "date", "the event's date in the legal entity's zone"),
+        _c("event_day", "date", "the UTC date of `occurred_at`, made by conforming"),
+        partition_by=("event_day",),
     ),
     Table(
         "usage_summary",

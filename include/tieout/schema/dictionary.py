@@ -28,7 +28,8 @@ def render() -> str:
 
 
 def _table(table: Table) -> str:
-    rows = [f"### `{table.name}`\n", f"{table.meaning} Key: {', '.join(f'`{k}`' for k in table.key)}.\n"]
+    kept = f" Stored by {', '.join(f'`{c}`' for c in table.partition_by)}." if table.partition_by else ""
+    rows = [f"### `{table.name}`\n", f"{table.meaning} Key: {', '.join(f'`{k}`' for k in table.key)}.{kept}\n"]
     rows += ["| column | type | required | meaning |", "|---|---|---|---|"]
     for column in table.columns:
         meaning = column.meaning + (f" ({' / '.join(column.values)})" if column.values else "")

@@ -119,7 +119,7 @@ def test_a_record_lost_on_the_way_is_an_error(world: Any, make: Any, monkeypatch
 
     def losing(self: Any, *args: Any) -> None:
         merge(self, *args)
-        self.session.bind("now_customer", self.session.sql("SELECT * FROM now_customer WHERE source_id <> 'cus_2'"))
+        self.session.bind("made_customer", self.session.sql("SELECT * FROM made_customer WHERE source_id <> 'cus_2'"))
 
     monkeypatch.setattr(steps._Work, "_merge_main", losing)
     world.land(world.BILLING, "customers", [make.customer(), make.customer("cus_2")])

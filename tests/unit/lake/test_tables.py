@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -108,3 +108,25 @@ def test_a_table_made_before_a_column_existed_is_widened_and_its_old_versions_st
     new = lake.write("invoice", invoices(("a", "1", "10"), ("a", "2", "11")))
     assert lake.read("invoice", new).column_names == list(schema.table("invoice").names)
     assert lake.read("invoice", 0)["mapping_gap"].to_pylist() == [None]
+
+
+def test_rows_without_a_day_are_a_partition_that_is_replaced_like_any_other(tmp_path: Path) -> None:
+    lake, shape = Lake(tmp_path), schema.table("usage_event").arrow
+    row = COMMON | {
+        "source": "a", "event_id": "e", "subscription_source_id": "s", "meter": "m", "quantity": Decimal(1),
+        "received_at": datetime(2026, 3, 1, tzinfo=UTC), "kind": "usage", "usage_date": date(2026, 3, 1),
+    }  # fmt: skip
+
+    def events(*days: date | None) -> pa.Table:
+        rows = [row | {"id": str(n), "source_id": str(n), "event_day": day} for n, day in enumerate(days)]
+        return pa.Table.from_pylist([{f.name: r.get(f.name) for f in shape} for r in rows], schema=shape)
+
+    first = lake.write("usage_event", events(None, date(2026, 3, 1), date(2026, 3, 2)))
+    second = lake.write("usage_event", events(None, None), where="event_day IN ('2026-03-02') OR event_day IS NULL")
+    before, now = lake.parts("usage_event", first), lake.parts("usage_event", second)
+    assert before is not None
+    assert now is not None
+    assert (set(before), set(now)) == ({None, "2026-03-01", "2026-03-02"}, {None, "2026-03-01"})
+    assert before["2026-03-01"] == now["2026-03-01"]
+    found = sorted(lake.read("usage_event", second)["event_day"].to_pylist(), key=str)
+    assert found == [date(2026, 3, 1), None, None]

@@ -11,6 +11,7 @@ WITH subscriptions AS (
       c.canonical_id AS customer_id,
       s.legal_entity_id AS legal_entity_id,
       CAST(timezone(coalesce(e.zone, 'UTC'), m.occurred_at) AS DATE) AS usage_date,
+      CAST(timezone('UTC', m.occurred_at) AS DATE) AS event_day,
       coalesce(m.original_quantity, m.quantity) AS original_quantity,
       CASE WHEN m.original_quantity IS NULL THEN m.unit ELSE m.original_unit END AS original_unit
     ),
