@@ -120,6 +120,11 @@ class Settings:
         return self.home / "raw"
 
     @property
+    def usage_state(self) -> Path:
+        """Where the usage step keeps what it has summed up; removed, it reads all events once more."""
+        return self.home / "usage"
+
+    @property
     def reports(self) -> Path:
         """Where reports and result files for people and data teams are written."""
         return self.home / "reports"

@@ -1,32 +1,41 @@
-"""Usage kept up to date batch by batch: what a batch does not touch is not read again.
+"""Usage kept up to date day by day: the event days whose files are others than before are read, the rest is not.
 
 The state is a folder of Parquet files and a list of them, `state.json`, which is replaced in one step: killed anywhere,
-a batch was added or it was not. Per event day (UTC) it holds the events' files, the hashes of their ids and their
-parts; and, of the few events that came more than once or were changed, every delivery and what they count for.
+it is what it was before or what it became. Per event day (UTC) it holds which files the day was made of, the hashes of
+their ids, the deliveries of events that came more than once or were changed, and the parts of all others; and besides
+what those few count for, what all was judged by, and the rows it came to. A state that is not whole, or that other code
+or another engine made, is made anew.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import zlib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
+from tieout import schema
 from tieout.entities import Entities
 from tieout.lake.engine import Engine, engine
+from tieout.settings import private_folder
 from tieout.usage import parts
 from tieout.usage.inputs import Rows, bind
 from tieout.usage.meters import Meters
 from tieout.usage.parts import ID_HASH, NEEDED, PARTS, Parts, Slice
-from tieout.usage.statements import run
+from tieout.usage.statements import run, run_marks
 from tieout.usage.summary import CONFLICTS, Usage, bind_references, listed, sum_up
+from tieout.usage.zones import zone_days
 
 _DAY = timedelta(days=1)
 
@@ -45,293 +54,424 @@ class References:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What a batch changed: the rows of `subscriptions` (None: of all) are now those of `usage`, where it has any."""
+    """What all events come to now."""
 
     usage: Usage
-    subscriptions: frozenset[str] | None
+    """What `aggregate` of all events would give."""
+    marks: pa.Table
+    """How far each source has come: one row per source and event day, columns of `marks.sql`."""
+    read: tuple[str, ...]
+    """The event days that were read."""
 
 
 class UsageState:
-    """Aggregated usage in a folder. One process at a time works on it."""
+    """Aggregated usage in a folder, which may be removed at any time. Processes wait for each other."""
 
     def __init__(self, folder: Path, *, keep_old: bool = False) -> None:
         """`keep_old` leaves files that the state no longer names, for who goes back to an older `state.json`."""
         self.folder, self.keep_old = folder, keep_old
 
-    def build(self, events: Rows, references: References, *, session: Engine | None = None) -> None:
-        """Start anew with these events. Files that hold one event day each (UTC) are used where they are."""
-        with _session(session) as own:
-            _Work(self, own, references, {}).build(events)
+    def update(
+        self, days: Mapping[str, Sequence[str]], references: References, *, until: datetime | None = None,
+        out: Path | None = None, session: Engine | None = None,
+    ) -> Update:  # fmt: skip
+        """Sum up the events of these files, by event day (UTC, such as `2026-03-31`), whatever was summed up before.
 
-    def add(
-        self, events: Rows, references: References, *, until: datetime | None = None, session: Engine | None = None
-    ) -> Update:
-        """Add a batch: `usage.rows` are all rows of the subscriptions it touches, the rest is unchanged.
-
-        Where a meter is weighted by time, they are all rows: levels go on with time.
-
-        Counts, `quarantined` and `conflicts` are of everything. Where subscriptions, meters or the engine are no longer
-        what the state was made with, it is made anew.
+        A file is known by its name: it is never written again under it. Only days with other files than before are
+        read, those on which an event of them came too, and those of subscriptions that are placed otherwise; all, where
+        a meter, the code or the zones' clocks changed, or most files are new. `until` and `out` are as for `aggregate`.
+        Raises what `aggregate` raises.
         """
-        with _session(session) as own:
-            work = _Work(self, own, references, self._read())
-            if not work.fits():
-                work.build([*work.event_files(), *work.split(events)])
-                return Update(work.result(until, None), None)
-            usage = work.result(until, work.add(events))
-            return Update(usage, work.touched)
-
-    def usage(
-        self, references: References, *, until: datetime | None = None, out: Path | None = None,
-        session: Engine | None = None,
-    ) -> Usage:  # fmt: skip
-        """All that was added, summed up without reading an event: what `aggregate` of all events would give."""
-        with _session(session) as own:
-            return _Work(self, own, references, self._read()).result(until, None, out)
-
-    def _read(self) -> dict[str, Any]:
-        state: dict[str, Any] = json.loads((self.folder / "state.json").read_text(encoding="utf-8"))
-        return state
+        private_folder(self.folder)
+        with _alone(self.folder), _session(session) as own:
+            work = _Work(self, own, references)
+            work.advance({day: sorted(files) for day, files in days.items() if files})
+            result = work.result(until, out)
+            work.commit()
+            return result
 
 
 def _session(given: Engine | None) -> AbstractContextManager[Engine]:
     return engine() if given is None else nullcontext(given)
 
 
-class _Work:
-    """One call under way."""
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder; a process that dies lets go of it."""
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
 
-    def __init__(self, home: UsageState, session: Engine, references: References, state: dict[str, Any]) -> None:
-        self.folder, self.keep_old, self.session, self.state = home.folder, home.keep_old, session, state
+
+class _Work:
+    """One call under way: the state as it was, as it becomes, and what differs."""
+
+    def __init__(self, home: UsageState, session: Engine, references: References) -> None:
+        self.folder, self.keep_old, self.session, self.given = home.folder, home.keep_old, session, references
         r = references
         bind_references(session, r.subscriptions, r.subscription_items, r.products, r.billed, r.entities, r.meters)
-        names = ("subscription_list", "meters")
-        hashes = [str(session.scalar(f"SELECT bit_xor(hash(t)) FROM {name} AS t")) for name in names]
-        self.made_with = {"engine": duckdb.__version__, "references": hashes}
-        self._new_hashes: dict[str, list[str]] = {}
+        self.made_with = {
+            "code": _code(),
+            "engine": duckdb.__version__,
+            "meters": [repr(r.meters.late_after_hours), repr(session.rows("SELECT * FROM meters ORDER BY meter"))],
+        }
         self._written = 0
-        self.touched: frozenset[str] | None = None
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.read: set[str] = set()
+        self.state: dict[str, Any]
+        self.state, self.checks = _whole_state(self.folder)
+        if self.state.get("made_with") != self.made_with or self.state["clocks"] != _clocks(*self.state["clocks"][:3]):
+            self._forget()
+        self.fresh = not self.state["days"]
 
-    def fits(self) -> bool:
-        """Whether the state was made with the same references and hashes."""
-        return bool(self.state["made_with"] == self.made_with)
+    def _forget(self) -> None:
+        self.state = {"made_with": self.made_with, "days": {}, "rows": []}
+        self.fresh = True
 
-    def event_files(self) -> list[str]:
-        """The files of all events."""
-        return [f for day in self.state["days"].values() for f in day["events"]]
+    # --- events ------------------------------------------------------------------------------------
 
-    # --- making ------------------------------------------------------------------------------------
+    def advance(self, target: Mapping[str, Sequence[str]]) -> None:
+        """Bring the days to these files; leaves the table `touched`: the subscriptions whose rows are others."""
+        kept = {day: known for day, known in self.state["days"].items() if list(known["files"]) == target.get(day)}
+        changed = {day: target.get(day, []) for day in (self.state["days"].keys() | target.keys()) - kept.keys()}
+        added = [f for day, files in changed.items() for f in files if f not in self._files_of(day)]
+        if self.state["days"] and self._rows(added) > sum(known["rows"] for known in kept.values()):
+            # most is new: reading all costs no more, and needs no comparing
+            self._forget()
+            changed, added = dict(target), [f for files in target.values() for f in files]
+        self._compare_references()
+        self._bind_hashes("known", [self.state["special"]] if "special" in self.state else [])
+        self.session.execute("CREATE OR REPLACE TEMP TABLE before AS SELECT h FROM known")
+        self.session.execute("CREATE OR REPLACE TEMP TABLE special AS SELECT h FROM before")
+        old = {day: dict(self.state["days"].get(day, _NO_DAY)) for day in changed}
+        removed = [h for day, known in old.items() for f, h in known["files"].items() if f not in changed[day]]
+        for day, files in changed.items():
+            self._list(day, files)
+        hashes = [self._files_of(day)[f] for day, files in changed.items() for f in files if f in added]
+        parts.add_repeated(self.session, [Path(h) for h in hashes], self._rows(added))
+        redo = set(changed)
+        if not self.fresh:
+            redo |= self._come_again(set(hashes), removed) | self._placed_otherwise()
+        for day in redo - changed.keys():
+            old[day] = dict(self.state["days"][day])
+        self.session.execute("CREATE OR REPLACE TEMP TABLE special AS SELECT DISTINCT h FROM special")
+        self.state["special"] = self._copy("SELECT h FROM special", "special")
+        self.read = {day for day in redo if day in self.state["days"]}
+        slices = {day: self._take_special(day) for day in sorted(self.read)}
+        self._judge([f for known in old.values() for f in known["special"]])
+        for day, cut in slices.items():
+            self._plain(day, cut)
+        if not self.fresh:
+            self._touch([f for known in old.values() for f in known["parts"]])
 
-    def build(self, events: Rows) -> None:
-        """Make the whole state."""
-        self.state = {"made_with": self.made_with, "days": {}, "special": {}}
-        self.session.execute("CREATE OR REPLACE TEMP TABLE special (h UBIGINT)")
-        self._list(self.split(events))
-        rows = sum(day["rows"] for day in self.state["days"].values())
-        parts.add_repeated(self.session, [h for day in self.state["days"].values() for h in day["hashes"]], rows)
-        kept, special = [], {}
-        for day in sorted(self.state["days"]):
-            special[day] = parts.special_deliveries(self.session, self._slice(day))
-            kept.append(str(special[day][0]))
-        self._judge(kept, "true")
-        for day in self.state["days"]:
-            self._plain(day, special[day])
-        self._commit()
-
-    def add(self, events: Rows) -> str:
-        """Bring the state up to date with a batch; SQL of the subscriptions it touches."""
-        session = self.session
-        session.execute(
-            f"CREATE OR REPLACE TEMP TABLE special AS SELECT h FROM read_parquet('{self._special('hashes')}')"
-        )
-        session.execute("CREATE OR REPLACE TEMP TABLE before AS SELECT DISTINCT h FROM special")
-        files = self.split(events)
-        touched_days = self._list(files)
-        bind(session, "usage_event", files, NEEDED)
-        session.execute(
-            f"CREATE OR REPLACE TEMP TABLE batch AS SELECT {ID_HASH} AS h, count(*) AS n FROM deliveries GROUP BY h "
-            "UNION ALL SELECT hash(source, corrects_event_id), 1 FROM deliveries WHERE kind <> 'usage'"
-        )
-        touched_days |= self._seen_before()
-        session.execute("INSERT INTO special SELECT h FROM batch WHERE n > 1")
-        session.execute("CREATE OR REPLACE TEMP TABLE now AS SELECT DISTINCT h FROM special")
-        # of what has become special every delivery, of what was it those of the batch
-        session.execute("CREATE OR REPLACE TEMP TABLE special AS SELECT h FROM now ANTI JOIN before USING (h)")
-        more = [str(parts.special_deliveries(session, self._slice(day))[0]) for day in sorted(touched_days)]
-        session.execute("CREATE OR REPLACE TEMP TABLE special AS SELECT h FROM before SEMI JOIN batch USING (h)")
-        bind(session, "usage_event", files, NEEDED)
-        more.append(str(session.spool(f"SELECT * FROM deliveries SEMI JOIN special ON special.h = {ID_HASH}")))
-        session.execute("CREATE OR REPLACE TEMP TABLE special AS SELECT h FROM now")
-        session.bind("kept", [*self.state["special"]["deliveries"], *more])
-        # an event is judged again with every change there is: chains of changes go anywhere
-        session.execute(
-            "CREATE OR REPLACE TEMP TABLE to_judge AS SELECT h FROM batch "
-            f"UNION SELECT {ID_HASH} FROM kept WHERE kind <> 'usage' "
-            "UNION SELECT hash(source, corrects_event_id) FROM kept WHERE kind <> 'usage' "
-            "UNION SELECT h FROM now ANTI JOIN before USING (h)"
-        )
-        self._judge(more, f"{ID_HASH} IN (SELECT h FROM to_judge)")
-        for day in sorted(touched_days):
-            self._plain(day, parts.special_deliveries(session, self._slice(day)))
-        self._commit()
-        return (
-            f"SELECT subscription_source_id FROM read_parquet({files}) UNION SELECT subscription_source_id "
-            f"FROM read_parquet({self.state['special']['deliveries']}) WHERE {ID_HASH} IN (SELECT h FROM to_judge)"
-        )
-
-    def _seen_before(self) -> set[str]:
-        """Make ids of the batch special that were there before; the days they were on, if they were not special yet."""
-        found = set()
-        for day, known in self.state["days"].items():
-            old = [h for h in known["hashes"] if h not in self._new_hashes.get(day, [])]
-            if not old:
-                continue
-            self.session.bind("hashes", old)
-            self.session.execute(
-                "CREATE OR REPLACE TEMP TABLE hit AS SELECT DISTINCT h FROM hashes SEMI JOIN batch USING (h)"
-            )
-            self.session.execute("INSERT INTO special SELECT h FROM hit")
-            if self.session.scalar("SELECT count(*) FROM hit ANTI JOIN before USING (h)"):
-                found.add(day)
+    def _files_of(self, day: str) -> dict[str, str]:
+        """The files of a day with the files of their ids' hashes."""
+        found: dict[str, str] = self.state["days"].get(day, _NO_DAY)["files"]
         return found
 
-    def split(self, events: Rows) -> list[str]:
-        """The events as files of one event day each, written here where they are not."""
-        whole: list[str] = []
-        for one in parts.slices(self.session, events, rows=1):
-            if isinstance(one.data, list) and one.span and one.span[0].date() == one.span[1].date():
-                whole += [str(f) for f in one.data]
-                continue
-            bind(self.session, "usage_event", one.data, NEEDED)
-            day_of = "CAST(occurred_at AS DATE)"
-            for (day,) in self.session.rows(f"SELECT DISTINCT {day_of} FROM given_usage_event ORDER BY 1"):
-                query = f"SELECT * FROM given_usage_event WHERE {day_of} = DATE '{day}'"
-                whole.append(str(self.session.copy(query, self._path(f"events-{day}"))))
-        return whole
+    def _rows(self, files: Sequence[str]) -> int:
+        query = "SELECT sum(num_rows) FROM parquet_file_metadata($files)"
+        return int(self.session.scalar(query, {"files": list(files)}) or 0) if files else 0
 
-    def _list(self, files: Iterable[str]) -> set[str]:
-        """Put files under their days with the hashes of their ids; the days they touch."""
-        touched: set[str] = set()
-        self._new_hashes = {}
-        for one in parts.slices(self.session, list(files), rows=1):
-            if one.span is None:
-                continue
-            name = str(one.span[0].date())
-            day = self.state["days"].setdefault(
-                name, {"events": [], "hashes": [], "parts": [], "faulty": [], "rows": 0}
-            )
-            kept = self._keep(parts.hash_ids(self.session, one), f"hashes-{name}")
-            self._new_hashes.setdefault(name, []).append(kept)
-            day["events"] += [str(f) for f in one.data]  # type: ignore[union-attr]
-            day["hashes"].append(kept)
-            day["rows"] += one.rows
-            touched.add(name)
-        return touched
+    def _list(self, day: str, files: Sequence[str]) -> None:
+        """Make a day's list these files; hashes of new files' ids are written, what changes events becomes special."""
+        known = self.state["days"].pop(day, _NO_DAY)["files"]
+        if not files:
+            return
+        found = {f: known[f] if f in known else self._keep(parts.hash_ids(self.session, Slice([f], 0, None)), "hashes")
+                 for f in files}  # fmt: skip
+        bind(self.session, "usage_event", files, NEEDED)
+        run_marks(self.session, self.given.meters.late_after_hours)
+        marks = self._copy("SELECT * FROM marks", "marks")
+        self.state["days"][day] = _NO_DAY | {"files": found, "rows": self._rows(files), "marks": marks}
 
-    def _judge(self, more: Sequence[str], which: str) -> None:
-        """Judge the special events again that `which` holds for; `more` are deliveries that are special from now on."""
-        session, found, special = self.session, Parts(), self.state["special"]
-        session.bind("more", more)
-        special.setdefault("deliveries", []).append(str(session.copy("SELECT * FROM more", self._path("deliveries"))))
-        session.bind("kept", special["deliveries"])
-        some = session.spool(f"SELECT * FROM kept WHERE {which}")
+    def _come_again(self, added: Collection[str], removed: Sequence[str]) -> set[str]:
+        """Make ids special that the added files bring and others have; the days of those they were not special on."""
+        session = self.session
+        self._bind_hashes("added", added)
+        self._bind_hashes("removed", removed)
+        session.execute(
+            "CREATE OR REPLACE TEMP TABLE asked AS SELECT h FROM added ANTI JOIN removed USING (h) "
+            "UNION SELECT h FROM special ANTI JOIN before USING (h)"
+        )
+        day_of = {
+            h: day for day, known in self.state["days"].items() for h in known["files"].values() if h not in added
+        }
+        if not day_of or not session.scalar("SELECT count(*) FROM asked"):
+            return set()
+        session.execute(
+            "CREATE OR REPLACE TEMP TABLE hit AS SELECT DISTINCT filename, h "
+            f"FROM read_parquet({list(day_of)}, filename = true) SEMI JOIN asked USING (h)"
+        )
+        session.execute("INSERT INTO special SELECT h FROM hit")
+        found = session.rows("SELECT DISTINCT filename FROM hit ANTI JOIN before USING (h)")
+        return {day_of[name] for (name,) in found}
+
+    def _take_special(self, day: str) -> list[tuple[Slice, parts.Special]]:
+        """Keep a day's deliveries of special events; the day's slices, each with those of it."""
+        cut = [
+            (one, parts.special_deliveries(self.session, one))
+            for one in parts.slices(self.session, list(self._files_of(day)))
+        ]
+        self.state["days"][day]["special"] = [self._copy(f"SELECT * FROM '{path}'", "came") for _, (path, _) in cut]
+        return cut
+
+    def _judge(self, old: Sequence[str]) -> None:
+        """Judge the special events again that have deliveries on days that are read, or had some in the `old` files."""
+        session, found = self.session, Parts()
+        every = [f for known in self.state["days"].values() for f in known["special"]]
+        now = [f for day in self.read for f in self.state["days"][day]["special"]]
+        for name, files in (("kept", every), ("old_kept", old), ("read_now", now)):
+            session.bind(name, files, _KEPT)
+        # a change is judged with every other there is or was: chains of changes go anywhere
+        changes = "(SELECT * FROM kept UNION ALL SELECT * FROM old_kept) AS c WHERE kind <> 'usage'"
+        session.execute(
+            f"CREATE OR REPLACE TEMP TABLE to_judge AS SELECT {ID_HASH} AS h FROM read_now "
+            f"UNION SELECT {ID_HASH} FROM old_kept UNION SELECT {ID_HASH} FROM {changes} "
+            f"UNION SELECT hash(source, corrects_event_id) FROM {changes} "
+            f"UNION SELECT {ID_HASH} FROM kept SEMI JOIN placed_otherwise USING (subscription_source_id)"
+        )
+        some = session.spool(
+            "SELECT * FROM kept" + ("" if self.fresh else f" SEMI JOIN to_judge AS j ON j.h = {ID_HASH}")
+        )
         session.bind("chosen", some)
-        session.execute(f"CREATE OR REPLACE TEMP TABLE judged_ids AS SELECT DISTINCT {ID_HASH} AS h FROM chosen")
         low, high = session.rows("SELECT min(occurred_at), max(occurred_at) FROM chosen")[0]
         parts.make_effective(session, [[str(some)]], None if low is None else (low, high), found)
-        for name in ("effective", "judged", "conflicts"):
-            others = ""
-            if name in special:
-                others = (
-                    f" UNION ALL BY NAME SELECT * FROM read_parquet('{special[name]}') "
-                    f"WHERE {ID_HASH} NOT IN (SELECT h FROM judged_ids)"
+        # numbers are of this call only
+        named = (
+            "SELECT e.* EXCLUDE (subscription_no, meter_no), s.source_id AS subscription_source_id, m.meter "
+            "FROM effective AS e JOIN subscription_list AS s USING (subscription_no) JOIN meters AS m USING (meter_no)"
+        )
+        made = {"effective": named, "judged": "SELECT * FROM judged", "conflicts": "SELECT * FROM conflicts"}
+        self.effective_before = self.state.get("effective")
+        for name, query in made.items():
+            if not self.fresh:
+                query += (
+                    f" UNION ALL BY NAME SELECT * FROM '{self.state[name]}' WHERE {ID_HASH} NOT IN "
+                    "(SELECT h FROM to_judge)"
                 )
-            special[name] = str(session.copy(f"SELECT * FROM {name}{others}", self._path(name)))
+            self.state[name] = self._copy(query, name)
         parts.drop_effective(session)
-        special["hashes"] = str(session.copy("SELECT DISTINCT h FROM special", self._path("special")))
 
-    def _plain(self, day: str, special: parts.Special) -> None:
+    def _plain(self, day: str, cut: Sequence[tuple[Slice, parts.Special]]) -> None:
         """Make the parts of a day's events that came once and that nothing changes."""
         found, known = Parts(), self.state["days"][day]
-        parts.plain_events(self.session, self._slice(day), special, found)
-        known["parts"] = [self._keep(path, f"parts-{day}") for path in found.files]
-        known["faulty"] = [self._keep(path, f"faulty-{day}") for path in found.faulty]
+        for one, special in cut:
+            parts.plain_events(self.session, one, special, found)
+        known["parts"] = [self._keep(path, "parts") for path in found.files]
+        known["faulty"] = [self._keep(path, "faulty") for path in found.faulty]
         known["counted"], known["quarantined"] = found.counted, found.quarantined
+
+    # --- references --------------------------------------------------------------------------------
+
+    def _compare_references(self) -> None:
+        """The tables `placed_otherwise` and `touched`: subscriptions whose events, or whose rows alone, are others."""
+        session = self.session
+        now = {"subscriptions": "SELECT * EXCLUDE (subscription_no) FROM subscription_list",
+               "billed": "SELECT * FROM billed_periods"}  # fmt: skip
+        new = {name: self._copy(query, name) for name, query in now.items()}
+        for name in ("placed_otherwise", "touched"):
+            session.execute(f"CREATE OR REPLACE TEMP TABLE {name} (subscription_source_id VARCHAR)")
+        if not self.fresh:
+            for table, columns, name in (
+                ("placed_otherwise", "source_id, zone, legal_entity_id", "subscriptions"),
+                ("touched", "source_id, * EXCLUDE (source_id)", "subscriptions"),
+                ("touched", "subscription_source_id, * EXCLUDE (subscription_source_id)", "billed"),
+            ):
+                self._insert_differing(table, f"SELECT {columns} FROM '{self.state[name]}'",
+                                       f"SELECT {columns} FROM '{new[name]}'")  # fmt: skip
+        self.state |= new
+
+    def _insert_differing(self, table: str, one: str, other: str) -> None:
+        """Add the first column of the rows that only one of two queries has."""
+        self.session.execute(
+            f"INSERT INTO {table} SELECT DISTINCT #1 FROM "
+            f"((({one}) EXCEPT ALL ({other})) UNION ALL (({other}) EXCEPT ALL ({one}))) AS differing"
+        )
+
+    def _placed_otherwise(self) -> set[str]:
+        """The days with events of subscriptions that are new or gone, or in another zone or entity."""
+        if not self.session.scalar("SELECT count(*) FROM placed_otherwise"):
+            return set()
+        day_of = {
+            f: day for day, known in self.state["days"].items() for name in ("parts", "faulty") for f in known[name]
+        }
+        if not day_of:
+            return set()
+        found = self.session.rows(
+            f"SELECT DISTINCT filename FROM read_parquet({list(day_of)}, filename = true, union_by_name = true) "
+            "SEMI JOIN placed_otherwise USING (subscription_source_id)"
+        )
+        return {day_of[name] for (name,) in found}
+
+    def _touch(self, old_parts: Sequence[str]) -> None:
+        """Add to `touched` the subscriptions whose parts are others than before."""
+        new_parts = [f for day in self.read for f in self.state["days"][day]["parts"]]
+        self.session.bind("parts_before", old_parts, PARTS)
+        self.session.bind("parts_now", new_parts, PARTS)
+        self._insert_differing("touched", "SELECT * FROM parts_before", "SELECT * FROM parts_now")
+        columns = "subscription_source_id, * EXCLUDE (subscription_source_id)"
+        before, now = (
+            f"SELECT {columns} FROM '{f}' WHERE {ID_HASH} IN (SELECT h FROM to_judge)"
+            for f in (self.effective_before, self.state["effective"])
+        )
+        self._insert_differing("touched", before, now)
 
     # --- result ------------------------------------------------------------------------------------
 
-    def result(self, until: datetime | None, touched: str | None, out: Path | None = None) -> Usage:
-        """Sum up; with `touched` only those subscriptions, and those a level of which goes on with time."""
-        session, found, days = self.session, Parts(), self.state["days"].values()
-        effective = self._special("effective")
-        parts.bind_offsets(session, None)
-        if session.scalar("SELECT count(*) FROM meters WHERE aggregation = 'time_weighted'"):
-            touched = None  # levels go on with time wherever they are
-        query = f"SELECT * FROM read_parquet('{effective}')"
-        if touched is not None:
-            session.execute(f"CREATE OR REPLACE TEMP TABLE touched AS {touched}")
-            self.touched = frozenset(id for (id,) in session.rows("SELECT subscription_source_id FROM touched"))
-            query += (
-                " SEMI JOIN (SELECT subscription_no FROM subscriptions AS s SEMI JOIN touched AS t "
-                "ON t.subscription_source_id = s.source_id) AS n USING (subscription_no)"
-            )
-        session.execute(f"CREATE OR REPLACE TEMP VIEW effective AS {query}")
-        run(session, "dated")
-        parts.write_parts(session, found)
-        session.execute("DROP VIEW effective")
-        files = [f for d in days for f in d["parts"]] + [str(f) for f in found.files]
-        session.bind("whole_parts", files, None if files else PARTS)
-        if until is None:
-            last = session.scalar("SELECT max(usage_day) FROM whole_parts") or date(1970, 1, 1)
-            until = datetime.combine(last, time(), UTC) + _DAY
-        some = "" if touched is None else " SEMI JOIN touched USING (subscription_source_id)"
-        session.execute(f"CREATE OR REPLACE TEMP VIEW all_parts AS SELECT * FROM whole_parts{some}")
-        rows = sum_up(session, until, out)
-        session.execute(
-            f"CREATE OR REPLACE TEMP VIEW judged AS SELECT * FROM read_parquet('{self._special('judged')}')"
-        )
+    def result(self, until: datetime | None, out: Path | None) -> Update:
+        """Sum up the subscriptions whose rows are others, and put them to the rows there are."""
+        session, days = self.session, self.state["days"].values()
+        folder = out or session.scratch / "usage"
+        rows = self._summed(until, folder)
+        self.state["rows"] = [self._keep_copy(f, "rows") for f in rows]
+        session.execute(f"CREATE OR REPLACE TEMP VIEW judged AS SELECT * FROM '{self.state['judged']}'")
         special = Parts()
         parts.count_judged(session, special)
         session.execute("DROP VIEW judged")
-        faulty = [Path(f) for d in days for f in d["faulty"]] + special.faulty
-        events = sum(d["rows"] for d in days)
-        counted = special.counted + sum(d["counted"] for d in days)
-        quarantined = special.quarantined + sum(d["quarantined"] for d in days)
-        return Usage(
-            rows=rows,
+        events = sum(known["rows"] for known in days)
+        counted = special.counted + sum(known["counted"] for known in days)
+        quarantined = special.quarantined + sum(known["quarantined"] for known in days)
+        faulty = [Path(f) for known in days for f in known["faulty"]] + special.faulty
+        session.bind("marks_kept", [known["marks"] for known in days], _MARKS)
+        usage = Usage(
+            rows=rows if out is not None else self._table(rows),
             quarantined=listed(session, "usage_quarantine", faulty, "SELECT * FROM listed", out),
-            conflicts=listed(session, "usage_conflict", [Path(self._special("conflicts"))], CONFLICTS, out),
+            conflicts=listed(session, "usage_conflict", [Path(self.state["conflicts"])], CONFLICTS, out),
             events=events,
             counted=counted,
             repeated=events - counted - special.changed - quarantined,
             changed=special.changed,
             faulty=quarantined,
         )
+        return Update(usage, session.sql("SELECT * FROM marks_kept"), tuple(sorted(self.read)))
+
+    def _summed(self, until: datetime | None, folder: Path) -> list[str]:
+        """Files of all rows."""
+        session, found = self.session, Parts()
+        some = not self.fresh
+        if session.scalar("SELECT count(*) FROM meters WHERE aggregation = 'time_weighted'"):
+            some = False  # levels go on with time wherever they are
+        parts.bind_offsets(session, None)
+        only = "SEMI JOIN (SELECT DISTINCT subscription_source_id FROM touched) AS t USING (subscription_source_id)"
+        session.execute(
+            "CREATE OR REPLACE TEMP VIEW effective AS SELECT e.*, s.subscription_no, m.meter_no "
+            f"FROM (SELECT * FROM '{self.state['effective']}' {only if some else ''}) AS e "
+            "JOIN subscription_list AS s ON s.source_id = e.subscription_source_id JOIN meters AS m USING (meter)"
+        )
+        run(session, "dated")
+        parts.write_parts(session, found)
+        session.execute("DROP VIEW effective")
+        files = [f for known in self.state["days"].values() for f in known["parts"]] + [str(f) for f in found.files]
+        session.bind("all_parts", files, PARTS)
+        if not some:
+            return _files(sum_up(session, until, folder))
+        # a file of its own: the statements read it two dozen times
+        session.bind("all_parts", session.spool(f"SELECT * FROM all_parts {only}"))
+        rest = f"SELECT * FROM read_parquet({self.state['rows']}) ANTI JOIN touched USING (subscription_source_id)"
+        stays = session.copy(rest, folder / "usage_summary-rest.parquet", quick=True)
+        return [*_files(sum_up(session, until, folder)), str(stays)]
+
+    def _table(self, files: Sequence[str]) -> pa.Table:
+        shape = schema.table("usage_summary")
+        self.session.bind("rows_kept", files, shape.arrow)
+        return self.session.sql(f"SELECT * FROM rows_kept ORDER BY {', '.join(shape.key)}").cast(shape.arrow)
 
     # --- files -------------------------------------------------------------------------------------
 
-    def _slice(self, day: str) -> Slice:
-        known, start = self.state["days"][day], datetime.combine(date.fromisoformat(day), time(), UTC)
-        return Slice(known["events"], known["rows"], (start, start + _DAY))
-
-    def _special(self, name: str) -> str:
-        return str(self.state["special"][name])
+    def _bind_hashes(self, name: str, files: Collection[str]) -> None:
+        """A view of files of hashes."""
+        self.session.bind(name, sorted(files) or _HASHES.empty_table())
 
     def _path(self, name: str) -> Path:
         """A name for a new file that no file has."""
         self._written += 1
         return self.folder / f"{name}-{os.getpid()}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{self._written}.parquet"
 
+    def _copy(self, query: str, name: str) -> str:
+        return str(self.session.copy(query, self._path(name)))
+
     def _keep(self, path: str | Path, name: str) -> str:
         return str(shutil.move(path, self._path(name)))
 
-    def _commit(self) -> None:
+    def _keep_copy(self, path: str, name: str) -> str:
+        return str(shutil.copyfile(path, self._path(name)))
+
+    def commit(self) -> None:
         """Make the state what it has become, and drop the files it no longer names."""
-        text = json.dumps(self.state, indent=1)
+        zones = sorted({zone for (zone,) in self.session.rows("SELECT DISTINCT zone FROM subscription_list")})
+        days = sorted(self.state["days"]) or ["1970-01-01"]
+        # what came late was received within a year or so
+        end = date.fromisoformat(days[-1]) + 400 * _DAY
+        self.state["clocks"] = _clocks(zones, days[0], str(end))
+        text = json.dumps(self.state)
+        named = {str(p): self.checks.get(str(p)) or _check(p)
+                 for p in self.folder.glob("*.parquet") if json.dumps(str(p)) in text}  # fmt: skip
         partial = self.folder / f".state.{os.getpid()}.json"
-        partial.write_text(text, encoding="utf-8")
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump({"check": zlib.crc32(text.encode()), "files": named, "state": text}, file)
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(self.folder / "state.json")
-        for path in self.folder.glob("*.parquet"):
-            if not self.keep_old and str(path) not in text:
+        for path in self.folder.iterdir():
+            if not self.keep_old and str(path) not in named and path.name not in ("state.json", "lock"):
                 path.unlink()
+
+
+_NO_DAY: dict[str, Any] = {"files": {}, "rows": 0, "special": [], "parts": [], "faulty": [], "counted": 0,
+                           "quarantined": 0}  # fmt: skip
+_HASHES = pa.schema({"h": pa.uint64()})
+_KEPT = schema.table("usage_event").arrow
+_INSTANT = pa.timestamp("us", "UTC")
+_MARKS = pa.schema(
+    {
+        "source": pa.string(),
+        "last_occurred_at": _INSTANT,
+        "last_received_at": _INSTANT,
+        "deliveries": pa.int64(),
+        "late_deliveries": pa.int64(),
+        "longest_delay_seconds": pa.int64(),
+    }
+)
+
+
+def _files(rows: pa.Table | list[str]) -> list[str]:
+    """What `sum_up` gives where it is given a folder."""
+    return list(rows) if isinstance(rows, list) else []
+
+
+def _whole_state(folder: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
+    """The state in the folder and its files' checks; empty where it is missing, or any byte is not what was written."""
+    try:
+        found = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        if zlib.crc32(found["state"].encode()) != found["check"]:
+            return {}, {}
+        if any(_check(Path(path)) != check for path, check in found["files"].items()):
+            return {}, {}
+        return json.loads(found["state"]), found["files"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}, {}
+
+
+def _check(path: Path) -> list[int]:
+    """Length and CRC of a file."""
+    length = crc = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            length, crc = length + len(block), zlib.crc32(block, crc)
+    return [length, crc]
+
+
+def _code() -> str:
+    """A hash of this package and of the tables it reads and makes: other code may count otherwise."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in Path(__file__).parent.iterdir() if p.suffix in (".py", ".sql")):
+        digest.update(path.name.encode() + path.read_bytes())
+    for name in ("usage_event", "usage_summary", "usage_quarantine", "usage_conflict"):
+        digest.update(str(schema.table(name).arrow).encode())
+    return digest.hexdigest()
+
+
+def _clocks(zones: Collection[str], first: str, last: str) -> list[Any]:
+    """The days of zones from one day to another, told by a hash: new rules of a zone move events to other days."""
+    days = zone_days(zones, date.fromisoformat(first) - 2 * _DAY, date.fromisoformat(last))
+    return [list(zones), first, last, hashlib.sha256(repr(days.to_pydict()).encode()).hexdigest()]

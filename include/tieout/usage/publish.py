@@ -19,8 +19,11 @@ from tieout.lake.tables import Lake
 from tieout.settings import Settings
 from tieout.store import Store
 from tieout.usage.handed import Request
-from tieout.usage.meters import load_meters
-from tieout.usage.statements import run
+from tieout.usage.incremental import References, UsageState
+from tieout.usage.inputs import Rows, bind
+from tieout.usage.meters import Meters, load_meters
+from tieout.usage.parts import NEEDED, TOGETHER
+from tieout.usage.statements import run, run_marks
 from tieout.usage.summary import Usage, aggregate
 
 _INPUTS = ("usage_event", "subscription", "subscription_item", "product")
@@ -29,6 +32,7 @@ _INPUTS = ("usage_event", "subscription", "subscription_item", "product")
 def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:
     """Aggregate all published usage events and publish the tables of usage together; returns the counts.
 
+    Of many events only the days are read that are others than what was summed up last (`UsageState`). The tables are
     `usage_summary`, `usage_quarantine`, `usage_conflict` (what the other contents of an event would move, in money),
     `usage_late` (what came too late for its billing period) and `usage_watermark` (how far each source has come).
     """
@@ -45,8 +49,17 @@ def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str
 
             with spark(settings.spark_master, settings.spark_work, name="tieout usage") as cluster:
                 usage = aggregate(*files, **given, session=cluster)
+            _mark(session, files[0], given["meters"])
+        elif days := _days(lake, snapshot):
+            references = References(files[1], files[2], files[3], **given)
+            update = UsageState(settings.usage_state).update(
+                days, references, out=session.scratch / "usage", session=session
+            )
+            usage = update.usage
+            session.bind("marks", update.marks)
         else:
             usage = aggregate(*files, **given, out=session.scratch / "usage", session=session)
+            _mark(session, files[0], given["meters"])
         return _publish(usage, session, lake, store, settings, run_id)
 
 
@@ -75,6 +88,7 @@ def publish_answer(uri: str, *, lake: Lake, store: Store, settings: Settings, ru
     """Publish what the cluster answered to a request; returns the counts. Raises DataError if there is no answer."""
     request = Request.read(uri)
     with _local(lake, request.snapshot, settings) as session:
+        _mark(session, request.events, request.meters)
         counts = _publish(request.answered(), session, lake, store, settings, run_id)
     request.forget()
     return counts
@@ -88,11 +102,25 @@ def _events(lake: Lake, snapshot: Mapping[str, int]) -> int:
     return lake.row_count("usage_event", snapshot["usage_event"]) if "usage_event" in snapshot else 0
 
 
+def _days(lake: Lake, snapshot: Mapping[str, int]) -> dict[str, list[str]]:
+    """The files of the events by event day; none where they are few, or not all kept by day: then all are read."""
+    if _events(lake, snapshot) <= TOGETHER:
+        return {}
+    days = lake.parts("usage_event", snapshot["usage_event"]) or {}
+    return {} if None in days else {day: files for day, files in days.items() if day is not None}
+
+
+def _mark(session: Engine, events: Rows, meters: Meters) -> None:
+    """Make the view `marks` of all these events."""
+    bind(session, "usage_event", events, NEEDED)
+    run_marks(session, meters.late_after_hours)
+
+
 @contextmanager
 def _local(lake: Lake, snapshot: Mapping[str, int], settings: Settings) -> Iterator[Engine]:
     """A session of this machine that knows what was billed and what a unit costs."""
     with engine(settings) as session:
-        lake.bind(session, snapshot, ("invoice", "invoice_line", "subscription_item", "usage_event"))
+        lake.bind(session, snapshot, ("invoice", "invoice_line", "subscription_item"))
         run(session, "publish")
         yield session
 
@@ -185,10 +213,9 @@ WHERE u.grain = 'period' AND u.quantity <> u.quantity_in_time
 ORDER BY u.subscription_source_id, u.meter, u.period_start
 """
 _WATERMARK = """
-SELECT source, max(occurred_at) AS last_occurred_at, max(received_at) AS last_received_at,
-  max(received_at) - to_hours(CAST($hours AS INTEGER)) AS complete_until, count(*) AS deliveries,
-  count(*) FILTER (received_at > occurred_at + to_hours(CAST($hours AS INTEGER))) AS late_deliveries,
-  CAST(coalesce(max(greatest(epoch_us(received_at) - epoch_us(occurred_at), 0)), 0) // 1000000 AS BIGINT)
-    AS longest_delay_seconds
-FROM usage_event GROUP BY source ORDER BY source
+SELECT source, max(last_occurred_at) AS last_occurred_at, max(last_received_at) AS last_received_at,
+  max(last_received_at) - to_hours(CAST($hours AS INTEGER)) AS complete_until,
+  CAST(sum(deliveries) AS BIGINT) AS deliveries, CAST(sum(late_deliveries) AS BIGINT) AS late_deliveries,
+  max(longest_delay_seconds) AS longest_delay_seconds
+FROM marks GROUP BY source ORDER BY source
 """

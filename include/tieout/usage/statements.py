@@ -32,3 +32,9 @@ def run_changes(session: Session) -> None:
         session.execute(hop)
         session.execute("CREATE OR REPLACE TEMP TABLE roots AS SELECT * FROM hopped")
     session.execute(last)
+
+
+def run_marks(session: Session, late_after_hours: int) -> None:
+    """Make the view `marks` of the events bound: what came so many hours after it happened or later was late."""
+    (statement,) = statements("marks")
+    session.execute(statement.replace("$hours", str(late_after_hours)))

@@ -21,6 +21,7 @@ from tieout.lake.engine import Engine
 
 FIRST_DAY = date(2026, 10, 1)
 DAYS = 31
+_MIDDLE = str(FIRST_DAY + timedelta(days=DAYS // 2))
 METERS = ("api_calls", "storage_gb", "seats_used", "messages", "builds", "minutes", "exports", "lookups")
 _CHUNK = 250_000
 _ROWS_PER_SUBSCRIPTION = 2500
@@ -42,13 +43,12 @@ def generate(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], list[
     return files, []
 
 
-def micro_batch(folder: Path, rows: int, count: int = 1000) -> Path:
-    """Write `folder/batch.parquet`: events of one day in the middle of the month that were not there before."""
-    day, subscriptions = DAYS // 2, max(40, rows // _ROWS_PER_SUBSCRIPTION)
-    table = _table(_fresh(day, 1_000_000, count, subscriptions))
-    path = folder / "batch.parquet"
-    pq.write_table(table, path, compression="zstd")
-    return path
+def micro_batch(engine: Engine, folder: Path, rows: int, count: int = 1000) -> Path:
+    """Write `folder/replaced.parquet`: a day in the middle of the month with events that were not there before."""
+    subscriptions = max(40, rows // _ROWS_PER_SUBSCRIPTION)
+    engine.bind("batch", _table(_fresh(DAYS // 2, 1_000_000, count, subscriptions)))
+    query = f"SELECT * FROM '{folder}/events/{_MIDDLE}.parquet' UNION ALL BY NAME SELECT * FROM batch"
+    return engine.copy(query, folder / "replaced.parquet")
 
 
 def _references(engine: Engine, folder: Path, subscriptions: int) -> None:
@@ -185,22 +185,26 @@ def build_state(engine: Engine, folder: Path, rows: int) -> tuple[list[Path], li
     from tieout.usage.incremental import References, UsageState
 
     generate(engine, folder, rows)
-    micro_batch(folder, rows)
+    micro_batch(engine, folder, rows)
     given = _references_of(folder)
-    UsageState(folder / "state").build(_files(folder), References(*given), session=engine)
+    UsageState(folder / "state").update(_by_day(folder), References(*given), out=folder / "out", session=engine)
     return [], []
 
 
 def add_batch(folder: Path, memory: str) -> int:
-    """Add a thousand events of one day to the state; how many events there are. The state is left as it was."""
+    """Sum up again with one day's file replaced by one that has a thousand events more; how many events there are.
+
+    The state is left as it was.
+    """
     from tieout.lake.engine import engine
     from tieout.usage.incremental import References, UsageState
 
     listed = (folder / "state" / "state.json").read_bytes()
     known = set((folder / "state").iterdir())
     with engine(memory_limit=memory) as session:
-        update = UsageState(folder / "state", keep_old=True).add(
-            str(folder / "batch.parquet"), References(*_references_of(folder)), session=session
+        days = _by_day(folder) | {_MIDDLE: [str(folder / "replaced.parquet")]}
+        update = UsageState(folder / "state", keep_old=True).update(
+            days, References(*_references_of(folder)), out=folder / "out", session=session
         )
     for path in set((folder / "state").iterdir()) - known:
         path.unlink()
@@ -219,6 +223,10 @@ def floor(folder: Path) -> str:
 
 def _files(folder: Path) -> list[str]:
     return sorted(str(f) for f in (folder / "events").glob("*.parquet"))
+
+
+def _by_day(folder: Path) -> dict[str, list[str]]:
+    return {Path(f).stem: [f] for f in _files(folder)}
 
 
 def _references_of(folder: Path) -> tuple[str, str, str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tieout import schema
@@ -21,7 +21,6 @@ from tieout.errors import DataError
 from tieout.lake.engine import Engine, engine
 from tieout.lake.hashing import result_hash
 from tieout.usage import Usage, aggregate, parts, summary
-from tieout.usage.incremental import References, UsageState
 from tieout.usage.meters import Meter, Meters
 from tieout_sandbox.bench import events as generated
 
@@ -377,44 +376,6 @@ def test_files_order_and_further_deliveries_change_nothing(
         for column in ("quantity", "event_count"):
             sums = {g: sum(r[column] for r in one.rows.to_pylist() if r["grain"] == g) for g in ("day", "period")}
             assert sums["day"] == sums["period"]
-
-
-@settings(max_examples=4, deadline=None, phases=(Phase.generate,))
-@given(data=st.data(), events=st.lists(drawn, min_size=2, max_size=10), meter=st.sampled_from(METERS))
-def test_batches_added_one_by_one_give_what_all_events_give(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, events: list[Any], meter: Meter
-) -> None:
-    """And rows of a batch's result are those of all events, for every subscription that it touches."""
-    numbered = [e | {"subscription_source_id": f"sub_{1 + n % 2}"} for n, e in enumerate(events)]
-    subscriptions = table("subscription", subscription(), subscription("sub_2", date(2026, 1, 31)))
-    references = References(
-        subscriptions, table("subscription_item", item(), item(sub="sub_2")),
-        table("product", {"id": "p", "source": "crm", "source_id": "p", "meter": "api", "unit": "call"}),
-        ENTITIES, Meters(meters={"api": meter}),
-    )  # fmt: skip
-    r, session = references, SESSION["engine"]
-    state = UsageState(tmp_path_factory.mktemp("state"))
-    first, *cuts = sorted(data.draw(st.lists(st.integers(1, len(numbered)), min_size=1, max_size=2)))
-    state.build(table("usage_event", *numbered[:first]), references, session=session)
-    known = {tuple(row[k] for k in KEY): row for row in state.usage(references, session=session).rows.to_pylist()}
-    for start, end in zip([first, *cuts], [*cuts, len(numbered)], strict=True):
-        if start < end:
-            batch = state.add(table("usage_event", *numbered[start:end]), references, session=session)
-            touched = {"sub_1", "sub_2"} if batch.subscriptions is None else batch.subscriptions
-            known = {key: row for key, row in known.items() if key[0] not in touched}
-            known |= {tuple(row[k] for k in KEY): row for row in batch.usage.rows.to_pylist()}
-    whole = aggregate(
-        table("usage_event", *numbered), r.subscriptions, r.subscription_items, r.products, entities=ENTITIES,
-        meters=r.meters, session=session,
-    )  # fmt: skip
-    now = state.usage(references, session=session)
-    assert result_hash(now.rows, KEY) == result_hash(whole.rows, KEY)
-    assert known == {tuple(row[k] for k in KEY): row for row in whole.rows.to_pylist()}
-    for name in ("quarantined", "conflicts"):
-        assert getattr(now, name).to_pylist() == getattr(whole, name).to_pylist()
-    assert (now.events, now.counted, now.repeated, now.changed) == (
-        whole.events, whole.counted, whole.repeated, whole.changed,
-    )  # fmt: skip
 
 
 def test_one_event_more_moves_one_number_of_each_grain() -> None:

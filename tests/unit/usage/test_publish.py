@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pytest
 
 from tieout import schema
 from tieout.calendar import period_of
 from tieout.close import backlog
 from tieout.entities import load_entities
+from tieout.lake.hashing import result_hash
 from tieout.lake.tables import Lake
 from tieout.settings import SHIPPED_CONFIG, Settings
 from tieout.store import Store
-from tieout.usage import publish_summary
+from tieout.usage import publish, publish_summary
 
 DAY = date(2026, 4, 11)
 NOON = datetime(2026, 3, 15, 12, tzinfo=UTC)
@@ -86,3 +88,42 @@ def test_late_usage_and_conflicting_ids_are_published_with_their_money_and_stand
         ("after billing", "sub_1/api/2026-03-10", Decimal(1)),
         ("conflict", "sub_1/api/conflict", Decimal("0.75")),
     ]
+
+
+def test_many_events_are_summed_up_day_by_day_whichever_snapshot_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is published is what reading all events gives, for an earlier snapshot too."""
+    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
+    lake, store = Lake(settings.lake), Store(settings.store)
+    store.upgrade()
+    given = {
+        "subscription": [{"source_id": "sub_1", "billing_anchor": date(2026, 1, 10)}],
+        "subscription_item": [{"usage_type": "metered", "interval_months": 1, "unit_amount": Decimal("0.25")}],
+        "product": [{"unit": "call"}],
+    }  # fmt: skip
+    store.publish("setup", {name: lake.write(name, rows(name, *each)) for name, each in given.items()})
+    store.start_run("night", "nightly", DAY)
+
+    def on(day: int, *events: dict[str, Any]) -> int:
+        at = NOON.replace(day=day)
+        told = [e | {"occurred_at": at, "event_day": at.date()} for e in events]
+        return lake.write("usage_event", rows("usage_event", *told), where=f"event_day IN ('{at.date()}')")
+
+    on(14, event("e0", 1), event("e9", 2))
+    late = datetime(2026, 4, 11, 12, tzinfo=UTC)
+    versions = [on(15, event("e1", 10)), on(15, event("e1", 10), event("e2", 4, late)), on(16, event("e1", 8, late))]
+    for version in (*versions, *reversed(versions)):
+        store.publish("events", {"usage_event": version})
+        told = []
+        for together in (0, 100):
+            monkeypatch.setattr(publish, "TOGETHER", together)
+            counts = publish_summary(lake=lake, store=store, settings=settings, run_id="night")
+            snapshot = store.published()
+            hashes = [
+                result_hash(lake.read(name, snapshot[name]), schema.table(name).key)
+                for name in ("usage_summary", "usage_quarantine", "usage_conflict", "usage_late", "usage_watermark")
+            ]
+            told.append((counts, hashes))
+        assert told[0] == told[1]
+    assert (settings.usage_state / "state.json").exists()
