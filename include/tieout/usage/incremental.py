@@ -37,7 +37,10 @@ from tieout.usage.statements import run, run_marks
 from tieout.usage.summary import CONFLICTS, Usage, bind_references, listed, sum_up
 from tieout.usage.zones import zone_days
 
+LAYERS = 8
+"""So many times what was judged of special events is kept apart, before it is put together."""
 _DAY = timedelta(days=1)
+_PAIR = "subscription_source_id, meter"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +127,13 @@ class _Work:
         self.fresh = not self.state["days"]
 
     def _forget(self) -> None:
-        self.state = {"made_with": self.made_with, "days": {}, "rows": []}
+        self.state = {"made_with": self.made_with, "days": {}, "layers": [], "rows": []}
         self.fresh = True
 
     # --- events ------------------------------------------------------------------------------------
 
     def advance(self, target: Mapping[str, Sequence[str]]) -> None:
-        """Bring the days to these files; leaves the table `touched`: the subscriptions whose rows are others."""
+        """Bring the days to these files; leaves the table `touched`: subscriptions and meters whose rows are others."""
         kept = {day: known for day, known in self.state["days"].items() if list(known["files"]) == target.get(day)}
         changed = {day: target.get(day, []) for day in (self.state["days"].keys() | target.keys()) - kept.keys()}
         added = [f for day, files in changed.items() for f in files if f not in self._files_of(day)]
@@ -222,35 +225,63 @@ class _Work:
         now = [f for day in self.read for f in self.state["days"][day]["special"]]
         for name, files in (("kept", every), ("old_kept", old), ("read_now", now)):
             session.bind(name, files, _KEPT)
-        # a change is judged with every other there is or was: chains of changes go anywhere
-        changes = "(SELECT * FROM kept UNION ALL SELECT * FROM old_kept) AS c WHERE kind <> 'usage'"
         session.execute(
             f"CREATE OR REPLACE TEMP TABLE to_judge AS SELECT {ID_HASH} AS h FROM read_now "
-            f"UNION SELECT {ID_HASH} FROM old_kept UNION SELECT {ID_HASH} FROM {changes} "
-            f"UNION SELECT hash(source, corrects_event_id) FROM {changes} "
+            f"UNION SELECT {ID_HASH} FROM old_kept "
             f"UNION SELECT {ID_HASH} FROM kept SEMI JOIN placed_otherwise USING (subscription_source_id)"
         )
+        if not self.fresh:
+            self._judge_chains()
         some = session.spool(
             "SELECT * FROM kept" + ("" if self.fresh else f" SEMI JOIN to_judge AS j ON j.h = {ID_HASH}")
         )
         session.bind("chosen", some)
         low, high = session.rows("SELECT min(occurred_at), max(occurred_at) FROM chosen")[0]
         parts.make_effective(session, [[str(some)]], None if low is None else (low, high), found)
+        before = "" if self.fresh else self._judged("effective")
         # numbers are of this call only
         named = (
             "SELECT e.* EXCLUDE (subscription_no, meter_no), s.source_id AS subscription_source_id, m.meter "
             "FROM effective AS e JOIN subscription_list AS s USING (subscription_no) JOIN meters AS m USING (meter_no)"
         )
-        made = {"effective": named, "judged": "SELECT * FROM judged", "conflicts": "SELECT * FROM conflicts"}
-        self.effective_before = self.state.get("effective")
-        for name, query in made.items():
-            if not self.fresh:
-                query += (
-                    f" UNION ALL BY NAME SELECT * FROM '{self.state[name]}' WHERE {ID_HASH} NOT IN "
-                    "(SELECT h FROM to_judge)"
-                )
-            self.state[name] = self._copy(query, name)
+        made = {"ids": "SELECT h FROM to_judge", "effective": named, "judged": "SELECT * FROM judged",
+                "conflicts": "SELECT * FROM conflicts"}  # fmt: skip
+        self.state["layers"].append({name: self._copy(query, name) for name, query in made.items()})
         parts.drop_effective(session)
+        if before:
+            of_these = f"WHERE {ID_HASH} IN (SELECT h FROM to_judge)"
+            after = f"SELECT * FROM '{self.state['layers'][-1]['effective']}'"
+            self._insert_differing("touched", _PAIR, f"SELECT * FROM ({before}) {of_these}", after)
+        if len(self.state["layers"]) > LAYERS:
+            whole = {name: self._copy(self._judged(name), name) for name in ("effective", "judged", "conflicts")}
+            self.state["layers"] = [whole | {"ids": self.state["layers"][-1]["ids"]}]
+
+    def _judge_chains(self) -> None:
+        """Add to `to_judge` the changes of its events, what these change, and so on: a chain is judged as a whole."""
+        self.session.execute(
+            f"CREATE OR REPLACE TEMP TABLE links AS SELECT DISTINCT {ID_HASH} AS own, "
+            "hash(source, corrects_event_id) AS other "
+            "FROM (SELECT * FROM kept UNION ALL SELECT * FROM old_kept) AS c WHERE kind <> 'usage'"
+        )
+        linked = (
+            "CREATE OR REPLACE TEMP TABLE linked AS SELECT h FROM ("
+            "SELECT other AS h FROM links SEMI JOIN to_judge AS j ON j.h = own "
+            "UNION SELECT own FROM links SEMI JOIN to_judge AS j ON j.h = other) AS near ANTI JOIN to_judge USING (h)"
+        )
+        self.session.execute(linked)
+        while self.session.scalar("SELECT count(*) FROM linked"):
+            self.session.execute("INSERT INTO to_judge SELECT h FROM linked")
+            self.session.execute(linked)
+
+    def _judged(self, name: str) -> str:
+        """SQL of what was judged last of every special event; a later layer goes before an earlier one."""
+        layers = self.state["layers"]
+        queries = []
+        for n, layer in enumerate(layers):
+            later = [one["ids"] for one in layers[n + 1 :]]
+            but = f" WHERE {ID_HASH} NOT IN (SELECT h FROM read_parquet({later}))" if later else ""
+            queries.append(f"SELECT * FROM '{layer[name]}'{but}")
+        return " UNION ALL BY NAME ".join(queries)
 
     def _plain(self, day: str, cut: Sequence[tuple[Slice, parts.Special]]) -> None:
         """Make the parts of a day's events that came once and that nothing changes."""
@@ -264,28 +295,31 @@ class _Work:
     # --- references --------------------------------------------------------------------------------
 
     def _compare_references(self) -> None:
-        """The tables `placed_otherwise` and `touched`: subscriptions whose events, or whose rows alone, are others."""
+        """What else the references make of it than before, by subscription and meter: `touched` what was billed when,
+        `shown_otherwise` the subscription's own columns, `placed_otherwise` those that its events are judged by."""
         session = self.session
         now = {"subscriptions": "SELECT * EXCLUDE (subscription_no) FROM subscription_list",
                "billed": "SELECT * FROM billed_periods"}  # fmt: skip
         new = {name: self._copy(query, name) for name, query in now.items()}
-        for name in ("placed_otherwise", "touched"):
+        for name in ("placed_otherwise", "shown_otherwise"):
             session.execute(f"CREATE OR REPLACE TEMP TABLE {name} (subscription_source_id VARCHAR)")
+        session.execute("CREATE OR REPLACE TEMP TABLE touched (subscription_source_id VARCHAR, meter VARCHAR)")
         if not self.fresh:
-            for table, columns, name in (
-                ("placed_otherwise", "source_id, zone, legal_entity_id", "subscriptions"),
-                ("touched", "source_id, * EXCLUDE (source_id)", "subscriptions"),
-                ("touched", "subscription_source_id, * EXCLUDE (subscription_source_id)", "billed"),
+            for table, key, columns, name in (
+                ("placed_otherwise", "source_id", "source_id, zone, legal_entity_id", "subscriptions"),
+                ("shown_otherwise", "source_id", "*", "subscriptions"),
+                ("touched", _PAIR, "*", "billed"),
             ):
-                self._insert_differing(table, f"SELECT {columns} FROM '{self.state[name]}'",
+                self._insert_differing(table, key, f"SELECT {columns} FROM '{self.state[name]}'",
                                        f"SELECT {columns} FROM '{new[name]}'")  # fmt: skip
         self.state |= new
 
-    def _insert_differing(self, table: str, one: str, other: str) -> None:
-        """Add the first column of the rows that only one of two queries has."""
+    def _insert_differing(self, table: str, key: str, one: str, other: str) -> None:
+        """Add the key of the rows that one of two queries has more often than the other."""
         self.session.execute(
-            f"INSERT INTO {table} SELECT DISTINCT #1 FROM "
-            f"((({one}) EXCEPT ALL ({other})) UNION ALL (({other}) EXCEPT ALL ({one}))) AS differing"
+            f"INSERT INTO {table} SELECT DISTINCT {key} FROM (SELECT * EXCLUDE (more), sum(more) AS more FROM ("
+            f"SELECT *, 1 AS more FROM ({one}) UNION ALL BY NAME SELECT *, -1 AS more FROM ({other})) GROUP BY ALL) "
+            "WHERE more <> 0"
         )
 
     def _placed_otherwise(self) -> set[str]:
@@ -304,17 +338,19 @@ class _Work:
         return {day_of[name] for (name,) in found}
 
     def _touch(self, old_parts: Sequence[str]) -> None:
-        """Add to `touched` the subscriptions whose parts are others than before."""
-        new_parts = [f for day in self.read for f in self.state["days"][day]["parts"]]
-        self.session.bind("parts_before", old_parts, PARTS)
-        self.session.bind("parts_now", new_parts, PARTS)
-        self._insert_differing("touched", "SELECT * FROM parts_before", "SELECT * FROM parts_now")
-        columns = "subscription_source_id, * EXCLUDE (subscription_source_id)"
-        before, now = (
-            f"SELECT {columns} FROM '{f}' WHERE {ID_HASH} IN (SELECT h FROM to_judge)"
-            for f in (self.effective_before, self.state["effective"])
-        )
-        self._insert_differing("touched", before, now)
+        """Add to `touched` the subscriptions and meters whose parts are others than before, or shown otherwise."""
+        session = self.session
+        session.bind("parts_before", old_parts, PARTS)
+        session.bind("parts_now", [f for day in self.read for f in self.state["days"][day]["parts"]], PARTS)
+        self._insert_differing("touched", _PAIR, "SELECT * FROM parts_before", "SELECT * FROM parts_now")
+        if session.scalar("SELECT count(*) FROM shown_otherwise"):
+            session.bind("parts_of_all", [f for known in self.state["days"].values() for f in known["parts"]], PARTS)
+            session.execute(
+                f"INSERT INTO touched SELECT DISTINCT {_PAIR} FROM (SELECT {_PAIR} FROM parts_of_all UNION ALL "
+                f"SELECT {_PAIR} FROM ({self._judged('effective')}) UNION ALL "
+                f"SELECT {_PAIR} FROM read_parquet({self.state['rows']})) "
+                "SEMI JOIN shown_otherwise USING (subscription_source_id)"
+            )
 
     # --- result ------------------------------------------------------------------------------------
 
@@ -324,10 +360,11 @@ class _Work:
         folder = out or session.scratch / "usage"
         rows = self._summed(until, folder)
         self.state["rows"] = [self._keep_copy(f, "rows") for f in rows]
-        session.execute(f"CREATE OR REPLACE TEMP VIEW judged AS SELECT * FROM '{self.state['judged']}'")
+        session.execute(f"CREATE OR REPLACE TEMP VIEW judged AS {self._judged('judged')}")
         special = Parts()
         parts.count_judged(session, special)
         session.execute("DROP VIEW judged")
+        conflicts = session.spool(self._judged("conflicts"))
         events = sum(known["rows"] for known in days)
         counted = special.counted + sum(known["counted"] for known in days)
         quarantined = special.quarantined + sum(known["quarantined"] for known in days)
@@ -336,7 +373,7 @@ class _Work:
         usage = Usage(
             rows=rows if out is not None else self._table(rows),
             quarantined=listed(session, "usage_quarantine", faulty, "SELECT * FROM listed", out),
-            conflicts=listed(session, "usage_conflict", [Path(self.state["conflicts"])], CONFLICTS, out),
+            conflicts=listed(session, "usage_conflict", [conflicts], CONFLICTS, out),
             events=events,
             counted=counted,
             repeated=events - counted - special.changed - quarantined,
@@ -352,10 +389,10 @@ class _Work:
         if session.scalar("SELECT count(*) FROM meters WHERE aggregation = 'time_weighted'"):
             some = False  # levels go on with time wherever they are
         parts.bind_offsets(session, None)
-        only = "SEMI JOIN (SELECT DISTINCT subscription_source_id FROM touched) AS t USING (subscription_source_id)"
+        only = f"SEMI JOIN (SELECT DISTINCT {_PAIR} FROM touched) AS t USING ({_PAIR})"
         session.execute(
             "CREATE OR REPLACE TEMP VIEW effective AS SELECT e.*, s.subscription_no, m.meter_no "
-            f"FROM (SELECT * FROM '{self.state['effective']}' {only if some else ''}) AS e "
+            f"FROM (SELECT * FROM ({self._judged('effective')}) {only if some else ''}) AS e "
             "JOIN subscription_list AS s ON s.source_id = e.subscription_source_id JOIN meters AS m USING (meter)"
         )
         run(session, "dated")
@@ -367,7 +404,7 @@ class _Work:
             return _files(sum_up(session, until, folder))
         # a file of its own: the statements read it two dozen times
         session.bind("all_parts", session.spool(f"SELECT * FROM all_parts {only}"))
-        rest = f"SELECT * FROM read_parquet({self.state['rows']}) ANTI JOIN touched USING (subscription_source_id)"
+        rest = f"SELECT * FROM read_parquet({self.state['rows']}) ANTI JOIN touched USING ({_PAIR})"
         stays = session.copy(rest, folder / "usage_summary-rest.parquet", quick=True)
         return [*_files(sum_up(session, until, folder)), str(stays)]
 

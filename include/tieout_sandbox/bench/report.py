@@ -30,7 +30,8 @@ and memory limit.
 - `usage`: 36-character ids, 1% further deliveries (some with other content, some under another day), 1% late; exact
   deduplication by source and id over all files. Its floor reads every column of the events. Its peers deduplicate by id
   too; they tell no other content under an id, no late usage and no faulty event, and pandas sums floats.
-- `usage_batch` sums up again after one day's file was replaced by one with a thousand events more; ids compared with all.
+- `usage_batch` sums up again after one day's file was replaced by one with a thousand events more; ids are compared
+  with those of all days.
 - The peers get the same files. They compare amounts as floats, and none of them gives control totals by entity,
   currency and period, a break type or an exact account of duplicates. One that fails or takes over nine
   minutes is left out.

@@ -147,10 +147,12 @@ def test_whatever_days_and_references_become_the_rows_are_those_of_all_events(
     tmp_path_factory: pytest.TempPathFactory, pool: list[Any], meter: str, steps: list[tuple[int, int]]
 ) -> None:
     kept = Kept(tmp_path_factory.mktemp("kept"))
-    for chosen, which in steps:
-        given = dict(GIVEN[which])
-        events = [one for n, one in enumerate(pool) if chosen >> n & 1]
-        kept.update(references(*given.pop("subscriptions", ()), meter=meter, **given), *events)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(incremental, "LAYERS", 2)
+        for chosen, which in steps:
+            given = dict(GIVEN[which])
+            events = [one for n, one in enumerate(pool) if chosen >> n & 1]
+            kept.update(references(*given.pop("subscriptions", ()), meter=meter, **given), *events)
 
 
 A, B = event("a", FIRST, 5), event("b", SECOND, 7, subscription_source_id="sub_2")
