@@ -41,6 +41,9 @@ LAYERS = 8
 """So many times what was judged of special events is kept apart, before it is put together."""
 _DAY = timedelta(days=1)
 _PAIR = "subscription_source_id, meter"
+_ROWS_FILE = (
+    "CASE grain WHEN 'day' THEN strftime(period_start, 'day%Y%m%d') ELSE strftime(period_start, 'period%Y%m') END"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ class _Work:
         self.fresh = not self.state["days"]
 
     def _forget(self) -> None:
-        self.state = {"made_with": self.made_with, "days": {}, "layers": [], "rows": []}
+        self.state = {"made_with": self.made_with, "days": {}, "layers": [], "rows": {}}
         self.fresh = True
 
     # --- events ------------------------------------------------------------------------------------
@@ -249,9 +252,11 @@ class _Work:
         self.state["layers"].append({name: self._copy(query, name) for name, query in made.items()})
         parts.drop_effective(session)
         if before:
-            of_these = f"WHERE {ID_HASH} IN (SELECT h FROM to_judge)"
-            after = f"SELECT * FROM '{self.state['layers'][-1]['effective']}'"
-            self._insert_differing("touched", _PAIR, f"SELECT * FROM ({before}) {of_these}", after)
+            # offsets are told for the span that was judged: another span, and the same days all the same
+            columns = "* EXCLUDE (first_offset, changes_at, then_offset)"
+            one = f"SELECT {columns} FROM ({before}) WHERE {ID_HASH} IN (SELECT h FROM to_judge)"
+            other = f"SELECT {columns} FROM '{self.state['layers'][-1]['effective']}'"
+            self._insert_differing("touched", _PAIR, one, other)
         if len(self.state["layers"]) > LAYERS:
             whole = {name: self._copy(self._judged(name), name) for name in ("effective", "judged", "conflicts")}
             self.state["layers"] = [whole | {"ids": self.state["layers"][-1]["ids"]}]
@@ -344,11 +349,12 @@ class _Work:
         session.bind("parts_now", [f for day in self.read for f in self.state["days"][day]["parts"]], PARTS)
         self._insert_differing("touched", _PAIR, "SELECT * FROM parts_before", "SELECT * FROM parts_now")
         if session.scalar("SELECT count(*) FROM shown_otherwise"):
+            self._bind_rows("rows_before", self.state["rows"])
             session.bind("parts_of_all", [f for known in self.state["days"].values() for f in known["parts"]], PARTS)
             session.execute(
                 f"INSERT INTO touched SELECT DISTINCT {_PAIR} FROM (SELECT {_PAIR} FROM parts_of_all UNION ALL "
                 f"SELECT {_PAIR} FROM ({self._judged('effective')}) UNION ALL "
-                f"SELECT {_PAIR} FROM read_parquet({self.state['rows']})) "
+                f"SELECT {_PAIR} FROM rows_before) "
                 "SEMI JOIN shown_otherwise USING (subscription_source_id)"
             )
 
@@ -357,9 +363,7 @@ class _Work:
     def result(self, until: datetime | None, out: Path | None) -> Update:
         """Sum up the subscriptions whose rows are others, and put them to the rows there are."""
         session, days = self.session, self.state["days"].values()
-        folder = out or session.scratch / "usage"
-        rows = self._summed(until, folder)
-        self.state["rows"] = [self._keep_copy(f, "rows") for f in rows]
+        self._sum_up(until)
         session.execute(f"CREATE OR REPLACE TEMP VIEW judged AS {self._judged('judged')}")
         special = Parts()
         parts.count_judged(session, special)
@@ -371,7 +375,7 @@ class _Work:
         faulty = [Path(f) for known in days for f in known["faulty"]] + special.faulty
         session.bind("marks_kept", [known["marks"] for known in days], _MARKS)
         usage = Usage(
-            rows=rows if out is not None else self._table(rows),
+            rows=self._table() if out is None else self._copied(out),
             quarantined=listed(session, "usage_quarantine", faulty, "SELECT * FROM listed", out),
             conflicts=listed(session, "usage_conflict", [conflicts], CONFLICTS, out),
             events=events,
@@ -382,8 +386,8 @@ class _Work:
         )
         return Update(usage, session.sql("SELECT * FROM marks_kept"), tuple(sorted(self.read)))
 
-    def _summed(self, until: datetime | None, folder: Path) -> list[str]:
-        """Files of all rows."""
+    def _sum_up(self, until: datetime | None) -> None:
+        """Bring the rows up to date, a file for each day and for each month in which billing periods begin."""
         session, found = self.session, Parts()
         some = not self.fresh
         if session.scalar("SELECT count(*) FROM meters WHERE aggregation = 'time_weighted'"):
@@ -400,18 +404,54 @@ class _Work:
         session.execute("DROP VIEW effective")
         files = [f for known in self.state["days"].values() for f in known["parts"]] + [str(f) for f in found.files]
         session.bind("all_parts", files, PARTS)
+        if some:
+            # a file of its own: the statements read it two dozen times
+            session.bind("all_parts", session.spool(f"SELECT * FROM all_parts {only}"))
+        new = sum_up(session, until, session.scratch / "summed")
+        session.bind("rows_now", new if isinstance(new, list) else [])
         if not some:
-            return _files(sum_up(session, until, folder))
-        # a file of its own: the statements read it two dozen times
-        session.bind("all_parts", session.spool(f"SELECT * FROM all_parts {only}"))
-        rest = f"SELECT * FROM read_parquet({self.state['rows']}) ANTI JOIN touched USING ({_PAIR})"
-        stays = session.copy(rest, folder / "usage_summary-rest.parquet", quick=True)
-        return [*_files(sum_up(session, until, folder)), str(stays)]
+            self.state["rows"] = self._apart("SELECT * FROM rows_now")
+            return
+        self._bind_rows("rows_before", self.state["rows"])
+        session.execute("CREATE OR REPLACE TEMP TABLE changed_files (name VARCHAR)")
+        self._insert_differing(
+            "changed_files", _ROWS_FILE, f"SELECT * FROM rows_before {only}", "SELECT * FROM rows_now"
+        )
+        changed = {name for (name,) in session.rows("SELECT name FROM changed_files")}
+        self._bind_rows("rows_before", {name: files for name, files in self.state["rows"].items() if name in changed})
+        stays = {name: files for name, files in self.state["rows"].items() if name not in changed}
+        self.state["rows"] = stays | self._apart(
+            f"SELECT * FROM rows_before ANTI JOIN touched USING ({_PAIR}) "
+            f"UNION ALL BY NAME SELECT * FROM rows_now WHERE {_ROWS_FILE} IN (SELECT name FROM changed_files)"
+        )
 
-    def _table(self, files: Sequence[str]) -> pa.Table:
+    def _apart(self, query: str) -> dict[str, list[str]]:
+        """Files of these rows by day, or by month in which billing periods begin: what stays is not written again."""
+        folder = self.session.scratch / "apart"
+        self.session.execute("SET partitioned_write_flush_threshold = 65536")  # rows each thread holds back
+        self.session.execute(
+            f"COPY (SELECT *, {_ROWS_FILE} AS name FROM ({query})) TO '{folder}' "
+            "(FORMAT parquet, COMPRESSION snappy, PARTITION_BY (name), OVERWRITE)"
+        )
+        found: dict[str, list[str]] = {}
+        for path in sorted(folder.glob("name=*/*.parquet")):
+            found.setdefault(path.parent.name.partition("=")[2], []).append(self._keep(path, "rows"))
+        return found
+
+    def _bind_rows(self, name: str, files: Mapping[str, Sequence[str]]) -> None:
+        every = [f for some in files.values() for f in some]
+        self.session.bind(name, every, schema.table("usage_summary").arrow)
+
+    def _table(self) -> pa.Table:
         shape = schema.table("usage_summary")
-        self.session.bind("rows_kept", files, shape.arrow)
+        self._bind_rows("rows_kept", self.state["rows"])
         return self.session.sql(f"SELECT * FROM rows_kept ORDER BY {', '.join(shape.key)}").cast(shape.arrow)
+
+    def _copied(self, out: Path) -> list[str]:
+        """Copies of the rows' files: the state's own are gone with the next call."""
+        out.mkdir(parents=True, exist_ok=True)
+        every = [f for files in self.state["rows"].values() for f in files]
+        return [str(shutil.copyfile(f, out / f"usage_summary-{n:04}.parquet")) for n, f in enumerate(every)]
 
     # --- files -------------------------------------------------------------------------------------
 
@@ -429,9 +469,6 @@ class _Work:
 
     def _keep(self, path: str | Path, name: str) -> str:
         return str(shutil.move(path, self._path(name)))
-
-    def _keep_copy(self, path: str, name: str) -> str:
-        return str(shutil.copyfile(path, self._path(name)))
 
     def commit(self) -> None:
         """Make the state what it has become, and drop the files it no longer names."""
@@ -469,11 +506,6 @@ _MARKS = pa.schema(
         "longest_delay_seconds": pa.int64(),
     }
 )
-
-
-def _files(rows: pa.Table | list[str]) -> list[str]:
-    """What `sum_up` gives where it is given a folder."""
-    return list(rows) if isinstance(rows, list) else []
 
 
 def _whole_state(folder: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
