@@ -1,9 +1,13 @@
 -- Usage of billing periods that have ended, free of duplicates, corrections applied, at what the price book says.
 WITH rated AS (
   SELECT
-    subscription_source_id, meter, period_start, min(currency) AS currency, sum(amount) AS amount,
-    string_agg(regexp_replace(arithmetic, ' = [^=]*$', ''), ' + ' ORDER BY line_no) AS terms
-  FROM rated_lines GROUP BY ALL HAVING count(DISTINCT currency) = 1
+    subscription_source_id, meter, period_start, min(currency) AS currency, count(DISTINCT currency) > 1 AS is_mixed,
+    -- no one amount where the price changes its currency within the period
+    CASE WHEN count(DISTINCT currency) = 1 THEN sum(amount) END AS amount,
+    CASE WHEN count(DISTINCT currency) = 1
+      THEN string_agg(regexp_replace(arithmetic, ' = [^=]*$', ''), ' + ' ORDER BY line_no)
+      ELSE string_agg(arithmetic, '; ' ORDER BY line_no) END AS terms
+  FROM rated_lines GROUP BY ALL
 ), billed AS (
   SELECT subscription_source_id, meter, period_start, min(currency) AS currency
   FROM invoice_line WHERE meter IS NOT NULL AND NOT is_deleted GROUP BY ALL
@@ -35,8 +39,8 @@ WITH rated AS (
     coalesce(r.currency, b.currency, s.currency) AS currency,
     CASE WHEN r.amount IS NOT NULL THEN r.amount
       -- nothing charged: priced, at nothing
-      WHEN x.subscription_source_id IS NULL THEN 0 END::DECIMAL(38, 6) AS amount,
-    r.terms
+      WHEN r.meter IS NULL AND x.subscription_source_id IS NULL THEN 0 END::DECIMAL(38, 6) AS amount,
+    r.terms, coalesce(r.is_mixed, false) AS is_mixed
   FROM counted AS u
   LEFT JOIN rated AS r
     ON r.subscription_source_id = u.subscription_source_id AND r.meter = u.meter AND r.period_start = u.period_start
@@ -49,12 +53,14 @@ WITH rated AS (
   WHERE u.period_end <= $business_date
 )
 SELECT
-  u.* EXCLUDE (terms, customer_id),
+  u.* EXCLUDE (terms, customer_id, is_mixed),
   CAST(u.period_start AS VARCHAR) AS period, u.subscription_source_id AS customer,
-  CASE WHEN g.meter IS NOT NULL THEN 'free by entitlement' WHEN u.quantity = 0 THEN 'due without usage'
+  CASE WHEN u.is_mixed THEN 'charged in two currencies' WHEN g.meter IS NOT NULL THEN 'free by entitlement'
+    WHEN u.quantity = 0 THEN 'due without usage'
     ELSE 'used not billed' END AS reason,
-  replace(u.terms, ' used − ', ' ' || coalesce(u.unit, 'unit') || 's − ') || ' = ' || money(u.amount, u.currency, d.digits)
-    || '; billed nothing; short ' || money(u.amount, u.currency, d.digits) AS working
+  replace(u.terms, ' used − ', ' ' || coalesce(u.unit, 'unit') || 's − ')
+    || CASE WHEN u.is_mixed THEN '; billed nothing' ELSE ' = ' || money(u.amount, u.currency, d.digits)
+      || '; billed nothing; short ' || money(u.amount, u.currency, d.digits) END AS working
 FROM usage AS u
 LEFT JOIN currency_digits AS d ON d.currency = u.currency
 LEFT JOIN granted AS g

@@ -88,18 +88,24 @@ WITH used AS (
   FROM billed AS b LEFT JOIN claim AS c USING (source, line_id)
 ), rated AS (
   SELECT
-    subscription_source_id, meter, period_start, sum(amount) AS amount,
+    subscription_source_id, meter, period_start, count(DISTINCT currency) > 1 AS is_mixed,
+    min(currency) AS currency,
+    CASE WHEN count(DISTINCT currency) = 1 THEN sum(amount) END AS amount,
     list_sort(list(DISTINCT price_source_id)) AS prices,
-    string_agg(regexp_replace(arithmetic, ' = [^=]*$', ''), ' + ' ORDER BY line_no) AS terms
+    CASE WHEN count(DISTINCT currency) = 1
+      THEN string_agg(regexp_replace(arithmetic, ' = [^=]*$', ''), ' + ' ORDER BY line_no)
+      ELSE string_agg(arithmetic, '; ' ORDER BY line_no) END AS terms
   FROM rated_lines GROUP BY ALL
 ), judged AS (
   SELECT
-    l.*, r.amount AS due, r.terms, u.unit,
+    l.*, r.amount AS due, r.terms, r.is_mixed, r.currency AS due_currency, u.unit,
     -- what is due without usage has no usage to be counted
-    coalesce(u.quantity, CASE WHEN r.amount IS NOT NULL THEN 0 END) AS counted,
+    coalesce(u.quantity, CASE WHEN r.meter IS NOT NULL THEN 0 END) AS counted,
     CASE
       WHEN l.misplaced IS NOT NULL THEN l.misplaced
       WHEN counted IS NULL THEN 'billed not used'
+      WHEN r.is_mixed THEN 'charged in two currencies'
+      WHEN r.currency <> l.currency THEN 'wrong currency'
       WHEN counted <> l.quantity THEN 'wrong quantity'
       WHEN r.prices <> l.prices THEN 'wrong price version'
       WHEN l.is_tiered THEN 'wrong tier'
@@ -120,6 +126,9 @@ SELECT
   CAST(l.billed_from AS VARCHAR) AS period, l.billed_subscription AS customer, l.reason,
   CASE
     WHEN l.counted IS NULL THEN 'nothing was counted; billed ' || money(l.amount, l.currency, d.digits)
+    WHEN l.is_mixed THEN l.terms || '; billed ' || money(l.amount, l.currency, d.digits)
+    WHEN l.due_currency <> l.currency THEN
+      l.terms || ' = ' || money(l.due, l.due_currency, o.digits) || '; billed ' || money(l.amount, l.currency, d.digits)
     WHEN l.due IS NOT NULL THEN
       replace(l.terms, ' used − ', ' ' || coalesce(l.unit, 'unit') || 's − ') || ' = '
       || money(l.due, l.currency, d.digits)
@@ -134,3 +143,4 @@ LEFT JOIN unrated_usage AS x
   ON x.subscription_source_id = l.subscription_source_id AND x.meter = l.meter AND x.period_start = l.period_start
 LEFT JOIN customer AS k ON k.source = i.source AND k.source_id = i.customer_source_id
 LEFT JOIN currency_digits AS d ON d.currency = l.currency
+LEFT JOIN currency_digits AS o ON o.currency = l.due_currency

@@ -238,6 +238,43 @@ def test_usage_billed_right_on_several_lines_is_no_break(house, tmp_path):
     }  # fmt: skip
 
 
+def test_usage_charged_in_two_currencies_shows_its_working_and_never_as_nothing(house, tmp_path):
+    """The price changes its currency within the period; what is due is no one amount."""
+    house.settings = replace(house.settings, config=tmp_path / "config")
+    book = tmp_path / "config" / "price_books" / "list.csv"
+    book.parent.mkdir(parents=True)
+    heading = "meter,subscription_source_id,price_source_id,model,tier_no,unit_amount,flat_amount,proration,valid_from,"
+    rows = "".join(
+        f"api,{s},a-usd,{model},1,{first},{flat},day,,2026-03-02,USD\n"
+        f"api,{s},b-eur,{model},1,{last},{flat},day,2026-03-02,,EUR\n"
+        for s, model, first, last, flat in (("used", "unit", 2, 1, ""), ("idle", "flat", "", "", 28),
+                                            ("part", "unit", 2, 1, ""))
+    ) + "api,other,c-eur,unit,1,2,,,,,EUR\n"  # fmt: skip
+    book.write_text(f"{heading}valid_to,currency\n{rows}")
+    house.put(
+        "usage_summary", usage("used", quantity=1000), usage("idle", quantity=0), usage("part", quantity=1000),
+        usage("other", quantity=7),
+        *(usage(s, grain="day", period_start=d, period_end=d + timedelta(1), quantity=q)
+          for s in ("used", "part") for d, q in ((date(2026, 2, 21), 400), (date(2026, 3, 3), 600))),
+    )  # fmt: skip
+    house.put("invoice", invoice("N1"))
+    house.put(
+        "invoice_line", usage_line("N1", "part", quantity=400, amount=800, price_source_id="a-usd"),
+        usage_line("N1", "other", quantity=7, amount=14, price_source_id="c-eur"),
+    )  # fmt: skip
+    rated(house)
+    breaks = house.run("usage_to_billing").breaks.to_pylist()
+    found = {b["break_key"].split("|")[0]: (b["break_type"], b["reason"], b["value"], b["sentence"]) for b in breaks}
+    mixed, terms = "charged in two currencies", "400 × 2 = 800 USD; 600 × 1 = 600 EUR"
+    assert found["used"][:3] == ("missing_right", mixed, None)
+    assert found["used"][3].endswith(f"is on no invoice, {mixed}: {terms}; billed nothing.")
+    assert found["idle"][:3] == ("missing_right", mixed, None)
+    assert found["part"][:2] == ("currency", mixed)
+    assert found["part"][3].endswith(f"; {terms}; billed 800.00 USD.")
+    assert found["other"][:2] == ("currency", "wrong currency")
+    assert found["other"][3].endswith("in EUR by metering but in USD by billing; 7 × 2 = 14.00 EUR; billed 14.00 USD.")
+
+
 def rated(house):
     """Rate the usage that was put, as the nightly run does before it reconciles."""
     house.runs += 1
