@@ -10,11 +10,12 @@ LEFT JOIN (SELECT source, root_id, received_at AS replaced_at FROM changes WHERE
 WHERE j.kind = 'usage' AND j.reason_code IS NULL
 UNION ALL
 SELECT
-  j.source, j.event_id, j.subscription_no, j.meter_no, j.zone, j.first_offset, j.changes_at, j.then_offset, j.aggregation, j.own_unit, j.occurred_at, c.quantity,
-  coalesce(c.value_key, j.value_key), c.received_at, c.replaced_at, 0
+  j.source, j.event_id, j.subscription_no, j.meter_no, j.zone, j.first_offset, j.changes_at, j.then_offset, j.aggregation, j.own_unit, j.occurred_at,
+  CASE WHEN c.kind = 'usage' THEN j.quantity ELSE c.quantity END, coalesce(c.value_key, j.value_key), c.received_at,
+  c.replaced_at, 0
 FROM changes AS c
 JOIN judged AS j ON j.source = c.source AND j.event_id = c.root_id AND j.kind = 'usage' AND j.reason_code IS NULL
-WHERE c.kind = 'correction'
+WHERE c.kind <> 'void'
 UNION ALL
 -- a correction whose event never came (or could not be read) stands in for it
 SELECT

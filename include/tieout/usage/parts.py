@@ -258,7 +258,7 @@ def count_judged(session: Session, found: Parts) -> None:
 
 def drop_effective(session: Session) -> None:
     """Drop the tables of few events: views of the same name serve the many."""
-    for name in ("effective", "changes", "roots", "told", "versions"):
+    for name in ("effective", "changes", "states", "spans", "ordered", "hopped", "roots", "told", "versions"):
         session.execute(f"DROP TABLE IF EXISTS {name}")
 
 

@@ -7,8 +7,6 @@ from pathlib import Path
 from tieout.lake.session import Session
 
 _SQL = Path(__file__).parent
-# each hop doubles the length of the chains followed: seven are enough for a hundred corrections of corrections
-_HOPS = 7
 
 
 def statements(name: str) -> list[str]:
@@ -24,14 +22,17 @@ def run(session: Session, name: str) -> None:
 
 def run_changes(session: Session) -> None:
     """Make the table `changes`: follow corrections of corrections to the event they change in the end."""
-    first, hop, last = statements("changes")
+    first, hop, *rest = statements("changes")
     session.execute(first)
-    for _ in range(_HOPS):
+    # each hop doubles the length of the chains followed, and none is longer than there are changes: what is still open
+    # after so many goes round in a circle
+    for _ in range(int(session.scalar("SELECT count(*) FROM roots")).bit_length() + 1):
         if not session.scalar("SELECT max(open) FROM roots"):
             break
         session.execute(hop)
         session.execute("CREATE OR REPLACE TEMP TABLE roots AS SELECT * FROM hopped")
-    session.execute(last)
+    for statement in rest:
+        session.execute(statement)
 
 
 def run_marks(session: Session, late_after_hours: int) -> None:

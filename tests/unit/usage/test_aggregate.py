@@ -137,6 +137,56 @@ def test_the_last_change_of_a_chain_counts() -> None:
     assert periods(usage)[0][2] == Decimal(8)
 
 
+@pytest.mark.parametrize(
+    ("changes", "quantity"),
+    [
+        ([("c", "b", "a", 20), ("v", "v", "b", 0)], 10),
+        ([("v", "v", "b", 0), ("c", "b", "a", 20)], 10),
+        ([("c", "b", "a", 20), ("c", "c", "a", 30), ("v", "v", "b", 0)], 30),
+        ([("c", "b", "a", 20), ("c", "c", "a", 30), ("v", "v", "c", 0)], 20),
+        ([("c", "b", "a", 20), ("c", "c", "b", 30), ("v", "v", "c", 0), ("v", "w", "b", 0)], 10),
+        ([("c", "b", "a", 20), ("v", "v", "b", 0), ("v", "w", "v", 0)], 20),
+        ([("c", "b", "a", 20), ("v", "v", "b", 0), ("v", "w", "v", 0), ("v", "x", "w", 0)], 10),
+        ([("v", "v", "a", 0)], None),
+        ([("v", "v", "a", 0), ("v", "w", "v", 0)], 10),
+        ([("c", "b", "a", 20), ("v", "v", "b", 0), ("c", "c", "a", 40)], 40),
+        ([("c", "b", "lost", 20), ("v", "v", "b", 0)], 10),
+        ([("c", "b", "c", 20), ("c", "c", "b", 30), ("v", "d", "e", 0), ("v", "e", "d", 0)], 60),
+    ],
+)
+def test_a_void_takes_back_the_very_change_it_names(changes: list[tuple[str, str, str, int]], quantity: int) -> None:
+    """Twelve stories of an event `a` of ten; circles stand by themselves."""
+    told = [
+        event(id, q, kind={"c": "correction", "v": "void"}[kind], corrects_event_id=names,
+              received_at=NOON + timedelta(hours=n))
+        for n, (kind, id, names, q) in enumerate(changes, 2)
+    ]  # fmt: skip
+    usage = run(event("a", 10), *told)
+    assert [q for _, _, q in periods(usage) if q] == ([] if quantity is None else [quantity])
+    assert (usage.counted, usage.changed) == (1, len(changes))
+
+
+def test_what_was_known_when_a_void_took_a_correction_back() -> None:
+    """Corrected before the period ended on 10 April, taken back after."""
+    end = datetime(2026, 4, 11, tzinfo=UTC)
+    usage = run(
+        event("a", 10),
+        event("b", 20, kind="correction", corrects_event_id="a", received_at=NOON + timedelta(days=1)),
+        event("v", 0, kind="void", corrects_event_id="b", received_at=end),
+    )
+    (row,) = (r for r in usage.rows.to_pylist() if r["grain"] == "period")
+    assert (row["quantity"], row["quantity_in_time"], row["late_count"]) == (10, 20, 1)
+
+
+@pytest.mark.parametrize("length", [127, 128, 129, 300])
+def test_a_chain_of_corrections_may_have_any_length(length: int) -> None:
+    chain = [
+        event(f"c{n}", n + 1, kind="correction", corrects_event_id=f"c{n - 1}", received_at=NOON + timedelta(minutes=n))
+        for n in range(1, length + 1)
+    ]
+    assert [q for _, _, q in periods(run(event("c0", 1), *chain))] == [length + 1]
+
+
 def test_a_correction_whose_event_never_came_stands_in_for_it() -> None:
     assert periods(run(event("c1", 7, kind="correction", corrects_event_id="lost")))[0][2] == Decimal(7)
     assert run(event("v1", 0, kind="void", corrects_event_id="lost")).rows.num_rows == 0
