@@ -29,7 +29,7 @@ from tieout.settings import Settings
 from tieout.store import Lease, Store, audit, batches, late_events, leases, links, periods, runs
 from tieout.store.batches import Batch
 from tieout.store.late_events import LateEvent
-from tieout.store.people import need_two
+from tieout.store.people import need_two, same_person
 
 _SCALE = Decimal("0.0001")
 
@@ -74,9 +74,10 @@ def plan_reversal(
 ) -> Batch:
     """Plan the mirror of a posted batch, dated `on`: a batch that waits for approval. Asked again, nothing changes.
 
-    With `keep_out_by`, the second person who agrees, what is taken back is not to be posted again; else the next plan
-    of its dates carries whatever the sources say then. Raises LedgerError where the batch is not posted or is itself
-    a reversal, where nothing of the part is left, where it would not balance, or the period is not open.
+    With `keep_out_by`, the second person who agrees, what is taken back is not to be posted again, unless the reversal
+    is rejected; else the next plan of its dates carries whatever the sources say then. Raises LedgerError where the
+    batch is not posted or is itself a reversal, where nothing of the part is left, where it would not balance, where
+    the period is not open, or the same reversal waits with another answer to whether it is to be posted again.
     """
     wanted = part or Part()
     with store.lease(f"plan/{batches.chain_of(entity.id, entity.ledger)}") as lease:
@@ -99,6 +100,8 @@ def plan_reversal(
                 got=waiting.batch_id,
                 remedy="decide about that one first",
             )
+        if waiting:
+            _refuse_other_answer(store, waiting, keep_out_by)
         versions = write_journals(lake, made.tables)
         return _stored(
             store, lease, entity, origin, slot, made, on, versions, events, run_id, actor, reason, keep_out_by
@@ -135,11 +138,25 @@ def _stored(
             told = {"reversal": batch.batch_id, "reason": reason}
             audit.append(session, origin.chain, "batch.reversal_planned", actor, told, now, subject=origin.batch_id)
             if second:
-                late_events.withhold(session, entity.id, events, actor=actor, second=second, reason=reason, now=now)
+                late_events.withhold(
+                    session, batch.batch_id, events, actor=actor, second=second, reason=reason, now=now
+                )
             for state in ("validated", "awaiting_approval"):
                 batch = batches.transition(session, batch.batch_id, state, actor=actor, now=now, reason=reason)
         runs.publish(session, run_id, versions, {"step": "reversal", "entity": entity.id}, now)
     return batch
+
+
+def _refuse_other_answer(store: Store, waiting: Batch, keep_out_by: str | None) -> None:
+    """What people are asked about is what was said when it was planned."""
+    with store.reading() as session:
+        acts = audit.entries(session, waiting.chain, waiting.batch_id)
+    told = next((act.payload.get("keep_out_by") for act in acts if act.action == "batch.planned"), None)
+    if (told is None) != (keep_out_by is None) or not same_person(told or "", keep_out_by or ""):
+        raise LedgerError(
+            "the reversal waits for a decision, to be kept out by somebody else or not at all", record=waiting.batch_id,
+            expected=told or "not kept out", got=keep_out_by or "not kept out", remedy="decide about that one first",
+        )  # fmt: skip
 
 
 def _refuse(

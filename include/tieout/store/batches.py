@@ -410,7 +410,7 @@ def transition(
             expected=sorted(TRANSITIONS[row.state]) or "nothing: the state is final",
             got=to,
         )
-    before, row.state, row.changed_at = row.state, to, now
+    before, counted, row.state, row.changed_at = row.state, row.counts, to, now
     row.reason, row.owner, row.counts = reason, owner, to not in VOIDED
     if row.kind == REVERSAL and to == "manually_resolved":
         row.counts = bool((facts or {}).get("documents"))  # one that is not to be posted has taken nothing back
@@ -427,6 +427,10 @@ def transition(
     )
     if row.kind == REVERSAL and row.counts and to in ("posted", "manually_resolved"):
         _note_reversed(session, row, actor, now)
+    if row.kind == REVERSAL and row.counts != counted:
+        from tieout.store import late_events  # it knows batches
+
+        late_events.follow(session, batch_id, counts=row.counts, actor=actor, now=now)
     return get(session, batch_id)
 
 

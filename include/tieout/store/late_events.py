@@ -9,11 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import Date, String, Text, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from tieout.errors import StoreError
+from tieout.ids import Slot
 from tieout.store import audit
 from tieout.store.base import Amount, Base, Instant
 from tieout.store.batches import chain_of
@@ -148,25 +150,62 @@ def decide(
 
 
 def withhold(
-    session: Session, entity: str, events: Iterable[LateEvent], *, actor: str, second: str, reason: str, now: datetime
+    session: Session, reversal: str, events: Iterable[LateEvent], *, actor: str, second: str, reason: str, now: datetime
 ) -> None:
-    """Say of events, late or not, that they are not to be posted with exactly their content; audited."""
+    """Say of events, late or not, that they are not to be posted with exactly their content; audited.
+
+    That is so as long as the batch `reversal`, which takes them back, counts; what was decided before is kept with it.
+    """
+    slot, told = Slot.of(reversal), []
+    by = {"state": NOT_TO_BE_POSTED, "decided_by": actor, "second": second, "comment": reason}
     for event in events:
-        row = session.merge(
-            LateEventRow(
-                legal_entity_id=entity,
-                unit=event.unit,
-                **{name: getattr(event, name) for name in _OF_EVENT},
-                state=NOT_TO_BE_POSTED,
-                held_at=now,
-                changed_at=now,
-                decided_by=actor,
-                second=second,
-                comment=reason,
-            )
-        )
-        facts = {"content": event.content, "origin": event.origin_slot, "second": second, "reason": reason}
-        _audit(session, entity, row, f"late.{NOT_TO_BE_POSTED}", actor, facts, now)
+        row = session.get(LateEventRow, (slot.legal_entity_id, event.unit))
+        before = _told(row) if row is not None and row.state in (RELEASED, NOT_TO_BE_POSTED) else None
+        kept = {name: getattr(event, name) for name in _OF_EVENT} | by
+        told.append({"unit": event.unit, "kept": kept, "before": before})
+        _put(session, slot.legal_entity_id, event.unit, kept, reversal, actor, now)
+    chain = chain_of(slot.legal_entity_id, slot.ledger)
+    audit.append(session, chain, _KEEPS_OUT, actor, {"events": told}, now, subject=reversal)
+
+
+def follow(session: Session, reversal: str, *, counts: bool, actor: str, now: datetime) -> None:
+    """What a reversal keeps out stays out while it counts; once it does not, what was decided before holds again."""
+    slot = Slot.of(reversal)
+    entity = slot.legal_entity_id
+    for act in audit.entries(session, chain_of(entity, slot.ledger), reversal):
+        for told in act.payload["events"] if act.action == _KEEPS_OUT else ():
+            kept, before = (_read(told[name]) for name in ("kept", "before"))
+            row = session.get(LateEventRow, (entity, told["unit"]), with_for_update=True, populate_existing=True)
+            if counts:
+                _put(session, entity, told["unit"], kept, reversal, actor, now)
+            elif row is not None and (row.state, row.content) == (NOT_TO_BE_POSTED, kept["content"]):
+                _put(session, entity, told["unit"], before or kept | {"state": SETTLED}, reversal, actor, now)
+
+
+_KEEPS_OUT = "batch.keeps_out"
+_DECIDED = ("state", "decided_by", "second", "comment")
+
+
+def _told(row: LateEventRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in (*_OF_EVENT, *_DECIDED)}
+
+
+def _read(told: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What `withhold` audited, as the row's values."""
+    if told is None:
+        return {}
+    return {**told, "event_date": date.fromisoformat(told["event_date"]), "gross": Decimal(told["gross"])}
+
+
+def _put(
+    session: Session, entity: str, unit: str, values: Mapping[str, Any], reversal: str, actor: str, now: datetime
+) -> None:
+    row = session.merge(LateEventRow(legal_entity_id=entity, unit=unit, **values, held_at=now, changed_at=now))
+    facts = {
+        "content": row.content, "origin": row.origin_slot, "second": row.second, "reason": row.comment,
+        "reversal": reversal,
+    }  # fmt: skip
+    _audit(session, entity, row, f"late.{row.state}", actor, facts, now)
 
 
 def decisions(session: Session, entity: str) -> list[Decision]:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from tieout.errors import IllegalTransition, LedgerError
-from tieout.ledger import check_approval, due_batches, post_batch, prove
+from tieout.ledger import check_approval, due_batches, post_batch, prove, resolve
 from tieout.ledger.reversal import Part, plan_reversal
-from tieout.store import approvals, batches, links
+from tieout.store import approvals, batches, late_events, links
 from tieout.store.golive import OpeningBalance, load_opening
 
 D28, D29, D30, APRIL = (date(2026, 3, 28), date(2026, 3, 29), date(2026, 3, 30), date(2026, 4, 2))
@@ -124,6 +124,70 @@ def test_a_document_is_taken_back_and_stays_out(posted: Any, instant: Any) -> No
     rest = reverse(posted)
     assert post_batch(rest.batch_id, posted.erp, posted.store, protocol=instant) == "posted"
     assert (posted.balances(), posted.batch("billing/2026-03-29").state) == ({}, "reversed")
+
+
+def reject(books: Any, made: batches.Batch) -> None:
+    with books.store.transaction() as session:
+        approvals.decide(
+            session, made.batch_id, made.content_hash, approver="bea", also_prepared=["al"], accept=False,
+            comment="it is due", now=books.store.now(),
+        )  # fmt: skip
+
+
+def kept_out(books: Any) -> dict[str, str]:
+    with books.store.reading() as session:
+        return {d.unit: d.content for d in late_events.decisions(session, "US") if d.state == "not_to_be_posted"}
+
+
+def test_a_rejected_reversal_keeps_nothing_out(posted: Any, instant: Any) -> None:
+    made = reverse(posted, approve=False, documents=("B",), keep_out_by="bea")
+    assert posted.plan(APRIL).batches == ()  # while it waits its content is not planned by the way
+    assert len(kept_out(posted)) == 1
+    reject(posted, made)
+    assert kept_out(posted) == {}
+    assert posted.plan(APRIL).batches == ()
+    again = reverse(posted, documents=("B",))
+    assert post_batch(again.batch_id, posted.erp, posted.store, protocol=instant) == "posted"
+    assert posted.post(posted.plan(APRIL)) == ["posted"]
+    assert posted.balances()[RECEIVABLE] == Decimal("206.71")
+    assert posted.store.verify_audit("US/main") == []
+
+
+def test_a_rejected_reversal_leaves_what_another_keeps_out(posted: Any, instant: Any) -> None:
+    first = reverse(posted, documents=("B",), share=Decimal("0.4"), keep_out_by="bea")
+    assert post_batch(first.batch_id, posted.erp, posted.store, protocol=instant) == "posted"
+    before = kept_out(posted)
+    second = reverse(posted, approve=False, documents=("B",), keep_out_by="bea")
+    assert kept_out(posted).keys() == before.keys()
+    assert kept_out(posted) != before
+    reject(posted, second)
+    assert kept_out(posted) == before
+    assert posted.plan(APRIL).batches == ()
+
+
+def test_a_reversal_that_the_erp_refuses_keeps_out_once_a_document_stands_for_it(posted: Any, instant: Any) -> None:
+    made = reverse(posted, documents=("B",), keep_out_by="bea")
+    posted.erp.lies = ["reject"]
+    assert post_batch(made.batch_id, posted.erp, posted.store, protocol=instant) == "rejected"
+    assert kept_out(posted) == {}
+    posted.erp.by_hand(
+        "US", APRIL, "USD", "by hand", (SEATS, "33.33", "0"), (TAX, "3.33", "0"), (RECEIVABLE, "0", "36.66")
+    )
+    by = {"actor": "al", "second": "cy", "reason": "written by hand", "protocol": instant}
+    resolve(made.batch_id, posted.erp, posted.store, documents={made.journals[0].run_key: "2"}, **by)
+    assert len(kept_out(posted)) == 1
+    assert posted.plan(APRIL).batches == ()
+
+
+@pytest.mark.parametrize(("first", "then"), [(None, "bea"), ("bea", None), ("bea", "cy")])
+def test_a_reversal_that_waits_is_not_asked_for_with_another_answer(
+    posted: Any, first: str | None, then: str | None
+) -> None:
+    made = reverse(posted, approve=False, keep_out_by=first)
+    with pytest.raises(LedgerError, match="waits for a decision, to be kept out"):
+        reverse(posted, approve=False, keep_out_by=then)
+    assert reverse(posted, approve=False, keep_out_by=first).batch_id == made.batch_id
+    assert bool(kept_out(posted)) == bool(first)
 
 
 def test_parts_by_amount_balance_to_the_cent_and_never_take_more_than_there_is(posted: Any) -> None:
