@@ -1,5 +1,6 @@
 -- Lines of the journals we posted for business dates up to this one, those the ERP holds otherwise among them. Copies of
--- them in a second ledger are lines of their own, told by that ledger in front of the run key.
+-- them in a second ledger are lines of their own, told by that ledger in front of the run key; one that its mirror undid
+-- there is none.
 WITH placed AS (
   SELECT j.run_key, j.run_key AS named, j.ledger
   FROM journals AS j JOIN journal_state AS s ON s.run_key = j.run_key AND s.state IN ('posted', 'mismatched')
@@ -7,7 +8,8 @@ WITH placed AS (
   UNION ALL
   SELECT j.run_key, c.ledger || ':' || j.run_key, c.ledger
   FROM journals AS j JOIN journal_copy AS c ON c.run_key = j.run_key AND c.state IN ('posted', 'mismatched')
-  WHERE j.business_date <= $business_date
+  LEFT JOIN journal_copy AS m ON m.run_key = c.run_key || '/reversed' AND m.ledger = c.ledger AND m.state = 'posted'
+  WHERE j.business_date <= $business_date AND m.run_key IS NULL
 )
 SELECT
   p.named AS run_key, l.line_no, j.legal_entity_id, l.currency,

@@ -17,7 +17,7 @@ SELECT
   coalesce(e.narrative, '(no description)') AS narrative,
   CASE WHEN e.run_key IS NOT NULL THEN e.run_key || '|' || e.line_no ELSE coalesce(e.narrative, '(no description)') || '|' || e.account END AS break_key,
   coalesce(a.is_controlled, true) AS is_controlled,
-  coalesce(y.run_key IS NULL AND s.state = 'reversed', false) AS is_reversed,
+  coalesce((y.run_key IS NULL OR m.run_key IS NOT NULL) AND s.state = 'reversed', false) AS is_reversed,
   coalesce(CASE WHEN y.run_key IS NULL THEN s.state IN ('submitted', 'unknown', 'confirmed') ELSE y.state IN ('submitted', 'unknown') END, false)
     AS is_under_way,
   CASE WHEN e.debit - e.credit < 0 THEN 'credit' ELSE 'debit' END || ' of account ' || e.account || coalesce(' ' || a.name, '')
@@ -32,6 +32,7 @@ LEFT JOIN journals AS j ON j.run_key = e.planned_key
 LEFT JOIN journal_copy AS y ON y.run_key = e.planned_key AND y.ledger = e.ledger
 -- the mirror that reverses a journal has the journal's key with an ending
 LEFT JOIN journal_state AS s ON s.run_key = regexp_replace(e.planned_key, '/reversed(/\d+)?$', '')
+LEFT JOIN journal_copy AS m ON m.run_key = s.run_key || '/reversed' AND m.ledger = e.ledger AND m.state = 'posted'
 WHERE NOT e.is_deleted AND CASE
   WHEN e.run_key IS NULL THEN e.accounting_date BETWEEN coalesce(e.taken_over_on, g.go_live) AND $business_date
   ELSE coalesce(j.business_date, e.accounting_date) <= $business_date

@@ -14,14 +14,16 @@ from datetime import date
 from decimal import Decimal
 from typing import Any
 
+from tieout.calendar import period_of
 from tieout.entities import LegalEntity
 from tieout.erp.port import GlEntry, JournalRef, Ledger
 from tieout.errors import ErpUnavailable, LedgerError, PeriodClosed, Rejected, UnknownOutcome
+from tieout.ids import mirror_of, short_key
 from tieout.ledger.post import as_erp_journal, differences
-from tieout.ledger.proof import ProofLine, TrialBalanceProof
+from tieout.ledger.proof import ProofLine, TrialBalanceProof, mirrored_copies
 from tieout.ledger.protocol import Protocol
 from tieout.store import Lease, Store, batches, copies, golive, periods
-from tieout.store.batches import Batch, BatchJournal
+from tieout.store.batches import Batch, BatchJournal, Mirror
 from tieout.store.copies import Copy
 from tieout.store.leases import guard, renew
 
@@ -62,6 +64,8 @@ def replay(
 ) -> Replay:
     """Copy every journal that other ledgers of the entity hold, dated in `[since, until]`, into its own ledger.
 
+    A copy whose journal was taken out of its ledger by a mirror gets that mirror too, whatever its date: once the copy
+    itself is read back, under the mirror's key.
     `entity` is seen as that ledger (`entity.of_ledger`), `ledger` its ERP. `chart` renames accounts; `dimensions` are
     those the ERP keeps (all, if None). A refused or lost journal does not stop the others. Raises ErpUnavailable while
     the ERP is down, LeaseHeld while another process writes to the ledger, LedgerError for accounts the ERP lacks.
@@ -86,19 +90,30 @@ def replay(
             copies.plan(session, entity.id, entity.ledger, wanted, actor=actor, now=store.now())
         writer = _Writer(entity, ledger, store, lease, rules, actor)
         there = _by_key(ledger, entity, {copy.batch_id.split("/")[2] for copy in wanted})
-        for copy in _in_span(store, entity, since, until):
-            if copy.state != "posted":
-                writer.bring(copy, there.get(copy.run_key, []))
+        for of_mirrors in (False, True):  # a mirror follows what it undoes
+            found = _in_span(store, entity, since, until)
+            undoable = {copy.run_key for copy in found if copy.state == "posted"}
+            for copy in found:
+                of = mirror_of(copy.run_key)
+                is_mirror = of != copy.run_key
+                if copy.state != "posted" and is_mirror == of_mirrors and (not is_mirror or of in undoable):
+                    writer.bring(copy, there.get(copy.run_key, []))
     return _done(store, entity, since, until)
 
 
 def _wanted(
     entity: LegalEntity, store: Store, since: date, until: date, chart: Mapping[str, str], kept: tuple[str, ...] | None
 ) -> list[Copy]:
-    """What the ledger shall hold: every journal that stands in another ledger of the entity, in posting order."""
+    """What the ledger shall hold: every journal that stands in another ledger of the entity, in posting order.
+
+    Then the mirrors of those that it holds a copy of and that stand there no more.
+    """
     with store.reading() as session:
         found = batches.select_batches(session, entity=entity.id)
-    return [
+        copied = copies.copies_of(session, entity.id, entity.ledger)
+        undone = mirrored_copies(session, found, copied, entity.ledger)
+    mirrors = [_mirrored(copy, mirror) for copy, mirror in undone if since <= copy.accounting_date <= until]
+    standing = [
         Copy(
             journal.run_key, journal.short_key, batch.batch_id, journal.currency, journal.accounting_date,
             journal.debit, _translated(journal.content, chart, kept),
@@ -107,10 +122,27 @@ def _wanted(
         for journal in batch.journals
         if batch.slot.ledger != entity.ledger and since <= journal.accounting_date <= until and _stands(batch, journal)
     ]  # fmt: skip
+    return standing + mirrors
+
+
+def _mirrored(copy: Copy, mirror: Mirror) -> Copy:
+    """What undoes a copy as it was sent."""
+    lines = []
+    for line in copy.content["lines"]:
+        foreign = {"foreign_amount": format(-Decimal(line["foreign_amount"]), "f")} if "foreign_amount" in line else {}
+        lines.append({**line, "side": "credit" if line["side"] == "debit" else "debit", **foreign})
+    content = {
+        **copy.content, "date": mirror.on.isoformat(), "narrative": f"Reversal of {copy.run_key}", "lines": lines,
+    }  # fmt: skip
+    key = mirror.run_key
+    return Copy(key, short_key(key), copy.batch_id, copy.currency, mirror.on, copy.debit, content)
 
 
 def _stands(batch: Batch, journal: BatchJournal) -> bool:
-    """Read back there, or an equal document stands for it; what was reversed by its mirror is nothing, and left out."""
+    """Read back there, or an equal document stands for it; what was reversed by its mirror is nothing, and left out.
+
+    Unless it was copied before it was reversed: then its mirror follows it.
+    """
     return journal.state == "posted" or (batch.state == "manually_resolved" and journal.erp_id is not None)
 
 
@@ -140,12 +172,17 @@ def _by_key(ledger: Ledger, entity: LegalEntity, origins: Iterable[str]) -> dict
 def _in_span(store: Store, entity: LegalEntity, since: date, until: date) -> list[Copy]:
     with store.reading() as session:
         found = copies.copies_of(session, entity.id, entity.ledger)
-    return [copy for copy in found if since <= copy.accounting_date <= until]
+    own = {
+        copy.run_key
+        for copy in found
+        if mirror_of(copy.run_key) == copy.run_key and since <= copy.accounting_date <= until
+    }
+    return [copy for copy in found if mirror_of(copy.run_key) in own]
 
 
 def _done(store: Store, entity: LegalEntity, since: date, until: date) -> Replay:
     found = _in_span(store, entity, since, until)
-    notes = tuple(f"{copy.run_key} is {copy.state}: {copy.note}" for copy in found if copy.state != "posted")
+    notes = tuple(f"{c.run_key} is {c.state}: {c.note or 'not sent'}" for c in found if c.state != "posted")
     states = dict(sorted(Counter(copy.state for copy in found).items()))
     return Replay(entity.ledger, since, until, states, (), {}, (), notes)
 
@@ -242,7 +279,8 @@ class _Writer:
         return [ref for ref in found if ref.run_key == copy.run_key]
 
     def _refuse_closed(self, copy: Copy) -> None:
-        period = copy.batch_id.split("/")[3]
+        is_mirror = mirror_of(copy.run_key) != copy.run_key
+        period = period_of(self.entity, copy.accounting_date).name if is_mirror else copy.batch_id.split("/")[3]
         with self.store.reading() as session:
             if not periods.accepts(session, self.entity.id, self.entity.ledger, period, self.store.now()):
                 raise PeriodClosed(f"period {period} of ledger {self.entity.ledger} is closed in Tieout")

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from sqlalchemy.orm import Session
+
 from tieout.entities import LegalEntity
 from tieout.erp.port import Balance, GlEntry, Ledger
 from tieout.errors import LedgerError
+from tieout.ids import mirror_key, mirror_of
 from tieout.store import Store, batches
-from tieout.store.batches import BatchJournal
+from tieout.store.batches import Batch, BatchJournal, Mirror
 from tieout.store.copies import Copy, copies_of
 from tieout.store.golive import OpeningBalance, is_taken_over, opening
 
@@ -61,17 +64,20 @@ class TrialBalanceProof:
 def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialBalanceProof:
     """Prove an entity's ledger at the end of `on`, by itself where the entity has several (`entity.of_ledger`).
 
-    Journals copied into it count as ours. Raises LedgerError before the opening balances are loaded.
+    Journals copied into it count as ours; one that was reversed where it came from is open until its mirror was copied
+    too. Raises LedgerError before the opening balances are loaded.
     """
     with store.reading() as session:
         opened = opening(session, entity.id, entity.ledger)
         taken_over = is_taken_over(session, entity.id, entity.ledger)
         every = batches.select_batches(session, entity=entity.id)
-        mirrors = {(m.run_key, m.erp_id) for b in every for m in batches.mirrors_of(session, b)}
-        copied = [c for c in copies_of(session, entity.id, entity.ledger) if c.accounting_date <= on]
+        planned = [b for b in every if b.slot.ledger == entity.ledger]
+        mirrors = {(m.run_key, m.erp_id) for b in planned for m in batches.mirrors_of(session, b)}
+        copies = copies_of(session, entity.id, entity.ledger)
+        undone_there = mirrored_copies(session, every, copies, entity.ledger)
+    copied = [c for c in copies if c.accounting_date <= on]
     if not taken_over:
         raise LedgerError("no opening balances", record=entity.id, remedy="load the go-live position first")
-    planned = [b for b in every if b.slot.ledger == entity.ledger]
     posted = [j for b in planned for j in b.journals if j.accounting_date <= on and j.state == "posted"]
     ours: list[BatchJournal | Copy] = [*posted, *(copy for copy in copied if copy.state == "posted")]
     entries = [e for page in ledger.gl_entries(entity.id, entity.taken_over_on, on) for e in page]
@@ -83,8 +89,26 @@ def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialB
         for j in b.journals
         if j.accounting_date <= on and j.state != "posted" and b.state not in batches.FINISHED and b.counts
     ]
+    known = {copy.run_key for copy in copied}
     missing = sum(copy.state != "posted" for copy in copied)
+    missing += sum(mirror.on <= on and mirror.run_key not in known for _, mirror in undone_there)
     return TrialBalanceProof(entity.id, on, lines, foreign, len(ours), len(waiting) + missing)
+
+
+def mirrored_copies(
+    session: Session, every: Iterable[Batch], copied: Iterable[Copy], ledger: str
+) -> list[tuple[Copy, Mirror]]:
+    """The copies in a ledger whose journals were taken out of the ledger they came from, with the mirrors there."""
+    by_key = {copy.run_key: copy for copy in copied}
+    found = []
+    for batch in every:
+        if batch.slot.ledger == ledger:
+            continue
+        for mirror in batches.mirrors_of(session, batch):
+            copy = by_key.get(mirror_of(mirror.run_key))
+            if copy is not None and mirror.run_key == mirror_key(copy.run_key):  # it was copied once
+                found.append((copy, mirror))
+    return found
 
 
 def compare(

@@ -379,12 +379,12 @@ def accounts(house):
     )
 
 
-def journal(house, *, state_posted=True):
-    run_key = "TIEOUT/US/main/2026-03/billing/2026-03-29/v1"
+def journal(house, *, state_posted=True, ledger="main"):
+    run_key = f"TIEOUT/US/{ledger}/2026-03/billing/2026-03-29/v1"
     house.put(
         "journals",
         {
-            "run_key": run_key, "slot": "US/main/2026-03/billing/2026-03-29", "version": 1, "ledger": "main",
+            "run_key": run_key, "slot": f"US/{ledger}/2026-03/billing/2026-03-29", "version": 1, "ledger": ledger,
             "period": "2026-03", "stream": "billing", "business_date": DAY, "accounting_date": DAY, "debit": 119,
             "credit": 119, "line_count": 2, "row_count": 1, "content_hash": "h",
         },
@@ -516,6 +516,24 @@ def test_our_own_journals_in_the_ledger_are_nobody_elses(house, monkeypatch, sta
         ]
     house.put("gl_entry", *rows)
     assert {(key.rpartition("/")[2], kind) for _, key, kind in house.found("journal_to_ledger")} == found
+
+
+@pytest.mark.parametrize("of_mirror", ["posted", "rejected"])
+def test_a_copy_that_its_mirror_undid_is_nothing(house, monkeypatch, of_mirror):
+    run_key = journal(house, ledger="old")
+    monkeypatch.setattr("tieout.breaks.inputs.journal_states", lambda store: [(run_key, "reversed")])
+    copied = [("main", run_key, "posted"), ("main", f"{run_key}/reversed", of_mirror)]
+    monkeypatch.setattr("tieout.breaks.inputs.copy_states", lambda session: copied)
+    ours = {"run_key": run_key, "accounting_date": DAY, "source": "erp"}
+    house.put(
+        "gl_entry",
+        entry("j", "11000", debit=119, line_no=1, **ours),
+        entry("j", "22000", credit=19, line_no=2, **ours),
+        entry("j", "40100", credit=100, line_no=3, **ours),
+        entry("m", "11000", credit=119, line_no=1, **ours | {"run_key": f"{run_key}/reversed"}),
+    )
+    found = {(key.rpartition("/")[2], kind) for _, key, kind in house.found("journal_to_ledger")}
+    assert found == (set() if of_mirror == "posted" else {("reversed|1", "missing_left")})
 
 
 def payment(number, **changes):

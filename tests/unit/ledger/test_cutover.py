@@ -14,12 +14,13 @@ from tests.unit.ledger.conftest import RULES, entity
 
 from tieout.erp.charts import ChartRow, Charts
 from tieout.errors import ErpUnavailable, LedgerError
-from tieout.ledger import Protocol, compare_ledgers, golive, prove, replay
+from tieout.ledger import Protocol, compare_ledgers, golive, prove, replay, reverse
 from tieout.ledger.post import post_batch
+from tieout.store import periods
 from tieout.store.leases import LeaseRow
 from tieout_sandbox.file_ledger import FileLedger
 
-GO_LIVE, CUT, APRIL = date(2026, 3, 29), date(2026, 4, 1), date(2026, 4, 2)
+GO_LIVE, CUT, APRIL, MAY = date(2026, 3, 29), date(2026, 4, 1), date(2026, 4, 2), date(2026, 5, 2)
 RECEIVABLE, SEATS, USAGE = "11000", "40100", "40300"
 CHARTS = Charts(
     (
@@ -134,6 +135,72 @@ def test_a_restated_document_of_before_the_cut_over_goes_where_its_period_is_ope
     assert post(two, APRIL, period_open=in_both) == ("TIEOUT/US/next/2026-04/prior_period/2026-04-01/v1",)
     bring(two, "main")
     assert compared(two, APRIL).agrees
+
+
+def take_back(books: Any, batch_id: str, on: date) -> None:
+    by = {"actor": "al", "second": "bea", "reason": "typo"}
+    assert reverse(batch_id, books.erp, books.store, on=on, **by) == "reversed"
+
+
+def test_a_copy_whose_journal_is_taken_out_by_a_mirror_gets_the_mirror_too(two: Any) -> None:
+    take_over(two)
+    two.invoice("A", GO_LIVE, {"amount": "100"})
+    (old,) = post(two, APRIL)
+    bring(two, "next")
+    take_back(two, old, MAY)  # after the dates that are copied
+    two.invoice("A", GO_LIVE, {"amount": "110"})
+    assert post(two, APRIL) == (old.replace("v1", "v2"),)
+    view = two.entity.of_ledger("next")
+    opened = {on: prove(view, on, two.next, two.store).journals_open for on in (APRIL, MAY)}
+    assert opened == {APRIL: 0, MAY: 1}
+    shown = bring(two, "next", dry_run=True)
+    assert shown.states == {"to post": 2}
+    assert shown.net == {"1200": Decimal(10), "4000": Decimal(-10)}
+    two.next.lies = ["lose_request"]
+    assert bring(two, "next").states == {"posted": 2, "unknown": 1}
+    for _ in range(2):
+        assert bring(two, "next").states == {"posted": 3}
+    for ledger in (two.erp, two.next):
+        assert sorted((j.run_key, j.date) for j in ledger.journals()) == [
+            (old, GO_LIVE), (f"{old}/reversed", MAY), (old.replace("v1", "v2"), GO_LIVE),
+        ]  # fmt: skip
+    assert {b.account: b.closing for b in two.next.trial_balance("US", MAY) if b.closing} == {
+        "1200": Decimal(110), "4000": Decimal(-110),
+    }  # fmt: skip
+    assert compared(two, APRIL).agrees
+    assert compared(two, MAY).agrees
+    proof = prove(view, MAY, two.next, two.store)
+    assert (proof.foreign, proof.journals_open) == ((), 0)
+    assert two.store.verify_audit("US/next") == []
+
+
+def test_a_mirror_waits_for_the_copy_it_undoes_and_for_an_open_period(two: Any) -> None:
+    take_over(two)
+    two.invoice("A", GO_LIVE, {"amount": "100"})
+    (old,) = post(two, APRIL)
+    two.next.lies = ["reject"]
+    assert bring(two, "next").states == {"rejected": 1}
+    take_back(two, old, APRIL)
+    two.next.lies = ["reject"]
+    assert bring(two, "next").states == {"pending": 1, "rejected": 1}
+    assert two.next.journals() == []
+    with two.store.transaction() as session:
+        periods.move(session, "US", "next", "2026-04", "soft_closed", actor="cfo", reason="x", now=two.store.now())
+    done = bring(two, "next")
+    assert (done.states, "2026-04 of ledger next is closed" in done.notes[0]) == ({"posted": 1, "rejected": 1}, True)
+    with two.store.transaction() as session:
+        periods.move(session, "US", "next", "2026-04", "open", actor="cfo", reason="x", now=two.store.now())
+    assert bring(two, "next").states == {"posted": 2}
+    assert [b for b in two.next.trial_balance("US", APRIL) if b.closing] == []
+
+
+def test_what_is_taken_out_before_it_is_copied_is_left_out(two: Any) -> None:
+    take_over(two)
+    two.invoice("A", GO_LIVE, {"amount": "100"})
+    (old,) = post(two, APRIL)
+    take_back(two, old, APRIL)
+    assert bring(two, "next").states == {}
+    assert two.next.journals() == []
 
 
 def test_a_replay_that_is_disturbed_goes_on_where_it_stood(two: Any) -> None:
