@@ -3,7 +3,8 @@
 
 **What.** Plans the month's revenue releases and its accruals (each with a reversal on day 1 of the next month), has
 them posted and read back, proves the trial balance at the month's last day and lists what stands between the month
-and its close.
+and its close. In a calendar of weeks it does so for every fiscal period that is over by then. What came for earlier
+periods after their month end is released now, as a new version, or as a late entry where the period is closed.
 
 **When.** On the first business day of the following month, 06:00 in every entity. By hand: *Trigger*, with the
 period. It reads the lake as the nights left it: run the month's last night first.

@@ -2,7 +2,7 @@
 
 from tieout.calendar.business_days import add_business_days, business_day_of_month, is_business_day
 from tieout.calendar.dates import Window, accounting_date, complete_at, window
-from tieout.calendar.periods import Period, fiscal_year_start, period_named, period_of
+from tieout.calendar.periods import Period, ended_periods, fiscal_year_start, last_ended, period_named, period_of
 
 __all__ = [
     "Period",
@@ -11,8 +11,10 @@ __all__ = [
     "add_business_days",
     "business_day_of_month",
     "complete_at",
+    "ended_periods",
     "fiscal_year_start",
     "is_business_day",
+    "last_ended",
     "period_named",
     "period_of",
     "window",

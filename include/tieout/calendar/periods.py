@@ -31,6 +31,21 @@ def period_of(entity: LegalEntity, day: date) -> Period:
     return _week_period(entity, day)
 
 
+def last_ended(entity: LegalEntity, day: date) -> Period:
+    """The fiscal period of an entity that ended last by the end of a date."""
+    period = period_of(entity, day)
+    return period if period.end == day else period_of(entity, period.start - timedelta(days=1))
+
+
+def ended_periods(entity: LegalEntity, day: date) -> list[Period]:
+    """The entity's fiscal periods since go-live that are over by the end of a date, oldest first."""
+    found, period = [], period_of(entity, entity.go_live)
+    while period.end <= day:
+        found.append(period)
+        period = period_of(entity, period.end + timedelta(days=1))
+    return found
+
+
 def period_named(entity: LegalEntity, name: str) -> Period:
     """The fiscal period of that name. Raises ConfigError where the entity's calendar has none."""
     if re.fullmatch(r"\d{4}-\d{2}", name):

@@ -8,7 +8,7 @@ from tieout.ledger.blocked import Blocked, blocked
 from tieout.ledger.cutover import Comparison, Replay, compare_ledgers, replay
 from tieout.ledger.events import DAILY, EVENTS, MONTH_END, events
 from tieout.ledger.placement import Placement
-from tieout.ledger.plan import Plan, plan_batches, preview
+from tieout.ledger.plan import Plan, plan_batches, plan_month_ends, preview
 from tieout.ledger.post import (
     ask_again,
     check_approval,
@@ -54,6 +54,7 @@ __all__ = [
     "load_rules",
     "next_attempt",
     "plan_batches",
+    "plan_month_ends",
     "plan_reversal",
     "post_batch",
     "preview",

@@ -75,7 +75,7 @@ POSITION = pa.schema(
 _QUERIES = {
     "billing": "billing_event",
     "cash": "cash_event",
-    "release": "release_event",
+    "release": "release_of_span",
     "accrual": "accrual_event",
     "revaluation": "revaluation_event",
 }
@@ -102,8 +102,8 @@ def events(
 ) -> pa.Table:
     """Events of an entity with an accounting date in `[since, until]`, as `EVENTS`.
 
-    The engine has the canonical tables bound. `billing` and `cash` give every day of the span; `release` and
-    `accrual` give the fiscal period that holds `until` (the accrual's reversal lies on the day after it). Documents
+    The engine has the canonical tables bound. `billing` and `cash` give every day of the span, `release` every fiscal
+    period of it, `accrual` the one that holds `until` (its reversal lies on the day after it). Documents
     accounted before go-live give no event of their own; what happens to them afterwards does. `revaluation` needs the
     `position` (`POSITION`) at the end of that period.
     """
@@ -113,10 +113,26 @@ def events(
         if stream == "revaluation":
             engine.execute(statement("opening"))
             engine.bind("fx_position", POSITION.empty_table() if position is None else position, POSITION)
-        engine.execute(statement(_FILES.get(stream, stream)))
+        if stream == "release":
+            _release_every_period(engine, entity, since, until)
+        else:
+            engine.execute(statement(_FILES.get(stream, stream)))
         parts.append(f"SELECT * FROM {_QUERIES[stream]}" + ("" if stream in MONTH_END else _WITHIN))
     engine.execute(f"CREATE OR REPLACE TEMP VIEW found AS {' UNION ALL BY NAME '.join([*parts, _NOTHING])}")
     return _rated(engine)
+
+
+def _release_every_period(engine: Engine, entity: LegalEntity, since: date, until: date) -> None:
+    """The releases of each fiscal period of the span in turn: the query gives those of the period of `run.until`."""
+    day, into = max(since, entity.go_live), "CREATE OR REPLACE TEMP TABLE release_of_span AS"
+    while True:
+        end = min(period_of(entity, day).end, until)
+        engine.bind("run", _run(entity, since, end))
+        engine.execute(statement("release"))
+        engine.execute(f"{into} SELECT * FROM release_event")
+        if end == until:
+            return
+        day, into = end + timedelta(days=1), "INSERT INTO release_of_span"
 
 
 def rated(engine: Engine, entity: LegalEntity, event: Mapping[str, Any]) -> pa.Table:

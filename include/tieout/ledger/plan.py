@@ -18,7 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tieout.calendar import period_of
+from tieout.calendar import ended_periods, period_of
 from tieout.entities import LegalEntity
 from tieout.erp.charts import Charts
 from tieout.errors import LeaseHeld, LedgerError
@@ -38,6 +38,8 @@ from tieout.store.leases import guard
 
 JOURNAL_TABLES = ("journals", "journal_lines", "journal_drilldown")
 _PLAN_TTL = timedelta(minutes=30)
+_PERIODS_AT_ONCE = 12
+_PERIODS_CORRECTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ def plan_batches(
     """Plan every journal of the entity due by `business_date` and store it, validated or awaiting approval.
 
     The span begins at `since` (go-live, if not given), so late events of any earlier date are found each time.
+    Month-end streams are planned for the fiscal period of `business_date`; `release` alone, since it is no balance
+    of one date, also for every period from the one of `since` on.
     Streams that the entity only verifies are left out. One process plans for an entity at a time; the others wait.
     `dimensions` are those the ERP keeps, by ledger where there are several; `charts` rename accounts by ledger.
     Month-end streams and daily streams are planned by separate calls. The tables journals, journal_lines,
@@ -140,11 +144,12 @@ def plan_batches(
     wanted = tuple(s for s in streams if entity.posting_spans(s))  # type: ignore[arg-type]
     if set(wanted) & set(DAILY) and set(wanted) & set(MONTH_END):
         raise LedgerError("daily and month-end streams are planned apart", got=wanted)
-    period = period_of(entity, business_date)
-    until = period.end if set(wanted) & set(MONTH_END) else business_date
-    first = max(since or entity.go_live, entity.go_live)
+    first, until = since or entity.go_live, business_date
     if set(wanted) & set(MONTH_END):
-        first = max(period.start, entity.go_live)
+        if since is not None and set(wanted) != {"release"}:
+            raise LedgerError("accruals and revaluations are planned period by period", got=wanted)
+        first, until = period_of(entity, since or business_date).start, period_of(entity, business_date).end
+    first = max(first, entity.go_live)
     with planning(store, entity) as lease:
         journals = preview(
             entity,
@@ -165,6 +170,42 @@ def plan_batches(
         shapes = shapes_of(entity, dimensions, charts or Charts())
         ids = _store(store, lease, entity, journals, rules, run_id, versions, shapes, actor, scope)
     return Plan(tuple(ids), _held(journals.held), versions, journals)
+
+
+def plan_month_ends(
+    entity: LegalEntity,
+    business_date: date,
+    *,
+    store: Store,
+    period_open: PeriodOpen | Mapping[str, PeriodOpen] | None = None,
+    **options: Any,
+) -> tuple[Plan, ...]:
+    """Plan what every fiscal period that is over by `business_date` still needs, as `plan_batches` with its options.
+
+    Earlier periods are looked at again each time: a release counts on from those of the periods before, so what came
+    after their month end would else never be released. While one of the last three is open its accrual and revaluation
+    are corrected too; else they stay as they are, for an accrual is taken back by now, and the next revaluation goes
+    on from what the books carry.
+    """
+    ended = ended_periods(entity, business_date)
+    if not ended:
+        return ()
+    *earlier, last = ended
+    plans = []
+
+    def plan(day: date, streams: Iterable[str], since: date | None = None) -> None:
+        if any(entity.posting_spans(stream) for stream in streams):  # type: ignore[arg-type]
+            options["streams"], options["since"] = streams, since
+            plans.append(plan_batches(entity, day, store=store, period_open=period_open, **options))
+
+    for some in (earlier[n : n + _PERIODS_AT_ONCE] for n in range(0, len(earlier), _PERIODS_AT_ONCE)):
+        plan(some[-1].end, ["release"], some[0].start)
+    place = placement(entity, store, period_open)
+    for period in earlier[-_PERIODS_CORRECTED:]:
+        if place(period.end).on == period.end:
+            plan(period.end, [stream for stream in MONTH_END if stream != "release"])
+    plan(last.end, MONTH_END)
+    return tuple(plans)
 
 
 def known_tables(store: Store, entity: LegalEntity, run_id: str) -> dict[str, int]:

@@ -51,15 +51,15 @@ def _anchor(work: Work, business_date: str) -> None:
 
 
 def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
-    """List what stands between the month a business date ends and its close, and close the run's record."""
-    from tieout.calendar import period_of
+    """List what stands between the last period over by a business date and its close, and close the run's record."""
+    from tieout.calendar import last_ended
     from tieout.close.backlog import write
 
     day, known = date.fromisoformat(business_date), work.store.facts(run_id)
     snapshot, rows = work.store.published(run_id), []
     with work.kept(run_id, "close_backlog") as facts:
         for entity in work.entities.entities:
-            period = period_of(entity, day)
+            period = last_ended(entity, day)
             table = unfinished(
                 work,
                 entity,

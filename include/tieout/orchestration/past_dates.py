@@ -321,8 +321,6 @@ def plan_backfill(work: Work, request: Mapping[str, Any]) -> dict[str, str]:
     Raises LedgerError without an approval of what would be planned now. Part of what was approved may be planned
     already: by a try of this step that died, or by a night.
     """
-    from tieout.ledger import DAILY
-
     run_id, first, last = request["run_id"], date.fromisoformat(request["from"]), date.fromisoformat(request["to"])
     if _asked(work, run_id)["mode"] == "post":
         left = preview_backfill(work, first, last, request["entities"], run_id).contents
@@ -336,7 +334,7 @@ def plan_backfill(work: Work, request: Mapping[str, Any]) -> dict[str, str]:
                 remedy="trigger the backfill again and have its dry run approved",
             )  # fmt: skip
         if left:
-            planning.plan(work, run_id, last, DAILY, request["entities"], first)
+            planning.plan(work, run_id, last, request["entities"], first)
     return {"run_id": run_id, "business_date": request["to"]}
 
 

@@ -4,34 +4,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tieout.orchestration.facts import Facts
 from tieout.orchestration.work import Work
 
 if TYPE_CHECKING:
     from tieout.entities import LegalEntity
+    from tieout.ledger.plan import Plan
 
 
 def plan_journals(work: Work, run_id: str, business_date: str) -> Facts:
     """Plan what the ledger still needs up to a business date, and check it."""
-    from tieout.ledger.events import DAILY
-
-    return plan(work, run_id, date.fromisoformat(business_date), DAILY)
+    return plan(work, run_id, date.fromisoformat(business_date))
 
 
 def plan_month_end(work: Work, run_id: str, business_date: str) -> Facts:
-    """Plan the revenue releases of the month a business date ends, and its accruals with their reversals."""
-    from tieout.ledger.events import MONTH_END
+    """Plan the revenue releases, accruals and revaluations of the fiscal periods that are over by a business date."""
+    from tieout.ledger.plan import plan_month_ends
 
-    return plan(work, run_id, date.fromisoformat(business_date), MONTH_END)
+    day = date.fromisoformat(business_date)
+    return _plan(work, run_id, day, (), lambda entity, **options: plan_month_ends(entity, day, **options))
 
 
-def plan(
-    work: Work, run_id: str, day: date, streams: Sequence[str], entities: Sequence[str] = (), since: date | None = None
+def plan(work: Work, run_id: str, day: date, entities: Sequence[str] = (), since: date | None = None) -> Facts:
+    """Plan the daily journals of a span of dates that ends with a business date."""
+    from tieout.ledger.plan import plan_batches
+
+    def of(entity: LegalEntity, **options: Any) -> tuple[Plan, ...]:
+        return (plan_batches(entity, day, since=since, **options),)
+
+    return _plan(work, run_id, day, entities, of)
+
+
+def _plan(
+    work: Work, run_id: str, day: date, entities: Sequence[str], plans_of: Callable[..., tuple[Plan, ...]]
 ) -> Facts:
     from tieout.erp.charts import load_charts
-    from tieout.ledger.plan import plan_batches
     from tieout.ledger.rules import load_rules
 
     rules, charts = load_rules(work.settings), load_charts(work.settings)
@@ -41,24 +50,21 @@ def plan(
             if day < entity.go_live:
                 continue
             erps = {one.ledger: work.erp(entity.id, one.ledger).config for one in entity.in_force}
-            plan = plan_batches(
+            plans = plans_of(
                 entity,
-                day,
                 lake=work.lake,
                 store=work.store,
                 rules=rules,
                 run_id=run_id,
-                streams=streams,
-                since=since,
                 settings=work.settings,
                 period_open=period_open(work, entity.id),
                 line_limit=min(erp.max_lines for erp in erps.values()),  # a journal may be copied into any of them
                 dimensions={ledger: tuple(erp.dimensions) for ledger, erp in erps.items()},
                 charts=charts,
             )
-            facts["batches"] += len(plan.batches)
-            facts["journals"] += plan.journals.headers.num_rows
-            facts["held"] += sum(held.events for held in plan.held)
+            facts["batches"] += sum(len(plan.batches) for plan in plans)
+            facts["journals"] += sum(plan.journals.headers.num_rows for plan in plans)
+            facts["held"] += sum(held.events for plan in plans for held in plan.held)
     return facts
 
 

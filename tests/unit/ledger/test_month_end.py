@@ -9,10 +9,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tieout.ledger import MONTH_END
+from tieout.calendar import ended_periods
+from tieout.ledger import MONTH_END, load_rules, plan_month_ends
 from tieout.money import round_money
 from tieout.schema import table
+from tieout.settings import Settings
 from tieout.usage import rate
+
+RULES = load_rules(Settings.from_env({}))
 
 GO_LIVE, END, NEXT = date(2026, 3, 29), date(2026, 3, 31), date(2026, 4, 1)
 DEFERRED, SEATS, USAGE, UNBILLED = "21000", "40100", "40300", "11100"
@@ -322,3 +326,100 @@ def test_a_fixed_fee_billed_late_is_accrued(books: Any, open_from: date, accrued
     )
     month_end(books)
     assert books.balances(END).get(UNBILLED) == (accrued and Decimal(accrued))
+
+
+def month_ends(books: Any, day: date, **options: Any) -> list[str]:
+    """What the month end of a date plans and posts, over every period: the batches."""
+    books.runs += 1
+    plans = plan_month_ends(
+        books.entity, day, lake=books.lake, store=books.store, rules=RULES, run_id=f"month{books.runs}",
+        snapshot=books.snapshot(), **options,
+    )  # fmt: skip
+    for plan in plans:
+        assert set(books.post(plan)) <= {"posted"}
+    return [batch.removeprefix("TIEOUT/US/main/") for plan in plans for batch in plan.batches]
+
+
+APRIL, MAY = date(2026, 4, 30), date(2026, 5, 31)
+SERVED = {"amount": "30", "start": date(2026, 3, 30), "end": date(2026, 4, 29)}
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_what_comes_after_the_month_end_of_its_month_is_released_by_the_next(books: Any, closed: bool) -> None:
+    books.invoice("A", date(2026, 3, 30), SERVED)
+    books.post(books.plan(END))
+    assert month_ends(books, END) == ["2026-03/release/2026-03-31/v1"]
+    books.invoice("LATE", date(2026, 3, 30), SERVED)
+    period_open = (lambda day: day >= NEXT) if closed else None
+    books.post(books.plan(APRIL, period_open=period_open))
+    late = "2026-04/prior_period/2026-04-01/v2" if closed else "2026-03/release/2026-03-31/v2"
+    assert month_ends(books, APRIL, period_open=period_open) == [late, "2026-04/release/2026-04-30/v1"]
+    assert books.balances() == {"11000": Decimal(60), SEATS: Decimal(-60)}
+    assert month_ends(books, MAY, period_open=period_open) == []
+
+
+def test_a_credit_note_that_comes_after_the_month_end_of_its_month_takes_its_release_back(books: Any) -> None:
+    books.invoice("A", date(2026, 3, 30), SERVED)
+    books.post(books.plan(END))
+    month_ends(books, END)
+    books.credit("C", date(2026, 3, 30), "A", 1, "30")
+    books.post(books.plan(APRIL))
+    assert month_ends(books, APRIL)[0] == "2026-03/release/2026-03-31/v2"
+    assert books.balances() == {}
+
+
+def test_releases_are_looked_at_a_year_at_a_time_and_differ_by_what_came_late(make_books: Any) -> None:
+    start = date(2025, 12, 31)
+    books = make_books(go_live=date(2025, 1, 1))
+    books.invoice("A", start, {"amount": "30", "start": start, "end": date(2026, 1, 30)})
+
+    def both(version: int) -> list[str]:
+        return [f"2025-12/release/2025-12-31/v{version}", f"2026-01/release/2026-01-31/v{version}"]
+
+    assert month_ends(books, date(2026, 2, 28)) == both(1)
+    books.invoice("B", start, {"amount": "60", "start": start, "end": date(2026, 1, 30)})
+    assert month_ends(books, date(2026, 2, 28)) == both(2)
+    assert books.balances() == {DEFERRED: Decimal(90), SEATS: Decimal(-90)}
+
+
+def test_the_accrual_of_an_earlier_month_is_corrected_while_that_month_is_open(books: Any) -> None:
+    metered(books, "1500", until=END)
+    assert len(month_ends(books, END)) == 2
+    line = {"amount": "75", "family": "usage", "meter": "calls", "subscription_source_id": "sub"}
+    books.invoice("A", END, line | {"start": date(2026, 3, 15), "end": END})
+    books.post(books.plan(APRIL))
+    assert month_ends(books, APRIL, period_open=lambda day: day >= NEXT) == []
+    assert books.balances(END)[USAGE] == Decimal(-125)
+    assert month_ends(books, APRIL) == ["2026-03/accrual/2026-03-31/v2", "2026-04/accrual/2026-04-01/v2"]
+    assert books.balances(END) == books.balances(NEXT) == {"11000": Decimal(75), USAGE: Decimal(-75)}
+
+
+def test_a_fee_that_ended_later_is_still_accrued_in_the_month_before(books: Any) -> None:
+    books.put(
+        "subscription_item", "si", subscription_source_id="sub", usage_type="licensed", monthly_amount="31",
+        product_family="seats", status="active", start_date=date(2026, 3, 1),
+    )  # fmt: skip
+    assert len(month_ends(books, END)) == 2
+    books.rows["subscription_item"]["si"] |= {"status": "canceled", "ended_date": date(2026, 4, 15)}
+    assert month_ends(books, APRIL) == []
+
+
+@pytest.mark.parametrize("weeks", ["4-4-5", "4-5-4", "5-4-4"])
+def test_every_period_of_a_week_calendar_is_planned_once_it_is_over(make_books: Any, weeks: str) -> None:
+    start = date(2026, 1, 1)
+    books = make_books(fiscal_calendar=weeks, fiscal_year_start=start, go_live=start)
+    books.invoice("A", start, {"amount": "365", "start": start, "end": date(2027, 1, 1)})
+    periods = ended_periods(books.entity, APRIL)
+    planned: dict[str, date] = {}
+    for day in (date(2026, 1, 31), date(2026, 2, 28), END, APRIL):
+        for batch in month_ends(books, day):
+            planned[batch.split("/")[0]] = day
+        over = [(p.end - start).days + 1 for p in periods if p.end <= day]
+        assert -books.balances().get(SEATS, Decimal(0)) == max(over, default=0)
+    assert sorted(planned) == [p.name for p in periods]
+    assert all(p.end <= planned[p.name] < p.end + timedelta(days=31) for p in periods)
+
+
+def test_nothing_is_planned_before_the_first_period_is_over(books: Any) -> None:
+    books.invoice("A", date(2026, 3, 30), SERVED)
+    assert month_ends(books, date(2026, 3, 30)) == []

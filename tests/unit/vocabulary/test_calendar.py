@@ -7,7 +7,9 @@ from tieout.calendar import (
     add_business_days,
     business_day_of_month,
     complete_at,
+    ended_periods,
     fiscal_year_start,
+    last_ended,
     period_named,
     period_of,
     window,
@@ -69,6 +71,19 @@ def test_a_date_is_complete_once_it_is_over_in_the_last_zone():
 def test_calendar_month_periods_end_on_the_last_day():
     assert period_of(entity(), date(2024, 2, 29)).name == "2024-02"
     assert period_of(entity(), date(2024, 2, 1)).end == date(2024, 2, 29)
+
+
+def test_a_period_is_over_with_its_last_day():
+    weeks = entity(fiscal_calendar="4-4-5", fiscal_year_start=date(2026, 1, 1))
+    for owner, day, names in (
+        (entity(), date(2026, 1, 30), []),
+        (entity(), date(2026, 2, 28), ["2026-01", "2026-02"]),
+        (weeks, date(2026, 1, 27), []),
+        (weeks, date(2026, 3, 31), ["2026-01", "2026-02"]),
+        (weeks, date(2026, 4, 1), ["2026-01", "2026-02", "2026-03"]),
+    ):
+        assert [period.name for period in ended_periods(owner, day)] == names
+        assert last_ended(owner, day).name == (names or ["2025-12"])[-1]
 
 
 @pytest.mark.parametrize("pattern", ["4-4-5", "4-5-4", "5-4-4"])

@@ -111,8 +111,10 @@ WITH span AS (
           AND l.meter IS NULL AND l.invoice_date <= span.end_date AND l.voided_date IS NULL), i.start_date)
     ) AS open_from
   FROM item AS i, span
-  WHERE i.usage_type = 'licensed' AND i.status IN ('active', 'past_due') AND i.monthly_amount <> 0
-    AND (i.ended_date IS NULL OR i.ended_date > span.end_date)
+  WHERE i.usage_type = 'licensed' AND i.monthly_amount <> 0
+    -- one that ended after the period was active in it, whatever it is by now
+    AND ((i.status IN ('active', 'past_due') AND i.ended_date IS NULL)
+      OR (i.status IN ('active', 'past_due', 'canceled') AND i.ended_date > span.end_date))
     AND i.source_id NOT IN (
       SELECT subscription_item_source_id FROM revenue_schedule
       WHERE subscription_item_source_id IS NOT NULL AND legal_entity_id = span.entity AND NOT is_deleted
