@@ -203,6 +203,30 @@ def test_movements_of_cash(books: Any, rows: dict[str, dict[str, Any]], expected
     assert posted(books) == {a: Decimal(v) for a, v in expected.items()}
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [("150", {BANK: "150", CLEARING: "-150"}), ("140", {TRANSIT: "150", CLEARING: "-150"})],
+)
+def test_a_bank_line_of_several_payouts_is_posted_once_where_they_add_up_to_it_and_else_waits(
+    books: Any, line: str, expected: dict[str, str]
+) -> None:
+    for number, amount in (("PO1", "100"), ("PO2", "50")):
+        books.put(
+            "payout", number, status="paid", amount=amount, automatic=True, accounting_date=D29, bank_reference=number
+        )
+    books.put(
+        "bank_line", "b", account="1", accounting_date=D30, booking_date=D30, amount=line, reference="STRIPE PO1 PO2"
+    )
+    plan = books.plan(D30)
+    held = plan.journals.held.to_pylist()
+    assert {h["reason"] for h in held} == (
+        {"the bank line names 2 payouts that do not add up to it"} if line == "140" else set()
+    )
+    assert [h["amount"] for h in held] == ([Decimal(100), Decimal(50)] if held else [])
+    books.post(plan)
+    assert books.balances() == {account: Decimal(amount) for account, amount in expected.items()}
+
+
 def test_an_unmapped_product_holds_its_document_only_and_is_priced(books: Any) -> None:
     books.invoice("A", D29, {"amount": "100"}, {"amount": "5", "family": None, "product_source_id": "prod_x"})
     books.invoice("B", D29, {"amount": "7"})

@@ -177,9 +177,13 @@ WITH received AS (
   FROM payout, run WHERE legal_entity_id = run.entity AND NOT is_deleted AND status <> 'canceled'
   UNION ALL
   SELECT
-    'payout_arrived:' || p.source || ':' || p.source_id || ':' || b.source_id, 'payout_arrived',
-    p.source || ':' || p.source_id, p.bank_reference, b.booking_date, b.currency, b.amount,
-    b.source, b.source_id, b.correlation_id, b.raw_ref
+    'payout_failed:' || source || ':' || source_id, 'payout_failed', source || ':' || source_id, object_source_id,
+    accounting_date, currency, amount, source, source_id, correlation_id, raw_ref
+  FROM movement WHERE type IN ('payout_failure', 'payout_cancel')
+), arrival AS (
+  SELECT
+    p.source AS payout_source, p.source_id AS payout_id, p.bank_reference, p.accounting_date, p.amount AS sent, b.*,
+    count(*) OVER of_line AS payouts, sum(p.amount) OVER of_line AS sent_together
   FROM payout AS p
   JOIN run ON p.legal_entity_id = run.entity
   JOIN bank_line AS b
@@ -188,11 +192,20 @@ WITH received AS (
     -- the payout's reference stands at the end of, or as a word within, the remittance text
     AND list_contains(string_split(b.reference, ' '), p.bank_reference)
   WHERE NOT p.is_deleted
-  UNION ALL
+  WINDOW of_line AS (PARTITION BY b.source, b.source_id)
+), arrived_row AS (
+  -- of a bank line that names several payouts each is what was sent, if they add up to it; else they wait for each other.
+  -- The books hold a payout at the rate of its own day
   SELECT
-    'payout_failed:' || source || ':' || source_id, 'payout_failed', source || ':' || source_id, object_source_id,
-    accounting_date, currency, amount, source, source_id, correlation_id, raw_ref
-  FROM movement WHERE type IN ('payout_failure', 'payout_cancel')
+    'payout_arrived:' || payout_source || ':' || payout_id || ':' || source_id AS event_id, 'payout_arrived' AS event_type,
+    CASE WHEN payouts = 1 THEN payout_source || ':' || payout_id ELSE 'bank_line:' || source || ':' || source_id END
+      AS document_id,
+    bank_reference AS document_number, booking_date AS on_date, currency,
+    CASE WHEN payouts = 1 THEN amount ELSE sent END AS gross,
+    CASE WHEN payouts > 1 AND sent_together <> amount THEN
+      'the bank line names ' || payouts || ' payouts that do not add up to it' END AS held_reason,
+    accounting_date AS origin_date, source, source_id, correlation_id, raw_ref
+  FROM arrival
 ), settlement AS (
   -- what refunds and disputes took from, or gave back to, a processor's balance in another currency
   SELECT
@@ -216,11 +229,8 @@ WITH received AS (
     AND b.reporting_category IN ('dispute', 'dispute_reversal') AND b.currency <> d.currency
   GROUP BY d.source, d.source_id, b.reporting_category
 ), origin AS (
-  -- the day at whose rate the books hold what is settled: a payout's for its arrival, the invoice's for credit it takes
-  SELECT 'payout_arrived:' || p.source || ':' || p.source_id AS prefix, p.accounting_date AS origin_date FROM payout AS p, run
-  WHERE p.legal_entity_id = run.entity
-  UNION ALL
-  SELECT 'credit_applied:' || document_id, accounting_date FROM ledger_invoice
+  -- the day at whose rate the books hold what is settled: the invoice's for credit it takes
+  SELECT 'credit_applied:' || document_id AS event_id, accounting_date AS origin_date FROM ledger_invoice
   UNION ALL
   SELECT 'credit_returned:' || document_id, accounting_date FROM ledger_invoice
   UNION ALL
@@ -237,12 +247,13 @@ WITH received AS (
   SELECT r.*, s.settled_currency, s.settled, o.origin_date
   FROM other_row AS r
   LEFT JOIN settlement AS s ON s.event_id = r.event_id AND r.event_type <> 'dispute_lost'
-  LEFT JOIN origin AS o
-    ON o.prefix = CASE WHEN r.event_type = 'payout_arrived' THEN 'payout_arrived:' || r.document_id ELSE r.event_id END
+  LEFT JOIN origin AS o ON o.event_id = r.event_id
+  UNION ALL BY NAME
+  SELECT * FROM arrived_row
 )
 SELECT
   event_id, event_type, document_id, document_number, on_date AS event_date, currency,
   gross, to_receivable, to_credit, settled_currency, CAST(settled AS DECIMAL(18, 4)) AS settled, origin_date,
-  source, source_id, correlation_id, raw_ref
+  held_reason, source, source_id, correlation_id, raw_ref
 FROM every_row, run
 WHERE on_date >= run.go_live;
