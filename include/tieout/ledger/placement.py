@@ -66,7 +66,7 @@ def placement(
         on = _next(entity, day)
         while not takes_others(entity.ledger_on(on), on):
             on = _next(entity, on)
-            if (on - day).days > _LATE_DAYS_AHEAD:
+            if on > max(day, now.date()) + timedelta(days=_LATE_DAYS_AHEAD):
                 raise LedgerError("no open period to post a late event in", record=f"{entity.id} {day}")
         earlier_year = fiscal_year_start(entity, day) < fiscal_year_start(entity, on)
         return Placement(entity.ledger_on(on), period_of(entity, on).name, on, ledger, period, earlier_year)

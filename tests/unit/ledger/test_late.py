@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tieout.errors import IllegalTransition, StoreError
+from tieout.errors import IllegalTransition, LedgerError, StoreError
 from tieout.ledger import DAILY, MONTH_END
 from tieout.store import batches, late_events, links, periods
 from tieout.store.late_events import NOT_TO_BE_POSTED, RELEASED
@@ -196,3 +196,14 @@ def test_an_invoice_that_moves_out_of_a_closed_period_waits_on_both_dates(make_b
     assert plan.batches == ()
     assert sorted(plan.journals.held["event_date"].to_pylist()) == [D30, date(2026, 4, 1)]
     assert books.balances() == {RECEIVABLE: Decimal(100), SEATS: Decimal(-100)}
+
+
+def test_old_closed_periods_are_planned_over_however_long_ago_they_closed(make_books: Any) -> None:
+    books = make_books(go_live=date(2025, 1, 1))
+    books.store.now = lambda: datetime(2026, 8, 2, tzinfo=UTC)
+    books.invoice("A", date(2025, 1, 2), {"amount": "100"})
+    books.post(books.plan(date(2025, 1, 31)))
+    opened = date(2026, 7, 1)
+    assert books.plan(date(2026, 7, 31), period_open=lambda day: day >= opened).batches == ()
+    with pytest.raises(LedgerError, match="no open period"):
+        books.plan(date(2026, 7, 31), period_open=lambda day: False)
