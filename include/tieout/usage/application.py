@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> None:
                 entities=asked.entities,
                 meters=asked.meters,
                 billed=asked.billed_periods(),
+                until=asked.until,
                 session=session,
             )
         )

@@ -6,6 +6,7 @@ The program is `application`; both sides reach the folder as they reach the lake
 from __future__ import annotations
 
 import json
+from datetime import date
 from pathlib import Path
 
 import fsspec
@@ -36,6 +37,8 @@ class Request(BaseModel):
     meters: Meters
     snapshot: dict[str, int]
     """Versions of the tables that the answer is about."""
+    until: date | None = None
+    """The last day that levels weighted by time are counted over."""
     folder: str
     """Of this request and its answer."""
 

@@ -78,7 +78,7 @@ class UsageState:
         self.folder, self.keep_old = folder, keep_old
 
     def update(
-        self, days: Mapping[str, Sequence[str]], references: References, *, until: datetime | None = None,
+        self, days: Mapping[str, Sequence[str]], references: References, *, until: datetime | date | None = None,
         out: Path | None = None, session: Engine | None = None,
     ) -> Update:  # fmt: skip
         """Sum up the events of these files, by event day (UTC, such as `2026-03-31`), whatever was summed up before.
@@ -360,7 +360,7 @@ class _Work:
 
     # --- result ------------------------------------------------------------------------------------
 
-    def result(self, until: datetime | None, out: Path | None) -> Update:
+    def result(self, until: datetime | date | None, out: Path | None) -> Update:
         """Sum up the subscriptions whose rows are others, and put them to the rows there are."""
         session, days = self.session, self.state["days"].values()
         self._sum_up(until)
@@ -386,7 +386,7 @@ class _Work:
         )
         return Update(usage, session.sql("SELECT * FROM marks_kept"), tuple(sorted(self.read)))
 
-    def _sum_up(self, until: datetime | None) -> None:
+    def _sum_up(self, until: datetime | date | None) -> None:
         """Bring the rows up to date, a file for each day and for each month in which billing periods begin."""
         session, found = self.session, Parts()
         some = not self.fresh

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -44,21 +45,22 @@ def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str
             "meters": load_meters(settings.config_file("meters.yaml")),
             "billed": session.sql("SELECT * EXCLUDE (billed_quantity) FROM billed"),
         }
+        until = _business_date(store, run_id)
         if settings.spark_master and settings.engine_for(_events(lake, snapshot)) == "spark":
             from tieout.lake.spark import spark
 
             with spark(settings.spark_master, settings.spark_work, name="tieout usage") as cluster:
-                usage = aggregate(*files, **given, session=cluster)
+                usage = aggregate(*files, **given, until=until, session=cluster)
             _mark(session, files[0], given["meters"])
         elif days := _days(lake, snapshot):
             references = References(files[1], files[2], files[3], **given)
             update = UsageState(settings.usage_state).update(
-                days, references, out=session.scratch / "usage", session=session
+                days, references, until=until, out=session.scratch / "usage", session=session
             )
             usage = update.usage
             session.bind("marks", update.marks)
         else:
-            usage = aggregate(*files, **given, out=session.scratch / "usage", session=session)
+            usage = aggregate(*files, **given, until=until, out=session.scratch / "usage", session=session)
             _mark(session, files[0], given["meters"])
         return _publish(usage, session, lake, store, settings, run_id)
 
@@ -77,6 +79,7 @@ def hand_over(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> s
         entities=load_entities(settings.config_file("entities.yaml")),
         meters=load_meters(settings.config_file("meters.yaml")),
         snapshot=dict(snapshot),
+        until=_business_date(store, run_id),
         folder=f"{settings.spark_work}/{run_id}",
     )
     request.forget()  # what an earlier try of this run left must not be taken for the answer
@@ -96,6 +99,12 @@ def publish_answer(uri: str, *, lake: Lake, store: Store, settings: Settings, ru
 
 def _files(lake: Lake, snapshot: Mapping[str, int]) -> list[list[str]]:
     return [lake.files(name, snapshot[name]) if name in snapshot else [] for name in _INPUTS]
+
+
+def _business_date(store: Store, run_id: str) -> date | None:
+    """The day whose end levels weighted by time are counted up to; None: the last day with events."""
+    run = store.run(run_id)
+    return run.business_date if run else None
 
 
 def _events(lake: Lake, snapshot: Mapping[str, int]) -> int:

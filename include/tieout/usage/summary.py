@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +21,7 @@ from tieout.usage.inputs import Rows, bind
 from tieout.usage.meters import Meters
 from tieout.usage.parts import PARTS, collect
 from tieout.usage.statements import run, statements
-from tieout.usage.zones import zone_days
+from tieout.usage.zones import zone_days, zone_ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ def aggregate(
     entities: Entities,
     meters: Meters | None = None,
     billed: Rows | None = None,
-    until: datetime | None = None,
+    until: datetime | date | None = None,
     out: Path | None = None,
     session: Session | None = None,
 ) -> Usage:
@@ -70,8 +70,9 @@ def aggregate(
 
     An event counts once, by its source and event id; the first received delivery counts, and other content under the
     id is told in `conflicts`. A correction replaces the quantity of the event it names, a void removes it, both on the
-    day the event happened. A level weighted by time holds until the next one, at most until `until` (not given: the end
-    of the last day an event happened on) or the subscription's end. Events of an unknown subscription or meter, in
+    day the event happened. A level weighted by time holds until the next one, at most until `until` (a date:
+    that day's end in the subscription's zone; not given: the last day an event happened on) or the subscription's end.
+    Events of an unknown subscription or meter, in
     another unit than the meter's, negative, or received before they happened, are returned apart.
 
     `quantity_in_time` leaves out what came on the period's last day or later, or, where `billed` (columns
@@ -135,15 +136,15 @@ def bind_references(
     run(session, "references")
 
 
-def sum_up(session: Session, until: datetime | None, out: Path | None) -> pa.Table | list[str]:
+def sum_up(session: Session, until: datetime | date | None, out: Path | None) -> pa.Table | list[str]:
     """The rows of `usage_summary` that come of the view `all_parts`; files in `out`, where that is given."""
     parts, first, day = session.rows("SELECT count(*), min(point_at), max(usage_day) FROM all_parts")[0]
-    if until is None:
-        until = datetime.combine(day or date(1970, 1, 1), time(), UTC) + timedelta(days=1)
+    until = until or day or date(1970, 1, 1)
     zones = [zone for (zone,) in session.rows("SELECT DISTINCT zone FROM subscription_list")]
-    begin, margin = min(first or until, until), timedelta(days=2)
-    days = zone_days(zones if first else [], (begin - margin).date(), (until + margin).date())
-    session.bind("zone_days", days)
+    session.bind("zone_ends", zone_ends(zones, until))
+    last = until.astimezone(UTC).date() if isinstance(until, datetime) else until
+    begin, margin = min(first.date() if first else last, last), timedelta(days=2)
+    session.bind("zone_days", zone_days(zones if first else [], begin - margin, last + margin))
     portions = max(1, -(-parts // PORTION_PARTS)) if out is not None else 1
     parted = session if portions > 1 and isinstance(session, Engine) else None
     if parted:
@@ -156,7 +157,7 @@ def sum_up(session: Session, until: datetime | None, out: Path | None) -> pa.Tab
             some = "" if portions == 1 else f" WHERE hash(subscription_source_id) % {portions} = {n}"
             session.execute(f"CREATE OR REPLACE TEMP VIEW parts AS SELECT * FROM all_parts{some}")
         for statement in (s for name in ("used_days", "periods", "summary") for s in statements(name)):
-            session.execute(statement.replace("$until", f"TIMESTAMPTZ '{until.astimezone(UTC).isoformat()}'"))
+            session.execute(statement)
         query = f"SELECT {', '.join(schema.table('usage_summary').names)} FROM summed"
         if out is None:
             key = ", ".join(schema.table("usage_summary").key)

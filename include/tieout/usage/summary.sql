@@ -63,24 +63,70 @@ FROM (
 ) AS ranks
 GROUP BY subscription_source_id, meter, grain, period_start;
 
--- Of meters weighted by time: what they were at, from each point on. Without the points that came late for the billing
--- period they belong to, it is the level that billing knew.
+-- Billing periods of meters weighted by time, and when each was known to its end.
+CREATE OR REPLACE TEMP VIEW level_periods AS
+SELECT
+  p.subscription_source_id, p.meter, d.period_start, max(d.period_end) AS period_end,
+  greatest(max(d.period_end), coalesce(max(b.billed_on), max(d.period_end))) AS known_until
+FROM (
+  SELECT DISTINCT q.subscription_source_id, q.meter
+  FROM parts AS q
+  JOIN meters AS m ON m.meter = q.meter AND m.aggregation = 'time_weighted'
+) AS p
+JOIN subscription_days AS d ON d.subscription_source_id = p.subscription_source_id
+LEFT JOIN billed_periods AS b
+  ON b.subscription_source_id = p.subscription_source_id AND b.meter = p.meter AND b.period_start = d.period_start
+GROUP BY p.subscription_source_id, p.meter, d.period_start;
+
+-- The level a period began with, as it was known in time for that period: a point that came too late for its own period
+-- may have been known long before a later one ended.
+CREATE OR REPLACE TEMP VIEW carried AS
+SELECT
+  d.subscription_source_id, d.meter, d.period_start, d.period_end, max(g.point_at) AS point_at,
+  max_by(g.level, struct_pack(at := g.point_at, id := g.point_id)) AS level
+FROM level_periods AS d
+JOIN (
+  SELECT
+    p.subscription_source_id, p.meter, p.period_start, p.received_day, p.replaced_day, max(p.point_at) AS point_at,
+    max_by(p.quantity, p.order_by) AS level, max_by(p.point_id, p.order_by) AS point_id
+  FROM (
+    SELECT *, struct_pack(at := point_at, id := point_id) AS order_by
+    FROM grains
+    WHERE aggregation = 'time_weighted' AND grain = 'period'
+  ) AS p
+  GROUP BY p.subscription_source_id, p.meter, p.period_start, p.received_day, p.replaced_day
+) AS g
+  ON g.subscription_source_id = d.subscription_source_id AND g.meter = d.meter AND g.period_start < d.period_start
+  AND g.received_day < d.known_until AND (g.replaced_day IS NULL OR g.replaced_day >= d.known_until)
+GROUP BY d.subscription_source_id, d.meter, d.period_start, d.period_end;
+
+-- Of meters weighted by time: what they were at, from each point on, as is known now, and for each billing period as
+-- it was known in time for it.
 CREATE OR REPLACE TEMP VIEW levels AS
 SELECT
-  subscription_source_id, meter, zone, known, level, point_at,
-  least(coalesce(lead(point_at) OVER (
-    PARTITION BY subscription_source_id, meter, known ORDER BY point_at
-  ), $until), coalesce(ended_at, $until)) AS until_at
+  p.subscription_source_id, p.meter, s.zone, p.known, p.first_day, p.after_day, p.level, p.point_at,
+  least(coalesce(lead(p.point_at) OVER (
+    PARTITION BY p.subscription_source_id, p.meter, p.known, p.first_day ORDER BY p.point_at
+  ), e.until_at), coalesce(s.ended_at, e.until_at), e.until_at) AS until_at
 FROM (
   SELECT
-    g.subscription_source_id, g.meter, k.known, s.zone, s.ended_at, g.point_at, max_by(g.quantity, g.point_id) AS level
+    g.subscription_source_id, g.meter, 'now' AS known, DATE '0001-01-01' AS first_day, DATE '9999-12-31' AS after_day,
+    g.point_at, max_by(g.quantity, g.point_id) AS level
   FROM grains AS g
-  JOIN subscriptions AS s ON s.source_id = g.subscription_source_id
-  CROSS JOIN (SELECT 'now' AS known UNION ALL SELECT 'in_time' AS known) AS k
-  WHERE g.aggregation = 'time_weighted' AND g.grain = 'period'
-    AND CASE WHEN k.known = 'now' THEN g.is_now ELSE g.is_in_time END = 1
-  GROUP BY g.subscription_source_id, g.meter, k.known, s.zone, s.ended_at, g.point_at
-) AS points;
+  WHERE g.aggregation = 'time_weighted' AND g.grain = 'period' AND g.is_now = 1
+  GROUP BY g.subscription_source_id, g.meter, g.point_at
+  UNION ALL
+  SELECT
+    g.subscription_source_id, g.meter, 'in_time', g.period_start, max(g.period_end), g.point_at,
+    max_by(g.quantity, g.point_id)
+  FROM grains AS g
+  WHERE g.aggregation = 'time_weighted' AND g.grain = 'period' AND g.is_in_time = 1
+  GROUP BY g.subscription_source_id, g.meter, g.period_start, g.point_at
+  UNION ALL
+  SELECT subscription_source_id, meter, 'in_time', period_start, period_end, point_at, level FROM carried
+) AS p
+JOIN subscriptions AS s ON s.source_id = p.subscription_source_id
+JOIN zone_ends AS e ON e.zone = s.zone;
 
 -- A day's quantity is its level weighted by the share of the day it held, days being as long as they are where the
 -- clock changes: five seats held all day are five seat-days on any day. Whole numbers of billionths, rounded half up.
@@ -102,7 +148,10 @@ FROM (
       * (epoch_us(least(l.until_at, z.ends_at)) - epoch_us(greatest(l.point_at, z.starts_at))) ELSE 0 END) AS HUGEINT)
       AS weight_in_time
   FROM levels AS l
-  JOIN zone_days AS z ON z.zone = l.zone AND z.starts_at < l.until_at AND z.ends_at > l.point_at
+  JOIN zone_days AS z
+    ON z.zone = l.zone AND z.starts_at < l.until_at AND z.ends_at > l.point_at AND z.day >= l.first_day
+    AND z.day < l.after_day
+  WHERE l.until_at > l.point_at
   GROUP BY l.subscription_source_id, l.meter, z.day
 ) AS weights;
 

@@ -4,10 +4,13 @@ SELECT subscription_source_id, usage_day FROM parts
 UNION
 SELECT p.subscription_source_id, z.day
 FROM (
-  SELECT p.subscription_source_id, s.zone, min(p.point_at) AS first_at, coalesce(max(s.ended_at), $until) AS ended_at
+  SELECT
+    p.subscription_source_id, s.zone, min(p.point_at) AS first_at, least(coalesce(max(s.ended_at), max(e.until_at)),
+      max(e.until_at)) AS ended_at
   FROM parts AS p
   JOIN meters AS m ON m.meter = p.meter AND m.aggregation = 'time_weighted'
   JOIN subscriptions AS s ON s.source_id = p.subscription_source_id
+  JOIN zone_ends AS e ON e.zone = s.zone
   GROUP BY p.subscription_source_id, s.zone
 ) AS p
-JOIN zone_days AS z ON z.zone = p.zone AND z.ends_at > p.first_at AND z.starts_at < least(p.ended_at, $until);
+JOIN zone_days AS z ON z.zone = p.zone AND z.ends_at > p.first_at AND z.starts_at < p.ended_at;

@@ -19,6 +19,7 @@ _ZONES = pa.schema(
 )
 _INSTANT = pa.timestamp("us", "UTC")
 _DAYS = pa.schema({"zone": pa.string(), "day": pa.date32(), "starts_at": _INSTANT, "ends_at": _INSTANT})
+_ENDS = pa.schema({"zone": pa.string(), "until_at": _INSTANT})
 
 
 def known_zones(names: Iterable[str], span: tuple[datetime, datetime] | None = None) -> pa.Table:
@@ -50,6 +51,16 @@ def zone_days(names: Iterable[str], first: date, after: date) -> pa.Table:
             if begin < end
         ]
     return pa.Table.from_pylist(rows, _DAYS)
+
+
+def zone_ends(names: Iterable[str], until: datetime | date) -> pa.Table:
+    """When time ends that is counted up to an instant, or up to the end of a day in each zone."""
+    zones = [(name, zone) for name in sorted(set(names)) if (zone := _zone(name)) is not None]
+    rows = [
+        {"zone": name, "until_at": until if isinstance(until, datetime) else _start(until + _DAY, zone)}
+        for name, zone in zones
+    ]
+    return pa.Table.from_pylist(rows, _ENDS)
 
 
 def _zone(name: str) -> ZoneInfo | None:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -77,7 +78,7 @@ def run(
     entity: str = "US",
     meter: Meter | None = None,
     data: Any = None,
-    until: datetime | None = None,
+    until: datetime | date | None = None,
     **changes: Any,
 ) -> Usage:
     return aggregate(
@@ -325,6 +326,45 @@ def test_a_level_counts_for_the_share_of_the_day_it_held_whatever_the_days_lengt
         ended_at=datetime(2026, 3, 10, 7, tzinfo=UTC),
     )
     assert list(days(ended).values()) == [Decimal(q) for q in ("5", "5", "6.5")]
+
+
+@pytest.mark.parametrize(("entity", "zone"), [("US", "America/Los_Angeles"), ("JP", "Asia/Tokyo")])
+@pytest.mark.parametrize("until", [date(2026, 1, 31), None])
+def test_levels_hold_until_the_end_of_a_day_in_the_subscriptions_zone(
+    entity: str, zone: str, until: date | None
+) -> None:
+    """Five seats all through January; events stop before, of this customer or of all."""
+    midnight = datetime(2026, 1, 1, tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    last = [] if until else [event("s2", 5, occurred_at=datetime(2026, 1, 31, 10, tzinfo=ZoneInfo(zone)))]
+    set_once = event("s1", 5, occurred_at=midnight)
+    usage = run(set_once, *last, meter=SEATS, until=until, entity=entity, anchor=date(2026, 1, 1))
+    assert periods(usage) == [(date(2026, 1, 1), date(2026, 2, 1), Decimal(155))]
+
+
+def test_a_level_that_came_late_for_its_period_is_known_in_time_for_the_next() -> None:
+    """Set on 31 January, received on 2 February; taken back and set anew after February was billed."""
+    late = event("s1", 5, occurred_at=datetime(2026, 1, 31, 20, tzinfo=UTC),
+                 received_at=datetime(2026, 2, 2, 12, tzinfo=UTC))  # fmt: skip
+    told = {"meter": SEATS, "anchor": date(2026, 1, 1), "until": date(2026, 3, 31)}
+    usage = run(late, **told)
+    assert in_time(usage) == {1: (0, Decimal("2.5")), 2: (140, 140), 3: (155, 155)}
+    assert {d.month: q for d, q in days_in_time(usage).items() if d.day == 1} == {2: 5, 3: 5}
+    after = datetime(2026, 3, 5, tzinfo=UTC)
+    changed = event("c1", 7, kind="correction", corrects_event_id="s1", occurred_at=after)
+    assert in_time(run(late, changed, **told)) == {1: (0, Decimal("3.5")), 2: (140, 196), 3: (217, 217)}
+    before = event("s0", 2, occurred_at=datetime(2026, 1, 1, 8, tzinfo=UTC))
+    assert in_time(run(late, changed, before, **told)) == {1: (62, Decimal("64.5")), 2: (140, 196), 3: (217, 217)}
+
+
+def in_time(usage: Usage) -> dict[int, tuple[Decimal, Decimal]]:
+    return {
+        r["period_start"].month: (r["quantity_in_time"], r["quantity"])
+        for r in usage.rows.to_pylist() if r["grain"] == "period"
+    }  # fmt: skip
+
+
+def days_in_time(usage: Usage) -> dict[date, Decimal]:
+    return {r["period_start"]: r["quantity_in_time"] for r in usage.rows.to_pylist() if r["grain"] == "day"}
 
 
 def test_a_meter_whose_prices_disagree_is_not_guessed() -> None:

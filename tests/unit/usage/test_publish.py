@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -127,3 +128,28 @@ def test_many_events_are_summed_up_day_by_day_whichever_snapshot_is_published(
             told.append((counts, hashes))
         assert told[0] == told[1]
     assert (settings.usage_state / "state.json").exists()
+
+
+def test_a_level_is_counted_up_to_the_end_of_the_business_date(tmp_path: Path) -> None:
+    """Seats set once, the last event of all eleven days before the period's end; the nightly run sums whole days."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config" / "meters.yaml").write_text("meters: {api: {aggregation: time_weighted}}\n")
+    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
+    settings = replace(settings, config=tmp_path / "config")
+    lake, store = Lake(settings.lake), Store(settings.store)
+    store.upgrade()
+    at = datetime(2026, 3, 10, 7, tzinfo=UTC)  # midnight in Los Angeles
+    given = {
+        "usage_event": [event("e1", 5, at) | {"occurred_at": at}],
+        "subscription": [{"source_id": "sub_1", "billing_anchor": date(2026, 1, 10)}],
+        "subscription_item": [{"usage_type": "metered", "interval_months": 1}],
+        "product": [{"unit": "call"}],
+        "invoice": [], "invoice_line": [],
+    }  # fmt: skip
+    store.publish("setup", {name: lake.write(name, rows(name, *each)) for name, each in given.items()})
+    for run_id, day in (("night", date(2026, 4, 9)), ("next", date(2026, 4, 10))):
+        store.start_run(run_id, "nightly", day)
+        publish_summary(lake=lake, store=store, settings=settings, run_id=run_id)
+        summary = lake.read("usage_summary", store.published()["usage_summary"]).to_pylist()
+        sums = {r["period_start"]: r["quantity"] for r in summary if r["grain"] == "period"}
+        assert sums == {date(2026, 3, 10): 155} | ({date(2026, 4, 10): 5} if run_id == "next" else {})
