@@ -22,13 +22,22 @@ _REASONS = {
     "no_tiers": "the tiers of the price are not there",
     "no_usage": "the charge is not for usage",
     "no_included": "an overage charge must say how many units are included",
-    "no_number": "a column that holds numbers holds something else",
-    "no_date": "a column that holds dates holds something else",
+    "no_number": "a column that holds numbers holds something else, or more decimals than it keeps",
+    "no_date": "a column that holds dates holds something else than YYYY-MM-DD",
     "no_id": "the price has no id",
     "no_meter": "nothing says what the price counts",
     "no_model": "how quantity becomes money is not one of flat, unit, package, graduated, volume",
     "no_currency": "the price has no currency",
     "no_amount": "the price has no amount",
+}
+# a cast rounds what is too fine, and reads days in any writing; more decimals than the wider type has are looked for in
+# the text
+_EXACT_NUMBER = r"""{cast} IS NOT DISTINCT FROM TRY_CAST({text} AS DECIMAL(38, 18))
+  AND NOT regexp_matches({text}, '\.\d{{18}}\d*[1-9]')
+  AND ({cast} <> 0 OR NOT regexp_matches(regexp_replace({text}, '[eE].*', ''), '[1-9]'))"""
+_EXACT = {
+    "date": r"regexp_full_match({text}, '\d{{4}}-\d{{2}}-\d{{2}}')",
+    "instant": r"regexp_matches({text}, '^\d{{4}}-\d{{2}}-\d{{2}}')",
 }
 _ZUORA_CHARGE = ("Id", "SubscriptionId", "ChargeModel", "ChargeType", "UOM", "IncludedUnits", "EffectiveStartDate",
                  "EffectiveEndDate")  # fmt: skip
@@ -99,7 +108,8 @@ def csv_price_book(path: str | Path, *, session: Engine | None = None) -> PriceB
         cast = f"TRY_CAST({column.name} AS {sql_type(field.type)})"
         typed.append(f"{cast} AS {column.name}")
         kind = "no_date" if column.kind in ("date", "instant") else "no_number"
-        broken[kind].append(f"({column.name} IS NOT NULL AND {cast} IS NULL)")
+        exact = _EXACT.get(column.kind, _EXACT_NUMBER).format(text=column.name, cast=cast)
+        broken[kind].append(f"({column.name} IS NOT NULL AND ({cast} IS NULL OR NOT ({exact})))")
     cases = " ".join(f"WHEN {' OR '.join(tests)} THEN '{code}'" for code, tests in broken.items())
     return _book(
         session, f"SELECT 'csv' AS source, {', '.join(typed)}, CASE {cases} END AS reason_code FROM given_csv_price"

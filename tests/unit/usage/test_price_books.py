@@ -101,6 +101,32 @@ def test_zuora_charge_models() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("column", "cell", "code"),
+    [
+        ("unit_amount", "0.0000000000005", "no_number"), ("unit_amount", "1e-30", "no_number"),
+        ("unit_amount", "0.10000000000000000000001", "no_number"), ("unit_amount", "1e-3", None),
+        ("unit_amount", "0.5000000000000000000000", None), ("unit_amount", " 1 ", None), ("unit_amount", "0e5", None),
+        ("minimum_amount", "10.00005", "no_number"), ("minimum_amount", "10.00050", None),
+        ("included_quantity", "0.0000000005", "no_number"), ("package_size", "0.9999999999", "no_number"),
+        ("tier_no", "1.5", "no_number"), ("tier_no", "0.9", "no_number"), ("tier_no", "1.0", None),
+        ("valid_from", "2026-01-05 13:00:00", "no_date"), ("valid_from", "2026/01/05", "no_date"),
+        ("valid_from", "01/05/2026", "no_date"), ("valid_to", "2026-1-5", "no_date"),
+        ("valid_to", "2026-02-30", "no_date"), ("valid_to", "2026-01-05", None),
+        ("starts_at", "2026/01/05 10:00", "no_date"), ("starts_at", "2026-01-05 10:00:00+00", None),
+    ],
+)  # fmt: skip
+def test_a_csv_cell_that_would_be_rounded_or_read_otherwise_sets_its_price_aside(
+    tmp_path, column: str, cell: str, code: str | None
+) -> None:
+    row = {"meter": "api", "price_source_id": "p", "model": "unit", "tier_no": "1", "unit_amount": "1",
+           "currency": "USD"} | {column: cell}  # fmt: skip
+    (tmp_path / "prices.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
+    book = csv_price_book(tmp_path / "prices.csv")
+    assert [r["reason_code"] for r in book.quarantined.to_pylist()] == ([code] if code else [])
+    assert book.rows.num_rows == (0 if code else 1)
+
+
 def test_a_csv_file_is_read_exactly_and_a_bad_cell_sets_its_price_aside(tmp_path) -> None:
     file = tmp_path / "prices.csv"
     file.write_text(
