@@ -824,7 +824,9 @@ def _recheck(ledger: Ledger, run_key: str, batch: Batch, rules: Protocol) -> Jou
         rules.sleep(pause)
         try:
             ref = _held(_look_up(batch, ledger).get(run_key, []))
-        except ErpError:
+        except ErpError as silent:
+            # no answer is none: the outcome stays unknown, and the next status check asks again
+            log.warning("%s could not be looked up after a lost answer: %s", run_key, silent.message)
             continue
         if ref is not None and ref.state == "posted":
             return ref
