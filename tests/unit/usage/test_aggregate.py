@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,11 +14,11 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_engine import SESSION
 
 from tieout import schema
 from tieout.entities import Entities, LegalEntity
 from tieout.errors import DataError
-from tieout.lake.engine import Engine, engine
 from tieout.lake.hashing import result_hash
 from tieout.usage import Usage, aggregate, parts, summary
 from tieout.usage.meters import Meter, Meters
@@ -59,16 +58,6 @@ def subscription(id: str = "sub_1", anchor: date = date(2026, 1, 10), entity: st
 def item(months: int = 1, sub: str = "sub_1", entity: str = "US") -> dict[str, Any]:
     return {"id": f"si_{sub}", "source": f"stripe_{entity}", "source_id": f"si_{sub}", "subscription_source_id": sub,
             "usage_type": "metered", "interval_months": months, "meter": "api"}  # fmt: skip
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_session() -> Iterator[None]:
-    """One engine for the module: starting one takes longer than most of these tests."""
-    with engine() as SESSION["engine"]:
-        yield
-
-
-SESSION: dict[str, Engine] = {}
 
 
 def run(

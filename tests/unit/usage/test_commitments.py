@@ -1,6 +1,5 @@
 """What is owed at the end of a commitment's term, what prepaid credit pays, what late units add."""
 
-from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -9,19 +8,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_engine import SESSION
 
 from tieout import schema
 from tieout.errors import DataError
-from tieout.lake.engine import Engine, engine
 from tieout.usage import draw_down, late_worth, true_up
-
-SESSION: dict[str, Engine] = {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_session() -> Iterator[None]:
-    with engine() as SESSION["engine"]:
-        yield
 
 
 def table(name: str, *rows: dict[str, Any]) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -14,10 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from one_engine import SESSION
 
 from tieout import schema
 from tieout.entities import Entities, LegalEntity
-from tieout.lake.engine import Engine, engine
 from tieout.lake.hashing import result_hash
 from tieout.usage import aggregate, incremental
 from tieout.usage.incremental import References, Update, UsageState
@@ -31,14 +30,6 @@ ENTITIES = Entities(
 )  # fmt: skip
 COMMON = {"source_version": "1", "correlation_id": "c", "raw_ref": "r", "is_deleted": False}
 QUIET, FIRST, SECOND, THIRD = "2026-03-01", "2026-03-08", "2026-03-09", "2026-03-10"
-SESSION: dict[str, Engine] = {}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_session() -> Iterator[None]:
-    """One engine for the module: starting one takes longer than most of these tests."""
-    with engine() as SESSION["engine"]:
-        yield
 
 
 def table(name: str, *rows: dict[str, Any]) -> pa.Table:
@@ -152,6 +143,7 @@ def test_whatever_days_and_references_become_the_rows_are_those_of_all_events(
         for chosen, which in steps:
             given = dict(GIVEN[which])
             events = [one for n, one in enumerate(pool) if chosen >> n & 1]
+            # compares rows, counts, quarantine and conflicts with those of all events
             kept.update(references(*given.pop("subscriptions", ()), meter=meter, **given), *events)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -13,10 +12,10 @@ import pytest
 import yaml
 from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
+from one_engine import SESSION
 
 from tieout import schema
 from tieout.errors import DataError
-from tieout.lake.engine import Engine, engine
 from tieout.usage import Rated, rate
 
 VECTORS = Path(__file__).with_name("vectors.yaml")
@@ -44,16 +43,6 @@ def price(model: str, *tiers: tuple[Any, Any, Any], **changes: Any) -> list[dict
         head | {"tier_no": n, "up_to": up_to, "unit_amount": unit, "flat_amount": flat}
         for n, (up_to, unit, flat) in enumerate(tiers, 1)
     ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_session() -> Iterator[None]:
-    """One engine for the module: starting one takes longer than any of these tests."""
-    with engine() as SESSION["engine"]:
-        yield
-
-
-SESSION: dict[str, Engine] = {}
 
 
 def rated(usage: list[dict[str, Any]], prices: list[dict[str, Any]], period: tuple[date, date] = MARCH) -> Rated:
