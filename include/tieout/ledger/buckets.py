@@ -79,6 +79,9 @@ def _apply_rules(session: Engine, used: Collection[str], *, is_filled: bool) -> 
         " false AS is_foreign, * EXCLUDE (bucket_id, family_key, tax_key, pattern, is_plain) FROM plain_bucket"
     )
     session.execute(statement("legs"))
+    if apart and session.scalar("SELECT count(*) FROM event WHERE is_foreign"):  # only what stands apart may be foreign
+        session.execute(statement("macros") + statement("legs_foreign"))
+    session.execute(statement("mapped"))
 
 
 def _spans(session: Engine) -> dict[str, tuple[Any, Any]]:

@@ -126,7 +126,6 @@ def summarise(
                 session=own,
             )
     _bind(session, events, rules, as_of, carried)
-    session.execute(statement("macros"))
     session.execute(statement("event"))
     _bind_apart(session, placement, late)
     make_legs(session, rules)
