@@ -43,6 +43,7 @@ class Lake:
 
     def __init__(self, root: str | Path) -> None:
         self.root = str(root).rstrip("/")
+        self._files: dict[tuple[str, int], tuple[str, ...]] = {}  # of versions read: a version never changes
 
     def uri(self, table: str) -> str:
         """Where a table is."""
@@ -93,7 +94,9 @@ class Lake:
         """The Parquet files that make up a version, in a stable order."""
         from deltalake import DeltaTable
 
-        return sorted(DeltaTable(self.uri(table), version=version).file_uris())
+        if (table, version) not in self._files:
+            self._files[table, version] = tuple(sorted(DeltaTable(self.uri(table), version=version).file_uris()))
+        return list(self._files[table, version])
 
     def parts(self, table: str, version: int) -> dict[str | None, list[str]] | None:
         """The Parquet files of a version by the value of the one column it is partitioned by; None if it is not.
