@@ -38,6 +38,7 @@ _JOURNAL_ACTIONS = {
     "confirmed": "nothing: it is read back by the next attempt",
     "partially_posted": "remove the reason for the refused part; the next attempt sends only that",
     "mismatched": "compare the ERP's journal with ours, then correct or reverse it",
+    "reversing": "`tieout posting reverse` it again, on the same date; what stands in the way is its reason",
     "rejected": "remove the ERP's reason; the next run plans a new version",
 }
 
@@ -173,7 +174,7 @@ def _journals(entity: LegalEntity, period: Period, store: Store) -> list[dict[st
 def _journal_action(batch: batches.Batch) -> str:
     if batch.state == "unknown" and batch.owner is not None:
         return "look it up in the ERP; `tieout posting recheck` asks again, `tieout posting resolve` ends it"
-    if batch.halts:
+    if batch.halts and batch.state != "reversing":
         return _JOURNAL_ACTIONS["mismatched"]
     return _JOURNAL_ACTIONS[batch.state]
 

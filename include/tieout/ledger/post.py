@@ -24,7 +24,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from tieout.erp.port import ErpJournal, ErpLine, Fence, JournalRef, Ledger, read_back_many
-from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, Rejected, UnknownOutcome
+from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, Rejected, TieoutError, UnknownOutcome
 from tieout.ids import Slot, mirror_key, short_key
 from tieout.ledger.halts import OWNER, Difference, close_breaks, open_breaks
 from tieout.ledger.protocol import Protocol, Step
@@ -36,7 +36,6 @@ from tieout.store.people import need_two
 
 log = logging.getLogger("tieout.ledger")
 
-_REVERSING = "batch.reversing"
 _UNSENT = ("validated", "approved")
 ABSENT = "the ERP holds no journal of this run key"
 
@@ -227,29 +226,36 @@ def reverse(
     reason: str,
     period: str | None = None,
     may_approve: Collection[str] = (),
+    counting: Collection[str] = (),
     protocol: Protocol | None = None,
 ) -> str:
     """Take a posted or mismatched batch out of the ledger by mirrors of what the ERP holds; gives its state.
 
     Every journal the ERP holds of it is mirrored under a run key of its own, dated `on`, in the fiscal `period` of that
     day (its month, if not given), and read back; then the batch is `reversed` and the next plan carries its content
-    again. Safe to repeat: a mirror that is there is not posted twice, and none is sent again before the request of last
-    time would have ended; one that the ERP does not show yet is asked for again. The second person is one who could
-    approve the batch: no preparer, and of those who `may_approve`, if any are named. Raises IllegalTransition without
-    one or a reason, LedgerError if the batch is not in the ledger or not shown there, if `on` is before its date or in
-    a period that is not open in Tieout, if a mirror differs or does not stand there once, and the port's errors.
+    again. From before the first mirror is sent it is `reversing`, with what stands in the way, until the same is asked
+    again; refused with nothing sent, it is what it was. Safe to repeat: a mirror that is there is not posted twice, and
+    none is sent again before the request of last time would have ended; one that the ERP does not show yet is asked for
+    again. Where the ERP holds a mirror several times, `counting` names the ERP's id of the one that counts: the others
+    are entries by others, for a person to take back there. The second person is one who could approve the batch: no
+    preparer, and of those who `may_approve`, if any are named.
+
+    Raises IllegalTransition without a second person or a reason; LedgerError if the batch is not in the ledger or not
+    shown there, if a reversal of it was planned, if `on` is before its date or in a period that is not open in Tieout,
+    if a mirror differs or does not stand there once; and the port's errors.
     """
     _need_two(store, batch_id, actor, second, reason, may_approve)
     rules, month = protocol or Protocol(), period or f"{on:%Y-%m}"
     with _owned(store, batch_id, rules) as (batch, lease):
         if batch.state == "reversed":
             return batch.state
-        if batch.state not in ("posted", "mismatched"):
+        if batch.state not in ("posted", "mismatched", "reversing"):
             raise LedgerError("there is nothing to reverse", record=batch_id, got=batch.state)
         if on < batch.accounting_date:
             raise LedgerError("a mirror is not dated before what it reverses", record=batch_id, got=on)
-        read = [j.run_key for j in batch.journals if j.state in ("posted", "reversed")]
-        found = _find_posted(read, batch, ledger, store, lease, rules)
+        with rules.at(Step.FIND):
+            read = [j.run_key for j in batch.journals if j.state == "posted"]
+            found = _find_posted(read, batch, ledger, store, lease, rules)
         _refuse_unseen(batch, found, ledger)
         held = {
             mirror_key(journal.run_key, number): ref
@@ -259,33 +265,28 @@ def reverse(
         missing = [key for key in held if not _is_posted(found, key)]
         if missing:
             _refuse_closed_to_mirrors(store, batch, month)
-        facts = {"on": on, "reason": reason, "second": second}
-        anchor, is_repeated = _write_ahead_of_mirrors(batch, store, lease, facts, actor)
+        by = {"on": on, "second": second}
+        anchor, is_repeated = _announce_mirrors(batch, store, lease, rules, by, actor, reason)
         if missing and is_repeated:  # what was sent last time may still be under way
-            found = _look_until_settled(missing, store.now(), batch, ledger, store, lease, rules)
-        meant = {
-            key: replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
-            for key, ref in held.items()
-        }
-        for key in (key for key in missing if not _is_posted(found, key)):
-            _refuse_closed_to_mirrors(store, batch, month)
-            _post_mirror(held[key], on, key, anchor, batch, ledger, store, lease, rules)
-        found = _find_posted(list(held), batch, ledger, store, lease, rules)
-        mirrors = []
-        for key in held:
-            mirror = _the_only(key, found)
-            wrong = differences(meant[key], _read_mirror(mirror, ledger, store, lease, rules))
-            if wrong:
-                raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(map(str, wrong)))
-            mirrors.append({"run_key": key, "erp_id": mirror.erp_id, "erp_number": mirror.number})
-        for journal in batch.journals:
-            if journal.state in ("posted", "mismatched"):
-                _mark(store, lease, journal, "reversed", actor)
-        with store.transaction() as session:
-            close_breaks(session, batch, [j.run_key for j in batch.journals], reason, _run_of(batch), store.now())
-        return _decide(
-            store, lease, batch_id, "reversed", actor, reason, {"second": second, "on": on, "mirrors": mirrors}
-        )
+            with rules.at(Step.WAIT_UNTIL_SETTLED):
+                found = _look_until_settled(missing, store.now(), batch, ledger, store, lease, rules)
+        stand = [key for key in held if _is_posted(found, key)]
+        try:
+            with rules.at(Step.READ_BACK):
+                meant = {
+                    key: replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
+                    for key, ref in held.items()
+                }
+            for key in (key for key in held if key not in stand):
+                _refuse_closed_to_mirrors(store, batch, month)
+                _post_mirror(held[key], on, key, anchor, batch, ledger, store, lease, rules)
+                stand.append(key)
+            mirrors = _read_mirrors(held, meant, counting, batch, ledger, store, lease, rules)
+        except (LedgerError, ErpError) as error:
+            may_stand = bool(stand) or isinstance(error, UnknownOutcome)
+            _note_stopped(batch, error, may_stand, store, lease, actor)
+            raise
+        return _take_out(batch_id, mirrors, store, lease, rules, by, actor, reason)
 
 
 def _refuse_unseen(batch: Batch, found: Found, ledger: Ledger) -> None:
@@ -293,7 +294,7 @@ def _refuse_unseen(batch: Batch, found: Found, ledger: Ledger) -> None:
     for journal in batch.journals:
         if _is_posted(found, journal.run_key):
             continue
-        is_there = journal.state in ("posted", "reversed")
+        is_there = journal.state == "posted"
         if journal.state == "mismatched" and journal.note != ABSENT and journal.erp_id is not None:
             entity = batch.slot.legal_entity_id
             ref = JournalRef(entity, journal.erp_id, journal.run_key, journal.accounting_date, "posted")
@@ -328,27 +329,113 @@ def _post_mirror(
 ) -> None:  # fmt: skip
     """Send one mirror. An error counts only where the ERP does not show the mirror after it."""
     try:
-        ledger.reverse(ref, on, key, short_key(key), anchor=anchor, fence=_fence(store, lease, rules))
+        with rules.at(Step.SEND_MIRROR):
+            ledger.reverse(ref, on, key, short_key(key), anchor=anchor, fence=_fence(store, lease, rules))
     except UnknownOutcome:
-        if _recheck(ledger, key, batch, rules) is None:
+        with rules.at(Step.LOOK_UP_AGAIN):
+            found = _recheck(ledger, key, batch, rules)
+        if found is None:
             raise
     except Rejected:
         if not _is_posted(_look_up(batch, ledger), key):
             raise
 
 
-def _the_only(key: str, found: Found) -> JournalRef:
-    """The one mirror that the ERP holds under a key. Raises LedgerError where it holds none, or several."""
+def _read_mirrors(
+    held: Mapping[str, JournalRef], meant: Mapping[str, ErpJournal], counting: Collection[str], batch: Batch,
+    ledger: Ledger, store: Store, lease: Lease, rules: Protocol,
+) -> list[dict[str, str | None]]:  # fmt: skip
+    """Where each mirror stands, and of what. Raises LedgerError where one does not stand there once, as meant."""
+    with rules.at(Step.FIND):
+        found = _find_posted(list(held), batch, ledger, store, lease, rules)
+    mirrors = []
+    with rules.at(Step.READ_BACK):
+        for key, ref in held.items():
+            mirror = _the_only(key, found, counting)
+            wrong = differences(meant[key], _read_mirror(mirror, ledger, store, lease, rules))
+            if wrong:
+                raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(map(str, wrong)))
+            place = {"run_key": key, "erp_id": mirror.erp_id, "erp_number": mirror.number}
+            mirrors.append(place | {"of": ref.erp_id})
+    return mirrors
+
+
+def _announce_mirrors(
+    batch: Batch, store: Store, lease: Lease, rules: Protocol, facts: Mapping[str, Any], actor: str, reason: str
+) -> tuple[str, bool]:
+    """Write down that a batch is being reversed; gives the anchor of its mirrors, and whether it was begun before."""
+    with rules.at(Step.ANNOUNCE), store.transaction() as session:
+        guard(session, lease)
+        done = [act for act in audit.entries(session, batch.chain, batch.batch_id) if act.action == "batch.reversing"]
+        if batch.state != "reversing":
+            batches.transition(
+                session, batch.batch_id, "reversing", actor=actor, now=store.now(), facts=facts, reason=reason,
+                owner=OWNER,
+            )  # fmt: skip
+            _refuse_planned_reversal(session, batch)  # with the batch locked, so that none is planned any more
+        if done:
+            begun = audit.Anchor(batch.chain, done[0].sequence, done[0].hash, done[0].at.isoformat())
+        else:
+            begun = audit.anchor(session, batch.chain, store.now())
+    return audit.memo(begun, batch.batch_id), bool(done)
+
+
+def _refuse_planned_reversal(session: Session, batch: Batch) -> None:
+    """What a reversal takes back, or will once it is approved, would be taken back twice."""
+    for one in links.sources_of(session, links.REVERSES, batch.batch_id):
+        planned = batches.get(session, one)
+        if planned.counts:
+            raise LedgerError(
+                "a reversal of the batch was planned", record=batch.batch_id, got=f"{one}, {planned.state}",
+                remedy="reject that one, or plan one of what is left: `tieout reversal plan`",
+            )  # fmt: skip
+
+
+def _note_stopped(batch: Batch, error: TieoutError, may_stand: bool, store: Store, lease: Lease, actor: str) -> None:
+    """A reversal that did not get through: a person sees why; with nothing of it in the ERP the batch is as it was."""
+    before = "mismatched" if any(journal.state == "mismatched" for journal in batch.journals) else "posted"
+    to = "reversing" if may_stand else before
+    owner = None if to == "posted" else OWNER
+    with store.transaction() as session:
+        guard(session, lease)
+        batches.transition(
+            session, batch.batch_id, to, actor=actor, now=store.now(), reason=str(error)[:2000], owner=owner
+        )
+
+
+def _take_out(
+    batch_id: str, mirrors: Sequence[Mapping[str, Any]], store: Store, lease: Lease, rules: Protocol,
+    facts: Mapping[str, Any], actor: str, reason: str,
+) -> str:  # fmt: skip
+    """Every mirror stands: batch and journals are reversed, their breaks over, all in one transaction."""
+    with rules.at(Step.TAKE_OUT), store.transaction() as session:
+        guard(session, lease)
+        batch, now = batches.get(session, batch_id), store.now()
+        for journal in batch.journals:
+            if journal.state in ("posted", "mismatched"):
+                batches.mark_journal(session, journal.run_key, "reversed", actor=actor, now=now, fence=lease.token)
+        close_breaks(session, batch, [j.run_key for j in batch.journals], reason, _run_of(batch), now)
+        for mirror in mirrors:
+            links.link(session, mirror["run_key"], links.REVERSES, [batch_id])
+        told = {**facts, "mirrors": list(mirrors)}
+        return batches.transition(session, batch_id, "reversed", actor=actor, now=now, facts=told, reason=reason).state
+
+
+def _the_only(key: str, found: Found, counting: Collection[str]) -> JournalRef:
+    """The one mirror under a key that counts. Raises LedgerError where the ERP holds none, or several."""
     posted = [ref for ref in found.get(key, ()) if ref.state == "posted"]
-    if len(posted) == 1:
-        return posted[0]
-    where = ", ".join(f"{ref.number or ref.erp_id} of {ref.date}" for ref in posted)
+    chosen = [ref for ref in posted if ref.erp_id in counting] if len(posted) > 1 else posted
+    if len(chosen) == 1:
+        return chosen[0]
+    if not posted:
+        raise LedgerError("the ERP does not show the mirror", record=key, expected="once", remedy="reverse again")
     raise LedgerError(
-        f"the ERP holds the mirror {len(posted)} times" if posted else "the ERP does not show the mirror",
+        f"the ERP holds the mirror {len(posted)} times",
         record=key,
         expected="once",
-        got=where or None,
-        remedy="take all but one out of the ERP by hand, then reverse again" if posted else "reverse again",
+        got=", ".join(f"{ref.number or ref.erp_id} of {ref.date} (id {ref.erp_id})" for ref in posted),
+        remedy="take all but one out of the ERP and reverse again; where it deletes nothing, reverse the others there "
+        "by hand, then reverse again and name the one that counts: --mirror <id>",
     )
 
 
@@ -563,24 +650,7 @@ def _decide(
 ) -> str:
     with store.transaction() as session:
         guard(session, lease)
-        for mirror in facts.get("mirrors", ()):
-            links.link(session, mirror["run_key"], links.REVERSES, [batch_id])
         return batches.transition(session, batch_id, to, actor=actor, now=store.now(), facts=facts, reason=reason).state
-
-
-def _write_ahead_of_mirrors(
-    batch: Batch, store: Store, lease: Lease, facts: Mapping[str, Any], actor: str
-) -> tuple[str, bool]:
-    """Audit that a batch is being reversed, once; gives the anchor of its mirrors, and whether it was begun before."""
-    with store.transaction() as session:
-        guard(session, lease)
-        done = [act for act in audit.entries(session, batch.chain, batch.batch_id) if act.action == _REVERSING]
-        if done:
-            begun = audit.Anchor(batch.chain, done[0].sequence, done[0].hash, done[0].at.isoformat())
-        else:
-            audit.append(session, batch.chain, _REVERSING, actor, facts, store.now(), subject=batch.batch_id)
-            begun = audit.anchor(session, batch.chain, store.now())
-    return audit.memo(begun, batch.batch_id), bool(done)
 
 
 def _load(store: Store, batch_id: str) -> Batch:

@@ -129,6 +129,7 @@ def _stored(
     now, facts = store.now(), {"reverses": origin.batch_id, "reason": reason, "keep_out_by": second}
     with store.transaction() as session:
         leases.guard(session, lease)
+        _refuse_unposted(origin, batches.state_of(session, origin.batch_id, lock=True))
         batch = batches.plan(
             session, slot, made.version, made.journals, digest=made.digest, accounting_date=on, kind=batches.REVERSAL,
             origin=origin.batch_id, needs_approval=False, run_id=run_id, actor=actor, now=now, facts=facts,
@@ -163,13 +164,7 @@ def _refuse(
     origin: Batch, slot: Slot, on: date, part: Part, actor: str, second: str | None, reason: str, store: Store
 ) -> None:
     record = origin.batch_id
-    if origin.state != "posted" or origin.kind == batches.REVERSAL:
-        raise LedgerError(
-            "only a posted batch is reversed",
-            record=record,
-            got=origin.kind if origin.kind == batches.REVERSAL else origin.state,
-            remedy="what a reversal took out is planned again; a mismatched batch: tieout posting reverse",
-        )
+    _refuse_unposted(origin, origin.state)
     if not reason.strip():
         raise LedgerError("a reversal needs a reason", record=record)
     if second is not None:
@@ -181,6 +176,17 @@ def _refuse(
     with store.reading() as session:
         if not periods.accepts(session, slot.legal_entity_id, slot.ledger, slot.period, store.now()):
             raise LedgerError("the period is not open", record=str(slot), remedy="date it in an open one")
+
+
+def _refuse_unposted(origin: Batch, state: str) -> None:
+    if state != "posted" or origin.kind == batches.REVERSAL:
+        raise LedgerError(
+            "only a posted batch is reversed",
+            record=origin.batch_id,
+            got=origin.kind if origin.kind == batches.REVERSAL else state,
+            remedy="what a reversal took out is planned again; a mismatched batch, or one that is being reversed: "
+            "tieout posting reverse",
+        )
 
 
 def _reversed_rows(

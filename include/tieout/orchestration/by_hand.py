@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date
 
 from tieout.ids import Slot
@@ -23,10 +23,13 @@ def recheck(work: Work, batch_id: str, actor: str) -> str:
         return recheck_mismatched(batch_id, ledger, work.store, actor=actor)
 
 
-def reverse(work: Work, batch_id: str, *, on: date, actor: str, second: str, reason: str) -> str:
+def reverse(
+    work: Work, batch_id: str, *, on: date, actor: str, second: str, reason: str, counting: Collection[str] = ()
+) -> str:
     """Take a posted or mismatched batch out of the ledger by mirrors dated `on`; its state.
 
-    Raises LedgerError for a second person who prepared the batch or is not among its entity's approvers.
+    `counting`: the ERP's ids of the mirrors that count, where it holds one several times. Raises LedgerError for a
+    second person who prepared the batch or is not among its entity's approvers.
     """
     from tieout.calendar import period_of
     from tieout.ledger import reverse
@@ -37,6 +40,7 @@ def reverse(work: Work, batch_id: str, *, on: date, actor: str, second: str, rea
         return reverse(
             batch_id, ledger, work.store, on=on, actor=actor, second=second, reason=reason,
             period=period_of(work.entities[slot.legal_entity_id], on).name, may_approve=may_approve(work, batch_id),
+            counting=counting,
         )  # fmt: skip
 
 

@@ -30,14 +30,18 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "unknown": frozenset({"confirmed", "submitted", "partially_posted", "manually_resolved"}),
     "partially_posted": frozenset({"submitted", "confirmed", "unknown", "mismatched", "manually_resolved"}),
     "confirmed": frozenset({"posted", "mismatched", "partially_posted", "unknown"}),
-    "mismatched": frozenset({"posted", "partially_posted", "reversed"}),
-    "posted": frozenset({"reversed"}),
+    "mismatched": frozenset({"posted", "partially_posted", "reversing"}),
+    "posted": frozenset({"reversing"}),
+    "reversing": frozenset({"reversing", "reversed", "posted", "mismatched"}),
     "rejected": frozenset({"manually_resolved"}),
     "rejected_by_approver": frozenset(),
     "reversed": frozenset(),
     "manually_resolved": frozenset(),
 }
-"""From each state, where a batch may go. `partially_posted` takes part only where a batch has several journals."""
+"""From each state, where a batch may go. `partially_posted` takes part only where a batch has several journals.
+
+`reversing` is one whose mirrors are being sent; with nothing of them in the ledger it goes back to what it was.
+"""
 
 STATES = tuple(TRANSITIONS)
 RESUMABLE = ("validated", "approved", "submitted", "unknown", "partially_posted", "confirmed")
@@ -169,11 +173,15 @@ class BatchJournal:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A mirror that `posting reverse` made of a journal: under which key, where the ERP holds it, dated when."""
+    """A mirror that `posting reverse` made of a journal: under which key, where the ERP holds it, dated when.
+
+    `of`: the ERP's id of what it mirrors; None where that was not noted yet.
+    """
 
     run_key: str
     erp_id: str
     on: date
+    of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,9 +342,13 @@ def get(session: Session, batch_id: str) -> Batch:
     return _batch(row, _journal_rows(session, [batch_id]).get(batch_id, []))
 
 
-def state_of(session: Session, batch_id: str) -> str:
-    """A batch's state, without reading its journals. Raises StoreError if there is none."""
-    state = session.scalar(select(BatchRow.state).where(BatchRow.batch_id == batch_id))
+def state_of(session: Session, batch_id: str, *, lock: bool = False) -> str:
+    """A batch's state, without reading its journals; with `lock` it stays so until the transaction ends.
+
+    Raises StoreError if there is none.
+    """
+    query = select(BatchRow.state).where(BatchRow.batch_id == batch_id)
+    state = session.scalar(query.with_for_update() if lock else query)
     if state is None:
         raise StoreError("no such batch", got=batch_id)
     return state
@@ -375,7 +387,7 @@ def mirrors_of(session: Session, batch: Batch) -> list[Mirror]:
     if not any(journal.state == "reversed" for journal in batch.journals):
         return []
     return [
-        Mirror(mirror["run_key"], mirror["erp_id"], date.fromisoformat(act.payload["on"]))
+        Mirror(mirror["run_key"], mirror["erp_id"], date.fromisoformat(act.payload["on"]), mirror.get("of"))
         for act in audit.entries(session, batch.chain, batch.batch_id)
         if act.action == "batch.reversed"
         for mirror in act.payload.get("mirrors", ())
