@@ -144,21 +144,30 @@ def compare(
     An entry is ours if its journal is the one we read back, or one that was taken out, or the mirror that did so (by
     run key and the ERP's id; None for one whose id was not noted). Those two count as the ERP holds them, where they
     undo each other on every account; where they do not, somebody changed one of them, and they are foreign.
+
+    Where the entries of our journals hold another amount in the currency of the documents than was sent, that is a line
+    of its own: the ERP's trial balance tells the functional currency only.
     """
+    # opening; ours, others', all of it in functional currency; ours in other currencies, as sent and as shown
     start: defaultdict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
     ours, others, held = start.copy(), start.copy(), start.copy()
     for b in opened:
         start[b.account, b.currency] += b.balance
+    sent, shown = start.copy(), start.copy()
     known = set()
     for journal in posted:
         known.add((journal.run_key, journal.erp_id))
         for line in journal.content["lines"]:
             amount = Decimal(line["amount"])
             ours[line["account"], journal.currency] += amount if line["side"] == "debit" else -amount
+            if "foreign_amount" in line:
+                sent[line["account"], line["foreign_currency"]] += Decimal(line["foreign_amount"])
     undone: defaultdict[TakenOut, list[GlEntry]] = defaultdict(list)
     foreign = []
     for entry in entries:
         if entry.run_key is not None and (entry.run_key, entry.journal_id) in known:
+            if entry.foreign_currency is not None and entry.foreign_amount is not None:
+                shown[entry.account, entry.foreign_currency] += entry.foreign_amount
             continue
         of = entry.run_key and (
             taken_out.get((entry.run_key, entry.journal_id)) or taken_out.get((entry.run_key, None))
@@ -181,4 +190,6 @@ def compare(
     for balance in balances:
         held[balance.account, balance.currency] += balance.closing
     keys = sorted({*start, *ours, *others, *held})
-    return tuple(ProofLine(*k, start[k], ours[k], others[k], held[k]) for k in keys), tuple(foreign)
+    lines = [ProofLine(*k, start[k], ours[k], others[k], held[k]) for k in keys]
+    lines += [ProofLine(*k, ZERO, sent[k], ZERO, shown[k]) for k in sorted({*sent, *shown}) if sent[k] != shown[k]]
+    return tuple(lines), tuple(foreign)

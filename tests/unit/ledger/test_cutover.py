@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -184,6 +185,15 @@ def test_a_copy_in_another_currency_is_undone_in_both_currencies(two: Any) -> No
     two.rows["invoice_line"]["A.1"]["currency"] = "EUR"
     (old,) = post(two, APRIL)
     bring(two, "next")
+    change = "UPDATE line SET foreign_amount = ? WHERE foreign_amount = ?"
+    with closing(sqlite3.connect(two.next.path)) as db:  # somebody changes what functional amounts do not show
+        db.execute(change, ("33.3", "33.33"))
+        db.commit()
+        proof = prove(two.entity.of_ledger("next"), APRIL, two.next, two.store)
+        differing = [(x.account, x.currency, x.ours, x.ledger) for x in proof.lines if x.difference]
+        assert differing == [("1200", "EUR", Decimal("33.33"), Decimal("33.3"))]
+        db.execute(change, ("33.33", "33.3"))
+        db.commit()
     take_back(two, old, APRIL)
     assert bring(two, "next").states == {"posted": 2}
     held = [[(x.account, x.debit - x.credit, x.foreign_amount, x.foreign_currency) for x in journal.lines]
