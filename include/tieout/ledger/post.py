@@ -466,8 +466,9 @@ def resolve(
 
     With `documents` (run key → the ERP's id) each missing journal is an equal document that somebody wrote into the
     ERP: it is read back and compared. Without, the content is not to be posted and stays a reconciling item; that
-    takes a `second` person, as in `reverse`. Raises LedgerError where a document is not equal, where the ERP holds a
-    journal that is said not to be posted, and where another version carries the content already.
+    takes a `second` person, as in `reverse`. What was lost is waited for as long as its request may be under way.
+    Raises LedgerError where a document is not equal, where the ERP holds a journal that is said not to be posted, or to
+    stand there as another document, and where another version carries the content already.
     """
     rules = protocol or Protocol()
     if documents is None or second is not None:
@@ -475,25 +476,30 @@ def resolve(
     with _owned(store, batch_id, rules) as (batch, lease):
         _refuse_carried(store, batch)
         _refuse_taken(store, batch, documents or {})
+        lost = [journal for journal in batch.journals if journal.state in ("submitted", "unknown")]
+        found = _look_up(batch, ledger)
+        if any(not _is_posted(found, journal.run_key) for journal in lost):
+            found = _wait_until_settled(lost, batch, ledger, store, lease, rules)
         for journal in batch.journals:
             if journal.state in ("confirmed", "posted"):
                 continue
-            if documents is None:
-                held = _held(_look_up(batch, ledger).get(journal.run_key, []))
-                if held is not None and held.state == "posted":
-                    raise LedgerError(
-                        "the journal stands in the ERP", record=journal.run_key, got=held.number,
-                        remedy="resume posting: it is read back and compared",
-                    )  # fmt: skip
-                continue
-            _refuse_unequal(journal, documents.get(journal.run_key), ledger)
+            named, held = (documents or {}).get(journal.run_key), _held(found.get(journal.run_key, []))
+            if held is not None and held.state == "posted" and held.erp_id != named:
+                raise LedgerError(
+                    "the journal stands in the ERP", record=journal.run_key, got=held.number or held.erp_id,
+                    remedy="resume posting: it is read back and compared; a rejected one: name it as the document",
+                )  # fmt: skip
+            if documents is not None:
+                _refuse_unequal(journal, named, ledger)
         with store.transaction() as session:
             guard(session, lease)
             for key, erp_id in (documents or {}).items():
                 batches.note_document(session, key, erp_id)
             close_breaks(session, batch, [j.run_key for j in batch.journals], reason, _run_of(batch), store.now())
-        facts = {"second": second, "documents": dict(documents or {})}
-        return _decide(store, lease, batch_id, "manually_resolved", actor, reason, facts)
+            facts = {"second": second, "documents": dict(documents or {})}
+            return batches.transition(
+                session, batch_id, "manually_resolved", actor=actor, now=store.now(), facts=facts, reason=reason
+            ).state
 
 
 def as_erp_journal(journal: BatchJournal | Copy) -> ErpJournal:
@@ -645,14 +651,6 @@ def _refuse_unequal(journal: BatchJournal, erp_id: str | None, ledger: Ledger) -
         raise LedgerError("the document is not equal", record=f"{journal.run_key}, {erp_id}", got=text)
 
 
-def _decide(
-    store: Store, lease: Lease, batch_id: str, to: str, actor: str, reason: str, facts: Mapping[str, Any]
-) -> str:
-    with store.transaction() as session:
-        guard(session, lease)
-        return batches.transition(session, batch_id, to, actor=actor, now=store.now(), facts=facts, reason=reason).state
-
-
 def _load(store: Store, batch_id: str) -> Batch:
     with store.reading() as session:
         return batches.get(session, batch_id)
@@ -683,9 +681,14 @@ def _refuse_out_of_turn(store: Store, batch: Batch) -> None:
 
 
 def _refuse_altered(store: Store, batch: Batch) -> None:
-    """What is sent is what was planned, and so what was approved, whoever can write to the store's tables."""
+    """What is sent is what was planned, and was approved if it had to be, whoever can write to the store's tables."""
     with store.reading() as session:
-        altered = batches.altered(session, batch)
+        altered, audited = batches.altered(session, batch), batches.audited_state(session, batch)
+    if audited != batch.state:
+        raise LedgerError(
+            "the batch's state is not what was audited", record=batch.batch_id, expected=audited, got=batch.state,
+            remedy="nothing is sent: find out who changed the store, `tieout audit verify` tells what else was",
+        )  # fmt: skip
     if altered:
         raise LedgerError(
             "the stored content of a journal is not what was planned", record=batch.batch_id, got=altered,

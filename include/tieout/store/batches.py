@@ -539,6 +539,13 @@ def mark_journal(
     return _journal(row)
 
 
+def audited_state(session: Session, batch: Batch) -> str | None:
+    """The state that the audit log says the batch is in; None where it knows of none."""
+    told = {f"batch.{state}": state for state in STATES}
+    acts = audit.entries(session, batch.chain, batch.batch_id)
+    return next((told[act.action] for act in reversed(acts) if act.action in told), None)
+
+
 def altered(session: Session, batch: Batch) -> list[str]:
     """Journals whose stored content or date is not what was audited when the batch was planned."""
     for entry in audit.entries(session, batch.chain, batch.batch_id):

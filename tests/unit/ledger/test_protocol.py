@@ -39,9 +39,11 @@ from tieout.ledger import (
     reverse,
     submit,
 )
+from tieout.ledger.halts import DEFINITION
 from tieout.ledger.post import as_erp_journal
 from tieout.store import approvals, batches, links
-from tieout.store.batches import BatchJournalRow
+from tieout.store.batches import BatchJournalRow, BatchRow
+from tieout.store.breaks import select_breaks
 from tieout.store.golive import OpeningBalance, load_opening
 from tieout.store.leases import LeaseRow
 
@@ -478,6 +480,15 @@ class TestApproval:
         assert check_approval(batch_id, books.store) == "approved"
         assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "posted"
 
+    def test_a_batch_that_was_moved_past_its_approval_in_the_store_is_not_sent(self, waiting: Any) -> None:
+        books, batch_id = waiting
+        with books.store.transaction() as session:
+            row = session.get(BatchRow, batch_id)
+            row.state, row.needs_approval = "validated", False
+        with pytest.raises(LedgerError, match="not what was audited"):
+            post_batch(batch_id, books.erp, books.store)
+        assert books.erp.journals() == []
+
     def test_a_preparer_may_not_approve(self, waiting: Any) -> None:
         books, batch_id = waiting
         with pytest.raises(LedgerError, match="preparer"):
@@ -548,6 +559,41 @@ class TestResolution:
             batches.note_document(session, batch_id, "9999")
         with pytest.raises(LedgerError, match="another journal of ours"):
             resolving(**{refused: taken})
+
+    def test_a_lost_batch_is_resolved_only_once_its_request_would_have_ended(self, books: Any, batch_id: str) -> None:
+        post, sent = books.erp.post, []
+
+        def lose(journal: Any, **_: Any) -> Any:
+            sent.append(journal)
+            raise UnknownOutcome("the request timed out", record=journal.run_key)
+
+        def sleep(seconds: float) -> None:  # the request arrives while somebody waits for it
+            if len(sent) == 1:
+                sent.append(post(sent[0]))
+
+        books.erp.post = lose
+        patient = Protocol(settle=timedelta(minutes=1), checks=(), lags=(0.0,), sleep=sleep)
+        assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "unknown"
+        by = {"actor": "al", "second": "bea", "reason": "it is lost", "protocol": patient}
+        for documents in (None, {batch_id: self.by_hand(books)}):
+            with pytest.raises(LedgerError, match="stands in the ERP"):
+                resolve(batch_id, books.erp, books.store, documents=documents, **by)
+        assert books.batch(SLOT).state == "unknown"
+        own = {batch_id: books.erp.find_by_run_key(batch_id)[0].erp_id}
+        assert resolve(batch_id, books.erp, books.store, documents=own, **by) == "manually_resolved"
+
+    def test_a_batch_that_cannot_be_resolved_keeps_its_breaks(
+        self, books: Any, batch_id: str, instant: Protocol
+    ) -> None:
+        books.erp.lies = ["store_nothing"]
+        assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "mismatched"
+        documents = {batch_id: self.by_hand(books)}
+        with pytest.raises(IllegalTransition):
+            resolve(batch_id, books.erp, books.store, actor="al", reason="by hand", documents=documents)
+        with books.store.reading() as session:
+            (row,) = select_breaks(session, DEFINITION)
+        assert row.state == "open"
+        assert books.batch(SLOT).journals[0].erp_id != documents[batch_id]
 
     def test_what_a_later_version_carries_cannot_be_resolved_too(self, books: Any, refused: str) -> None:
         books.post(books.plan(D29))
