@@ -155,7 +155,7 @@ def _item(
 
 def _journals(entity: LegalEntity, period: Period, store: Store) -> list[dict[str, Any]]:
     with store.reading() as session:
-        found = batches.select_batches(session, entity=entity.id, period=period.name)
+        found = batches.concerning_period(session, entity.id, period.name)
     newest: dict[object, int] = {}
     for batch in found:
         newest[batch.slot] = max(batch.version, newest.get(batch.slot, 0))

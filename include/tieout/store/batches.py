@@ -382,6 +382,13 @@ def select_batches(
     return [_batch(row, journals.get(row.batch_id, [])) for row in rows]
 
 
+def concerning_period(session: Session, entity: str, period: str) -> list[Batch]:
+    """The batches of a fiscal period and those of earlier ones whose mirrors, half sent, may be dated in it."""
+    being_reversed = select_batches(session, entity=entity, states=["reversing"])
+    earlier = [batch for batch in being_reversed if batch.slot.period < period]
+    return earlier + select_batches(session, entity=entity, period=period)
+
+
 def mirrors_of(session: Session, batch: Batch) -> list[Mirror]:
     """The mirrors by which a batch was taken out of the ledger, as they were read back; none for any other batch."""
     if not any(journal.state == "reversed" for journal in batch.journals):

@@ -233,3 +233,12 @@ def test_an_accrual_of_before_go_live_is_an_item_until_others_took_it_back(
     assert found("0") == [("11100", "not reversed", held, date(2026, 3, 1))]  # ours neither adds to it nor hides it
     assert found("-70.25") == []
     assert found("0", streams={"accrual": "verify"}) == []  # who accrues goes on to take back
+
+
+def test_a_batch_that_is_being_taken_out_keeps_the_periods_of_its_mirrors_open_too(
+    entity: LegalEntity, parts: tuple[Store, Lake]
+) -> None:
+    store, _ = parts
+    planned(store, date(2026, 2, 27), 1, "validated", "submitted", "confirmed", "posted", "reversing")
+    found = [(r["item"], r["state"]) for r in rows(entity, parts) if r["kind"] == "journal"]
+    assert found == [("TIEOUT/US/main/2026-02/billing/2026-02-27/v1", "reversing")]
