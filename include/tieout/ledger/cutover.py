@@ -169,7 +169,8 @@ def _stands(batch: Batch, journal: BatchJournal) -> bool:
 
     Unless it was copied before it was reversed: then its mirror follows it.
     """
-    return journal.state == "posted" or (batch.state == "manually_resolved" and journal.erp_id is not None)
+    is_document = batch.state == "manually_resolved" and journal.erp_id is not None
+    return journal.state == "posted" or (is_document and journal.state != batches.NOT_POSTED)
 
 
 def _translated(content: Mapping[str, Any], chart: Mapping[str, str], kept: tuple[str, ...] | None) -> dict[str, Any]:

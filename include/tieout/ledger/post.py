@@ -26,11 +26,15 @@ from sqlalchemy.orm import Session
 from tieout.erp.port import ErpJournal, ErpLine, Fence, JournalRef, Ledger, read_back_many
 from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, Rejected, TieoutError, UnknownOutcome
 from tieout.ids import Slot, mirror_key, short_key
+from tieout.lake.tables import Lake
 from tieout.ledger.halts import OWNER, Difference, close_breaks, open_breaks
 from tieout.ledger.protocol import Protocol, Step
-from tieout.store import Lease, Store, approvals, audit, batches, golive, links, periods, status_checks
+from tieout.ledger.reversal import events_of
+from tieout.settings import Settings
+from tieout.store import Lease, Store, approvals, audit, batches, golive, late_events, links, periods, status_checks
 from tieout.store.batches import Batch, BatchJournal
 from tieout.store.copies import Copy
+from tieout.store.late_events import LateEvent
 from tieout.store.leases import guard, renew
 from tieout.store.people import need_two
 
@@ -459,14 +463,18 @@ def resolve(
     reason: str,
     second: str | None = None,
     documents: Mapping[str, str] | None = None,
+    lake: Lake,
+    settings: Settings | None = None,
     may_approve: Collection[str] = (),
     protocol: Protocol | None = None,
 ) -> str:
-    """End a refused or lost batch by hand; gives its state. Its content counts from then on, and is not planned again.
+    """End a refused or lost batch by hand; gives its state. Its content is not planned again.
 
     With `documents` (run key → the ERP's id) each missing journal is an equal document that somebody wrote into the
-    ERP: it is read back and compared. Without, the content is not to be posted and stays a reconciling item; that
-    takes a `second` person, as in `reverse`. What was lost is waited for as long as its request may be under way.
+    ERP: it is read back and compared, and counts. Without, what is missing is not to be posted and stays a reconciling
+    item; that takes a `second` person, as in `reverse`. It does not count, and the decision binds exactly the entries
+    that `lake` has behind it: an event that goes back to what was posted needs nothing, one that changes otherwise is
+    held. What was lost is waited for as long as its request may be under way.
     Raises LedgerError where a document is not equal, where the ERP holds a journal that is said not to be posted, or to
     stand there as another document, and where another version carries the content already.
     """
@@ -480,9 +488,8 @@ def resolve(
         found = _look_up(batch, ledger)
         if any(not _is_posted(found, journal.run_key) for journal in lost):
             found = _wait_until_settled(lost, batch, ledger, store, lease, rules)
-        for journal in batch.journals:
-            if journal.state in ("confirmed", "posted"):
-                continue
+        missing = [journal for journal in batch.journals if journal.state not in ("confirmed", "posted")]
+        for journal in missing:
             named, held = (documents or {}).get(journal.run_key), _held(found.get(journal.run_key, []))
             if held is not None and held.state == "posted" and held.erp_id != named:
                 raise LedgerError(
@@ -491,15 +498,31 @@ def resolve(
                 )  # fmt: skip
             if documents is not None:
                 _refuse_unequal(journal, named, ledger)
+        events = events_of(batch, missing, lake, settings) if documents is None else []
         with store.transaction() as session:
             guard(session, lease)
             for key, erp_id in (documents or {}).items():
                 batches.note_document(session, key, erp_id)
+            if documents is None:
+                _drop(session, batch, missing, events, lease, actor, str(second), reason, store.now())
             close_breaks(session, batch, [j.run_key for j in batch.journals], reason, _run_of(batch), store.now())
             facts = {"second": second, "documents": dict(documents or {})}
             return batches.transition(
                 session, batch_id, "manually_resolved", actor=actor, now=store.now(), facts=facts, reason=reason
             ).state
+
+
+def _drop(
+    session: Session, batch: Batch, missing: Iterable[BatchJournal], events: Iterable[LateEvent], lease: Lease,
+    actor: str, second: str, reason: str, now: datetime,
+) -> None:  # fmt: skip
+    """Journals that are not to be posted, and the decision about the events behind them, which binds their entries."""
+    for journal in missing:
+        batches.mark_journal(
+            session, journal.run_key, batches.NOT_POSTED, actor=actor, now=now, fence=lease.token, note=reason
+        )
+    if batch.kind not in (batches.REVERSAL, batches.WRITE_OFF):  # neither is planned from events
+        late_events.withhold(session, batch.batch_id, events, actor=actor, second=second, reason=reason, now=now)
 
 
 def as_erp_journal(journal: BatchJournal | Copy) -> ErpJournal:
@@ -615,7 +638,8 @@ def _refuse_carried(store: Store, batch: Batch) -> None:
         later = other.version > batch.version if same else other.planned_at >= batch.changed_at
         carries = (same or other.slot.stream == "prior_period") and later
         resolved_since = same and other.state == "manually_resolved" and other.changed_at >= batch.planned_at
-        if other.chain == batch.chain and other.counts and other != batch and (carries or resolved_since):
+        has_it = other.counts or other.state == "manually_resolved"
+        if other.chain == batch.chain and has_it and other != batch and (carries or resolved_since):
             raise LedgerError(
                 "its content is carried by another batch",
                 record=batch.batch_id,

@@ -92,7 +92,7 @@ def plan_reversal(
         with engine(settings) as session:
             rows = _reversed_rows(session, lake, origin, [b for b in earlier if b != waiting and b.counts], wanted)
             made = _made(origin, slot, waiting.version if waiting else version, on, rows, session)
-            events = _events(session, origin) if keep_out_by else []
+            events = _events(session, origin, "taken back, not to be posted again") if keep_out_by else []
         if waiting and waiting.content_hash != made.digest:
             raise LedgerError(
                 "another reversal of the batch waits for a decision",
@@ -197,7 +197,7 @@ def _reversed_rows(
     session.execute(statement("macros"))
     session.bind("minor_unit", minor_units())
     _bind_part(session, "origin_part", origin.journals, "l.side")
-    taken = [journal for batch in earlier for journal in batch.journals]
+    taken = [journal for batch in earlier for journal in batch.counting]
     _bind_part(session, "taken_part", taken, "CASE l.side WHEN 'debit' THEN 'credit' ELSE 'debit' END")
     currencies = sorted(origin.gross)
     quantum = 10 ** (4 - minor_digits(currencies[0]))
@@ -283,7 +283,17 @@ def _refuse_part(session: Engine, origin: Batch, part: Part, quantum: int) -> No
         )  # fmt: skip
 
 
-def _events(session: Engine, origin: Batch) -> list[LateEvent]:
+def events_of(
+    batch: Batch, journals: Iterable[batches.BatchJournal], lake: Lake, settings: Settings | None = None
+) -> list[LateEvent]:
+    """What journals of a batch carry, by event, in the form in which a decision not to post it binds it."""
+    with engine(settings) as session:
+        lake.bind(session, {t: lake.version(t) for t in JOURNAL_TABLES}, JOURNAL_TABLES)
+        _bind_part(session, "reversed_part", journals, "l.side")
+        return _events(session, batch, "not to be posted")
+
+
+def _events(session: Engine, origin: Batch, reason: str) -> list[LateEvent]:
     """What is taken back, by event: what a later plan would find due again, in the form in which decisions bind it."""
     rows = session.rows("""
         WITH entry AS (
@@ -311,7 +321,7 @@ def _events(session: Engine, origin: Batch) -> list[LateEvent]:
     return [
         LateEvent(
             unit, slot.ledger, event_type, day, str(slot), slot.period, document, currency, gross, content,
-            "taken back, not to be posted again",
+            reason,
         )
         for unit, event_type, day, document, currency, gross, content in rows
     ]  # fmt: skip

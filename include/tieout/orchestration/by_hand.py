@@ -56,5 +56,6 @@ def resolve(
     with work.ledger(Slot.of(batch_id).ledger) as ledger:
         return resolve(
             batch_id, ledger, work.store, actor=actor, reason=reason, second=second, documents=documents,
-            may_approve=may_approve(work, batch_id), protocol=protocol(work, batch_id),
+            lake=work.lake, settings=work.settings, may_approve=may_approve(work, batch_id),
+            protocol=protocol(work, batch_id),
         )  # fmt: skip

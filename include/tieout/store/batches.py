@@ -66,15 +66,19 @@ TAKEN_BACK, REPOSTED = "taken_back", "reposted"
 ALWAYS_APPROVED = (REVERSAL, TAKEN_BACK, REPOSTED, WRITE_OFF)
 """Kinds that take something out of a ledger: a second person approves them, whatever they amount to."""
 
+NOT_POSTED = "not_posted"
+"""State of a journal that two people said is not to be posted: it never stood in the ledger, and does not count."""
+
 JOURNAL_TRANSITIONS: Mapping[str, frozenset[str]] = {
-    "pending": frozenset({"submitted", "confirmed"}),
-    "submitted": frozenset({"confirmed", "rejected", "unknown", "pending"}),
-    "unknown": frozenset({"confirmed", "submitted"}),
+    "pending": frozenset({"submitted", "confirmed", NOT_POSTED}),
+    "submitted": frozenset({"confirmed", "rejected", "unknown", "pending", NOT_POSTED}),
+    "unknown": frozenset({"confirmed", "submitted", NOT_POSTED}),
     "confirmed": frozenset({"posted", "mismatched", "unknown"}),
-    "mismatched": frozenset({"posted", "reversed", "rejected"}),
-    "rejected": frozenset({"submitted", "confirmed"}),
+    "mismatched": frozenset({"posted", "reversed", "rejected", NOT_POSTED}),
+    "rejected": frozenset({"submitted", "confirmed", NOT_POSTED}),
     "posted": frozenset({"reversed"}),
     "reversed": frozenset(),
+    NOT_POSTED: frozenset(),
 }
 """A journal that was rejected is sent again only as the missing part of a `partially_posted` batch; so is one that was
 `mismatched` because it is not there, once a person has looked."""
@@ -211,6 +215,11 @@ class Batch:
     def chain(self) -> str:
         """The audit chain of its ledger."""
         return chain_of(self.slot.legal_entity_id, self.slot.ledger)
+
+    @property
+    def counting(self) -> tuple[BatchJournal, ...]:
+        """Its journals whose content is, or is expected to come to be, in the ledger."""
+        return tuple(journal for journal in self.journals if self.counts and journal.state != NOT_POSTED)
 
     @property
     def halts(self) -> bool:
@@ -431,8 +440,9 @@ def transition(
         )
     before, counted, row.state, row.changed_at = row.state, row.counts, to, now
     row.reason, row.owner, row.counts = reason, owner, to not in VOIDED
-    if row.kind == REVERSAL and to == "manually_resolved":
-        row.counts = bool((facts or {}).get("documents"))  # one that is not to be posted has taken nothing back
+    if to == "manually_resolved":
+        states = session.scalars(select(BatchJournalRow.state).where(BatchJournalRow.batch_id == batch_id))
+        row.counts = any(state != NOT_POSTED for state in states)
     session.flush()
     payload = {"from": before, "to": to, "content_hash": row.content_hash, "reason": reason, "owner": owner}
     audit.append(
