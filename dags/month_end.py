@@ -1,13 +1,14 @@
 """
 # Month end
 
-**What.** Plans the month's revenue releases and its accruals (each with a reversal on day 1 of the next month), has
-them posted and read back, proves the trial balance at the month's last day and lists what stands between the month
-and its close. In a calendar of weeks it does so for every fiscal period that is over by then. What came for earlier
-periods after their month end is released now, as a new version, or as a late entry where the period is closed.
+**What.** Plans the revenue releases and the accruals (each with a reversal on day 1 of the next period) of the entities
+whose fiscal period ends on the run's last day, has them posted and read back, proves the trial balance at that day and
+lists what stands between the period and its close. What came for earlier periods after their end is released now, as a
+new version, or as a late entry where the period is closed.
 
-**When.** On the first business day of the following month, 06:00 in every entity. By hand: *Trigger*, with the
-period. It reads the lake as the nights left it: run the month's last night first.
+**When.** On the first business day after each end of a fiscal period, 06:00 in every entity that closes one; entities
+whose calendars differ have runs of their own. By hand: *Trigger*, with the period or, where its name means other dates
+from one entity to the next, its last day. It reads the lake as the nights left it: run the period's last night first.
 
 **When it is red.** As for the nightly run. The close backlog is written even if the ERP is down; it then says so.
 
@@ -32,7 +33,10 @@ from tieout_timetables import MonthEndTimetable
     tags=[*TAGS, "close"],
     params={
         "period": Param(
-            None, type=["null", "string"], pattern=r"^\d{4}-\d{2}$", title="Period, YYYY-MM (blank: the run's own)"
+            None,
+            type=["null", "string"],
+            pattern=r"^\d{4}-\d{2}(-\d{2})?$",
+            title="Period, YYYY-MM, or its last day, YYYY-MM-DD (blank: the run's own)",
         ),
     },
 )

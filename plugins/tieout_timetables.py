@@ -1,4 +1,4 @@
-"""When scheduled workflows run: once a business date is over everywhere, and on a business day after month end.
+"""When scheduled workflows run: once a business date is over everywhere, and on a business day after each period end.
 
 Airflow loads this file in every process as the top-level module `tieout_timetables`; keep it flat and light.
 The entities (zones, holidays) are read from `entities.yaml` when a date is computed, never when a DAG is parsed.
@@ -21,10 +21,6 @@ def _midnight(day: date) -> DateTime:
 
 def _instant(moment: datetime) -> DateTime:
     return pendulum.instance(moment.astimezone(UTC))
-
-
-def _month_after(day: date) -> date:
-    return (day.replace(day=1) + timedelta(days=32)).replace(day=1)
 
 
 class _Ticks(Timetable):
@@ -63,7 +59,8 @@ class _Ticks(Timetable):
     ) -> DagRunInfo | None:
         """The tick after the last one; without catch-up, nothing before the latest that is due."""
         if last_automated_data_interval is not None:
-            day = self.following(self.first_of(last_automated_data_interval.start.date()))
+            # from where it ended, whatever a calendar that was changed since makes of the dates before
+            day = last_automated_data_interval.end.date()
         elif restriction.earliest is not None:
             earliest = restriction.earliest.in_timezone("UTC")
             day = self.first_of(earliest.date())
@@ -106,12 +103,17 @@ class BusinessDateTimetable(_Ticks):
 
 
 class MonthEndTimetable(_Ticks):
-    """One run per calendar month, on business day `business_day` of the following month in every entity."""
+    """One run per end of a fiscal period, on business day `business_day` after it in every entity that closes one.
+
+    Entities whose calendars differ end their periods on different days; each of these days has a run of its own.
+    """
 
     def __init__(self, *, business_day: int = 1, hour: int = 6) -> None:
         super().__init__()
         self.business_day, self.hour = business_day, hour
-        self.description = f"each month, BD{business_day} of the next at {hour:02d}:00 in every legal entity"
+        self.description = (
+            f"each end of a fiscal period, BD{business_day} after it at {hour:02d}:00 in every legal entity that closes"
+        )
 
     @property
     def summary(self) -> str:
@@ -128,12 +130,16 @@ class MonthEndTimetable(_Ticks):
         return cls(**data)
 
     def first_of(self, day: date) -> date:
-        return day.replace(day=1)
+        from tieout.orchestration.calendars import span_of_period_end
+
+        return span_of_period_end(day)[0]
 
     def following(self, day: date) -> date:
-        return _month_after(day)
+        from tieout.orchestration.calendars import span_of_period_end
+
+        return span_of_period_end(day)[1] + timedelta(days=1)
 
     def run_after(self, day: date) -> DateTime:
-        from tieout.orchestration.calendars import month_end_due_at
+        from tieout.orchestration.calendars import period_end_due_at, span_of_period_end
 
-        return _instant(month_end_due_at(day, self.business_day, self.hour))
+        return _instant(period_end_due_at(span_of_period_end(day)[1], self.business_day, self.hour))

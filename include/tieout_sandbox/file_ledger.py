@@ -251,6 +251,8 @@ class FileLedger:
                 run_key=r["run_key"] or None,
                 line_no=r["line_no"] if r["run_key"] else None,
                 changed_at=datetime.combine(date.fromisoformat(r["on_date"]), datetime.min.time(), UTC),
+                foreign_currency=r["foreign_currency"],
+                foreign_amount=None if r["foreign_amount"] is None else Decimal(r["foreign_amount"]),
             )
             for r in rows
         ]

@@ -6,10 +6,26 @@ WITH entry AS (
     -- the anchor of the audit log in a journal's memo is not what a break is about
     regexp_replace(e.narrative, ' · audit [^·]+$', '') AS narrative,
     e.run_key AS planned_key,
+    -- the mirror that reverses a journal has the journal's key with an ending
+    regexp_replace(e.run_key, '/reversed(/\d+)?$', '') AS origin_key,
     CASE WHEN k.ledger <> split_part(e.run_key, '/', 3) THEN k.ledger || ':' ELSE '' END || e.run_key AS run_key,
     k.ledger, k.taken_over_on
   FROM gl_entry AS e
   LEFT JOIN entity_ledger AS k ON k.legal_entity_id = e.legal_entity_id AND k.source = e.source
+),
+
+-- journals that were reversed, with their mirrors, account by account
+undone AS (
+  SELECT e.source, e.legal_entity_id, e.origin_key, e.planned_key, e.account, e.debit - e.credit AS amount, e.is_deleted
+  FROM entry AS e JOIN journal_state AS s ON s.run_key = e.origin_key AND s.state = 'reversed'
+),
+
+-- accounts on which the two are not nothing: one was changed, taken out or entered again in the ERP
+unequal AS (
+  SELECT source, legal_entity_id, origin_key, account
+  FROM undone SEMI JOIN (SELECT DISTINCT source, origin_key FROM undone WHERE planned_key <> origin_key) USING (source, origin_key)
+  GROUP BY ALL
+  HAVING sum(amount) FILTER (NOT is_deleted) <> 0
 )
 SELECT
   e.source_id AS entry_id, e.run_key, e.line_no, e.legal_entity_id, e.currency, e.account, e.accounting_date,
@@ -17,7 +33,8 @@ SELECT
   coalesce(e.narrative, '(no description)') AS narrative,
   CASE WHEN e.run_key IS NOT NULL THEN e.run_key || '|' || e.line_no ELSE coalesce(e.narrative, '(no description)') || '|' || e.account END AS break_key,
   coalesce(a.is_controlled, true) AS is_controlled,
-  coalesce((y.run_key IS NULL OR m.run_key IS NOT NULL) AND s.state = 'reversed', false) AS is_reversed,
+  coalesce((y.run_key IS NULL OR m.run_key IS NOT NULL) AND s.state = 'reversed' AND u.origin_key IS NULL, false)
+    AS is_reversed,
   coalesce(CASE WHEN y.run_key IS NULL THEN s.state IN ('submitted', 'unknown', 'confirmed') ELSE y.state IN ('submitted', 'unknown') END, false)
     AS is_under_way,
   CASE WHEN e.debit - e.credit < 0 THEN 'credit' ELSE 'debit' END || ' of account ' || e.account || coalesce(' ' || a.name, '')
@@ -30,8 +47,9 @@ LEFT JOIN gl_account AS a ON a.legal_entity_id = e.legal_entity_id AND a.code = 
   AND a.source = e.source
 LEFT JOIN journals AS j ON j.run_key = e.planned_key
 LEFT JOIN journal_copy AS y ON y.run_key = e.planned_key AND y.ledger = e.ledger
--- the mirror that reverses a journal has the journal's key with an ending
-LEFT JOIN journal_state AS s ON s.run_key = regexp_replace(e.planned_key, '/reversed(/\d+)?$', '')
+LEFT JOIN journal_state AS s ON s.run_key = e.origin_key
+LEFT JOIN unequal AS u ON u.source = e.source AND u.legal_entity_id = e.legal_entity_id AND u.origin_key = e.origin_key
+  AND u.account = e.account
 LEFT JOIN journal_copy AS m ON m.run_key = s.run_key || '/reversed' AND m.ledger = e.ledger AND m.state = 'posted'
 WHERE NOT e.is_deleted AND CASE
   WHEN e.run_key IS NULL THEN e.accounting_date BETWEEN coalesce(e.taken_over_on, g.go_live) AND $business_date

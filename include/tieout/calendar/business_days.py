@@ -35,15 +35,13 @@ def is_business_day(entity: Workplace, day: date) -> bool:
 
 
 def add_business_days(entity: Workplace, day: date, count: int) -> date:
-    """The date `count` business days after (or before, if negative) a date; 0 gives the date itself."""
+    """The date `count` business days after (or before, if negative) a date; 0 gives the date itself.
+
+    BD1 of a close is 1 after the period's last day.
+    """
     step = timedelta(days=1 if count > 0 else -1)
     while count:
         day += step
         if is_business_day(entity, day):
             count -= 1 if count > 0 else -1
     return day
-
-
-def business_day_of_month(entity: Workplace, year: int, month: int, number: int) -> date:
-    """BD`number` of a month: its first business day is number 1."""
-    return add_business_days(entity, date(year, month, 1) - timedelta(days=1), number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import calendar as _calendar
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -31,10 +32,10 @@ def period_of(entity: LegalEntity, day: date) -> Period:
     return _week_period(entity, day)
 
 
-def last_ended(entity: LegalEntity, day: date) -> Period:
-    """The fiscal period of an entity that ended last by the end of a date."""
-    period = period_of(entity, day)
-    return period if period.end == day else period_of(entity, period.start - timedelta(days=1))
+def period_ends(entities: Iterable[LegalEntity], day: date) -> tuple[date, date]:
+    """The span around a date in which no entity's fiscal period ends but on its last day: first and last day."""
+    around = [period_of(entity, day) for entity in entities]
+    return max(period.start for period in around), min(period.end for period in around)
 
 
 def ended_periods(entity: LegalEntity, day: date) -> list[Period]:

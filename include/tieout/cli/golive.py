@@ -33,6 +33,12 @@ def show(entity: Entity, ledger: Ledger = None) -> None:
     for tie in opening.ties:
         amounts = (format_money(amount, tie.currency) for amount in (tie.documents, tie.ledger_balance, tie.difference))
         typer.echo("{:<24} {:<12} documents {}  ledger {}  difference {}".format(tie.role, tie.account, *amounts))
+    if accrual := golive.accrual_of_others(work.store, view):
+        amount = format_money(accrual.ledger_balance, accrual.currency)
+        typer.echo(
+            f"{accrual.account} is taken over with an accrual of {amount}: whoever made it reverses it in the ERP, "
+            f"dated {view.taken_over_on}; Tieout reverses its own only, and no period closes before"
+        )
     typer.echo(f"{len(opening.balances)} accounts have a balance")
     for one in golive.signed(work.store, view):
         by = " and ".join(name for name in (one.actor, one.second) if name)

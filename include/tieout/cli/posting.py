@@ -31,14 +31,21 @@ def recheck(batch: Batch) -> None:
 
 @app.command()
 def reverse(
-    batch: Batch, on: Annotated[str, typer.Option(help="date of the mirror")], second: Second, reason: Reason
+    batch: Batch,
+    on: Annotated[str, typer.Option(help="date of the mirror")],
+    second: Second,
+    reason: Reason,
+    mirror: Annotated[
+        list[str] | None, typer.Option(help="id in the ERP of the mirror that counts, where it holds one twice")
+    ] = None,
 ) -> None:
-    """Take a posted or mismatched batch out of the ledger; the next night plans its content again."""
+    """Take a posted or mismatched batch out of the ledger, or go on with it; the next night plans its content again."""
     from tieout.orchestration import by_hand
     from tieout.orchestration.work import Work
 
     day, actor = _day(on), getpass.getuser()
-    typer.echo(by_hand.reverse(Work.from_env(), batch, on=day, actor=actor, second=second, reason=reason))
+    work, counting = Work.from_env(), mirror or ()
+    typer.echo(by_hand.reverse(work, batch, on=day, actor=actor, second=second, reason=reason, counting=counting))
 
 
 @app.command()

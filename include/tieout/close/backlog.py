@@ -18,6 +18,7 @@ from tieout.entities import LegalEntity
 from tieout.lake.engine import engine
 from tieout.lake.tables import Lake
 from tieout.ledger import TrialBalanceProof
+from tieout.ledger.golive import accrual_of_others
 from tieout.money import format_money
 from tieout.store import Store, batches, golive, late_events, periods, runs
 from tieout.store.breaks import CLOSED, BreakRow
@@ -38,6 +39,7 @@ _JOURNAL_ACTIONS = {
     "confirmed": "nothing: it is read back by the next attempt",
     "partially_posted": "remove the reason for the refused part; the next attempt sends only that",
     "mismatched": "compare the ERP's journal with ours, then correct or reverse it",
+    "reversing": "`tieout posting reverse` it again, on the same date; what stands in the way is its reason",
     "rejected": "remove the ERP's reason; the next run plans a new version",
 }
 
@@ -87,6 +89,7 @@ def backlog(
         *_late(entity, period, store),
         *_periods(entity, period, store, erp_periods),
         *_golive(entity, period, store),
+        *_accrual_of_others(entity, period, store, proof),
         *_breaks(own, period, store, _next_actions(lake, snapshot, today)),
         *_watched(own, lake, snapshot, today),
         *_quarantine(own, period, store, today),
@@ -152,7 +155,7 @@ def _item(
 
 def _journals(entity: LegalEntity, period: Period, store: Store) -> list[dict[str, Any]]:
     with store.reading() as session:
-        found = batches.select_batches(session, entity=entity.id, period=period.name)
+        found = batches.concerning_period(session, entity.id, period.name)
     newest: dict[object, int] = {}
     for batch in found:
         newest[batch.slot] = max(batch.version, newest.get(batch.slot, 0))
@@ -173,7 +176,7 @@ def _journals(entity: LegalEntity, period: Period, store: Store) -> list[dict[st
 def _journal_action(batch: batches.Batch) -> str:
     if batch.state == "unknown" and batch.owner is not None:
         return "look it up in the ERP; `tieout posting recheck` asks again, `tieout posting resolve` ends it"
-    if batch.halts:
+    if batch.halts and batch.state != "reversing":
         return _JOURNAL_ACTIONS["mismatched"]
     return _JOURNAL_ACTIONS[batch.state]
 
@@ -250,6 +253,24 @@ def _golive(entity: LegalEntity, period: Period, store: Store) -> Iterator[dict[
         if unsigned and since <= period.end:
             what, action = "the opening position is not signed", "look at it and sign it: tieout golive show"
             yield _item("go-live", ledger, "unsigned", _CONTROLLER, since, what, action)
+
+
+def _accrual_of_others(
+    entity: LegalEntity, period: Period, store: Store, proof: TrialBalanceProof | None
+) -> Iterator[dict[str, Any]]:
+    """The accrual a ledger was taken over with, until entries by others have taken it back."""
+    tie = accrual_of_others(store, entity)
+    since = entity.taken_over_on
+    if tie is None or proof is None or since > period.end:
+        return
+    names = (tie.account, f"{entity.ledger} {tie.account}")  # a proof of several ledgers names the ledger too
+    left = sum((x.opening + x.foreign for x in proof.lines if x.account in names), Decimal(0))
+    if left:
+        what = (
+            f"account {tie.account} was taken over with an accrual that nobody took back: Tieout reverses its own only"
+        )
+        action = f"have whoever accrued it reverse it in the ERP, dated {since}; it counts as an entry by others"
+        yield _item("go-live", tie.account, "not reversed", _LEDGER, since, what, action, abs(left), tie.currency)
 
 
 def _next_actions(lake: Lake, snapshot: Mapping[str, int], today: date) -> dict[tuple[Any, ...], str]:

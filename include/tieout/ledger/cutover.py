@@ -68,10 +68,12 @@ def replay(
     itself is read back, under the mirror's key.
     `entity` is seen as that ledger (`entity.of_ledger`), `ledger` its ERP. `chart` renames accounts; `dimensions` are
     those the ERP keeps (all, if None). A refused or lost journal does not stop the others. Raises ErpUnavailable while
-    the ERP is down, LeaseHeld while another process writes to the ledger, LedgerError for accounts the ERP lacks.
+    the ERP is down, LeaseHeld while another process writes to the ledger, LedgerError for accounts the ERP lacks, or
+    where the stored content of a journal or a copy is not what was planned: then nothing is sent.
     """
     rules = protocol or Protocol()
     wanted = _wanted(entity, store, since, until, chart or {}, None if dimensions is None else tuple(dimensions))
+    _refuse_altered(entity, store, wanted)
     lacking = _lacking(entity, ledger, wanted)
     if dry_run:
         return _shown(entity, ledger, store, since, until, wanted, lacking)
@@ -125,6 +127,30 @@ def _wanted(
     return standing + mirrors
 
 
+def _refuse_altered(entity: LegalEntity, store: Store, wanted: Iterable[Copy]) -> None:
+    """What goes into a second ledger is what was planned for the first, whoever can write to the store's tables."""
+    with store.reading() as session:
+        copied = {copy.run_key: copy for copy in copies.copies_of(session, entity.id, entity.ledger)}
+        sources, origins = {key: copy for key, copy in copied.items() if copy.state != "posted"}, set[str]()
+        for copy in wanted:
+            before, of = copied.get(copy.run_key), mirror_of(copy.run_key)
+            if before is not None and before.state not in copies.UNSENT:
+                continue
+            if of == copy.run_key:
+                origins.add(copy.batch_id)
+            else:
+                sources[of] = copied[of]
+        altered = copies.altered(session, entity.id, entity.ledger, sources.values())
+        for batch_id in sorted(origins):
+            altered += batches.altered(session, batches.get(session, batch_id))
+    if altered:
+        raise LedgerError(
+            "the stored content of a journal is not what was planned", record=f"{entity.id}/{entity.ledger}",
+            got=sorted(altered),
+            remedy="nothing is sent: find out who changed the store, `tieout audit verify` tells what else was",
+        )  # fmt: skip
+
+
 def _mirrored(copy: Copy, mirror: Mirror) -> Copy:
     """What undoes a copy as it was sent."""
     lines = []
@@ -143,7 +169,8 @@ def _stands(batch: Batch, journal: BatchJournal) -> bool:
 
     Unless it was copied before it was reversed: then its mirror follows it.
     """
-    return journal.state == "posted" or (batch.state == "manually_resolved" and journal.erp_id is not None)
+    is_document = batch.state == "manually_resolved" and journal.erp_id is not None
+    return journal.state == "posted" or (is_document and journal.state != batches.NOT_POSTED)
 
 
 def _translated(content: Mapping[str, Any], chart: Mapping[str, str], kept: tuple[str, ...] | None) -> dict[str, Any]:

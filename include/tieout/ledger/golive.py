@@ -95,6 +95,17 @@ def signed(store: Store, entity: LegalEntity) -> list[SignOff]:
         return golive.sign_offs(session, entity.id, entity.ledger)
 
 
+def accrual_of_others(store: Store, entity: LegalEntity) -> OpeningTie | None:
+    """The accrual that the first ledger of an entity was taken over with, where Tieout accrues from then on.
+
+    Whoever made it takes it back on the first day: Tieout reverses its own only. None where the account held nothing.
+    """
+    if entity.ledger != entity.in_force[0].ledger or not entity.posts("accrual", entity.taken_over_on):
+        return None
+    ties = opening(store, entity).ties
+    return next((tie for tie in ties if tie.role == "unbilled_receivable" and tie.ledger_balance), None)
+
+
 def _documents(
     entity: LegalEntity, lake: Lake, snapshot: Mapping[str, int], settings: Settings | None
 ) -> dict[str, Decimal]:

@@ -95,10 +95,7 @@ def _posted(entity: LegalEntity, session: Engine, lake: Lake, store: Store) -> p
     """Late entries that count already, by account and the period their event belongs to."""
     with store.reading() as view:
         counting = [
-            j.run_key
-            for b in batches.select_batches(view, entity=entity.id, stream=PRIOR_PERIOD)
-            if b.counts
-            for j in b.journals
+            j.run_key for b in batches.select_batches(view, entity=entity.id, stream=PRIOR_PERIOD) for j in b.counting
         ]
     if not counting:
         return POSTED.empty_table()

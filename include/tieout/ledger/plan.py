@@ -263,8 +263,8 @@ def _carried(
         counting = [
             j.run_key
             for b in batches.select_batches(view, entity=entity.id)
-            if b.counts and (b.slot.stream in (*streams, PRIOR_PERIOD) or b.kind == batches.REVERSAL)
-            for j in b.journals
+            if b.slot.stream in (*streams, PRIOR_PERIOD) or b.kind == batches.REVERSAL
+            for j in b.counting
         ]
     if not counting:
         return CARRIED.empty_table()
@@ -330,8 +330,8 @@ def _position(session: Engine, lake: Lake, store: Store, entity: LegalEntity, un
         counting = [
             j.run_key
             for b in batches.select_batches(view, entity=entity.id)
-            if b.counts and b.accounting_date <= until
-            for j in b.journals
+            if b.accounting_date <= until
+            for j in b.counting
         ]
     if not counting:
         return POSITION.empty_table()

@@ -24,19 +24,22 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from tieout.erp.port import ErpJournal, ErpLine, Fence, JournalRef, Ledger, read_back_many
-from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, Rejected, UnknownOutcome
+from tieout.errors import ErpError, ErpUnavailable, LedgerError, PeriodClosed, Rejected, TieoutError, UnknownOutcome
 from tieout.ids import Slot, mirror_key, short_key
+from tieout.lake.tables import Lake
 from tieout.ledger.halts import OWNER, Difference, close_breaks, open_breaks
 from tieout.ledger.protocol import Protocol, Step
-from tieout.store import Lease, Store, approvals, audit, batches, golive, links, periods, status_checks
+from tieout.ledger.reversal import events_of
+from tieout.settings import Settings
+from tieout.store import Lease, Store, approvals, audit, batches, golive, late_events, links, periods, status_checks
 from tieout.store.batches import Batch, BatchJournal
 from tieout.store.copies import Copy
+from tieout.store.late_events import LateEvent
 from tieout.store.leases import guard, renew
 from tieout.store.people import need_two
 
 log = logging.getLogger("tieout.ledger")
 
-_REVERSING = "batch.reversing"
 _UNSENT = ("validated", "approved")
 ABSENT = "the ERP holds no journal of this run key"
 
@@ -227,29 +230,36 @@ def reverse(
     reason: str,
     period: str | None = None,
     may_approve: Collection[str] = (),
+    counting: Collection[str] = (),
     protocol: Protocol | None = None,
 ) -> str:
     """Take a posted or mismatched batch out of the ledger by mirrors of what the ERP holds; gives its state.
 
     Every journal the ERP holds of it is mirrored under a run key of its own, dated `on`, in the fiscal `period` of that
     day (its month, if not given), and read back; then the batch is `reversed` and the next plan carries its content
-    again. Safe to repeat: a mirror that is there is not posted twice, and none is sent again before the request of last
-    time would have ended; one that the ERP does not show yet is asked for again. The second person is one who could
-    approve the batch: no preparer, and of those who `may_approve`, if any are named. Raises IllegalTransition without
-    one or a reason, LedgerError if the batch is not in the ledger or not shown there, if `on` is before its date or in
-    a period that is not open in Tieout, if a mirror differs or does not stand there once, and the port's errors.
+    again. From before the first mirror is sent it is `reversing`, with what stands in the way, until the same is asked
+    again; refused with nothing sent, it is what it was. Safe to repeat: a mirror that is there is not posted twice, and
+    none is sent again before the request of last time would have ended; one that the ERP does not show yet is asked for
+    again. Where the ERP holds a mirror several times, `counting` names the ERP's id of the one that counts: the others
+    are entries by others, for a person to take back there. The second person is one who could approve the batch: no
+    preparer, and of those who `may_approve`, if any are named.
+
+    Raises IllegalTransition without a second person or a reason; LedgerError if the batch is not in the ledger or not
+    shown there, if a reversal of it was planned, if `on` is before its date or in a period that is not open in Tieout,
+    if a mirror differs or does not stand there once; and the port's errors.
     """
     _need_two(store, batch_id, actor, second, reason, may_approve)
     rules, month = protocol or Protocol(), period or f"{on:%Y-%m}"
     with _owned(store, batch_id, rules) as (batch, lease):
         if batch.state == "reversed":
             return batch.state
-        if batch.state not in ("posted", "mismatched"):
+        if batch.state not in ("posted", "mismatched", "reversing"):
             raise LedgerError("there is nothing to reverse", record=batch_id, got=batch.state)
         if on < batch.accounting_date:
             raise LedgerError("a mirror is not dated before what it reverses", record=batch_id, got=on)
-        read = [j.run_key for j in batch.journals if j.state in ("posted", "reversed")]
-        found = _find_posted(read, batch, ledger, store, lease, rules)
+        with rules.at(Step.FIND):
+            read = [j.run_key for j in batch.journals if j.state == "posted"]
+            found = _find_posted(read, batch, ledger, store, lease, rules)
         _refuse_unseen(batch, found, ledger)
         held = {
             mirror_key(journal.run_key, number): ref
@@ -259,33 +269,28 @@ def reverse(
         missing = [key for key in held if not _is_posted(found, key)]
         if missing:
             _refuse_closed_to_mirrors(store, batch, month)
-        facts = {"on": on, "reason": reason, "second": second}
-        anchor, is_repeated = _write_ahead_of_mirrors(batch, store, lease, facts, actor)
+        by = {"on": on, "second": second}
+        anchor, is_repeated = _announce_mirrors(batch, store, lease, rules, by, actor, reason)
         if missing and is_repeated:  # what was sent last time may still be under way
-            found = _look_until_settled(missing, store.now(), batch, ledger, store, lease, rules)
-        meant = {
-            key: replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
-            for key, ref in held.items()
-        }
-        for key in (key for key in missing if not _is_posted(found, key)):
-            _refuse_closed_to_mirrors(store, batch, month)
-            _post_mirror(held[key], on, key, anchor, batch, ledger, store, lease, rules)
-        found = _find_posted(list(held), batch, ledger, store, lease, rules)
-        mirrors = []
-        for key in held:
-            mirror = _the_only(key, found)
-            wrong = differences(meant[key], _read_mirror(mirror, ledger, store, lease, rules))
-            if wrong:
-                raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(map(str, wrong)))
-            mirrors.append({"run_key": key, "erp_id": mirror.erp_id, "erp_number": mirror.number})
-        for journal in batch.journals:
-            if journal.state in ("posted", "mismatched"):
-                _mark(store, lease, journal, "reversed", actor)
-        with store.transaction() as session:
-            close_breaks(session, batch, [j.run_key for j in batch.journals], reason, _run_of(batch), store.now())
-        return _decide(
-            store, lease, batch_id, "reversed", actor, reason, {"second": second, "on": on, "mirrors": mirrors}
-        )
+            with rules.at(Step.WAIT_UNTIL_SETTLED):
+                found = _look_until_settled(missing, store.now(), batch, ledger, store, lease, rules)
+        stand = [key for key in held if _is_posted(found, key)]
+        try:
+            with rules.at(Step.READ_BACK):
+                meant = {
+                    key: replace(ledger.read_back(ref).mirrored(on, key, short_key(key)), state=None)
+                    for key, ref in held.items()
+                }
+            for key in (key for key in held if key not in stand):
+                _refuse_closed_to_mirrors(store, batch, month)
+                _post_mirror(held[key], on, key, anchor, batch, ledger, store, lease, rules)
+                stand.append(key)
+            mirrors = _read_mirrors(held, meant, counting, batch, ledger, store, lease, rules)
+        except (LedgerError, ErpError) as error:
+            may_stand = bool(stand) or isinstance(error, UnknownOutcome)
+            _note_stopped(batch, error, may_stand, store, lease, actor)
+            raise
+        return _take_out(batch_id, mirrors, store, lease, rules, by, actor, reason)
 
 
 def _refuse_unseen(batch: Batch, found: Found, ledger: Ledger) -> None:
@@ -293,7 +298,7 @@ def _refuse_unseen(batch: Batch, found: Found, ledger: Ledger) -> None:
     for journal in batch.journals:
         if _is_posted(found, journal.run_key):
             continue
-        is_there = journal.state in ("posted", "reversed")
+        is_there = journal.state == "posted"
         if journal.state == "mismatched" and journal.note != ABSENT and journal.erp_id is not None:
             entity = batch.slot.legal_entity_id
             ref = JournalRef(entity, journal.erp_id, journal.run_key, journal.accounting_date, "posted")
@@ -328,27 +333,113 @@ def _post_mirror(
 ) -> None:  # fmt: skip
     """Send one mirror. An error counts only where the ERP does not show the mirror after it."""
     try:
-        ledger.reverse(ref, on, key, short_key(key), anchor=anchor, fence=_fence(store, lease, rules))
+        with rules.at(Step.SEND_MIRROR):
+            ledger.reverse(ref, on, key, short_key(key), anchor=anchor, fence=_fence(store, lease, rules))
     except UnknownOutcome:
-        if _recheck(ledger, key, batch, rules) is None:
+        with rules.at(Step.LOOK_UP_AGAIN):
+            found = _recheck(ledger, key, batch, rules)
+        if found is None:
             raise
     except Rejected:
         if not _is_posted(_look_up(batch, ledger), key):
             raise
 
 
-def _the_only(key: str, found: Found) -> JournalRef:
-    """The one mirror that the ERP holds under a key. Raises LedgerError where it holds none, or several."""
+def _read_mirrors(
+    held: Mapping[str, JournalRef], meant: Mapping[str, ErpJournal], counting: Collection[str], batch: Batch,
+    ledger: Ledger, store: Store, lease: Lease, rules: Protocol,
+) -> list[dict[str, str | None]]:  # fmt: skip
+    """Where each mirror stands, and of what. Raises LedgerError where one does not stand there once, as meant."""
+    with rules.at(Step.FIND):
+        found = _find_posted(list(held), batch, ledger, store, lease, rules)
+    mirrors = []
+    with rules.at(Step.READ_BACK):
+        for key, ref in held.items():
+            mirror = _the_only(key, found, counting)
+            wrong = differences(meant[key], _read_mirror(mirror, ledger, store, lease, rules))
+            if wrong:
+                raise LedgerError("the mirror in the ERP differs", record=key, got="; ".join(map(str, wrong)))
+            place = {"run_key": key, "erp_id": mirror.erp_id, "erp_number": mirror.number}
+            mirrors.append(place | {"of": ref.erp_id})
+    return mirrors
+
+
+def _announce_mirrors(
+    batch: Batch, store: Store, lease: Lease, rules: Protocol, facts: Mapping[str, Any], actor: str, reason: str
+) -> tuple[str, bool]:
+    """Write down that a batch is being reversed; gives the anchor of its mirrors, and whether it was begun before."""
+    with rules.at(Step.ANNOUNCE), store.transaction() as session:
+        guard(session, lease)
+        done = [act for act in audit.entries(session, batch.chain, batch.batch_id) if act.action == "batch.reversing"]
+        if batch.state != "reversing":
+            batches.transition(
+                session, batch.batch_id, "reversing", actor=actor, now=store.now(), facts=facts, reason=reason,
+                owner=OWNER,
+            )  # fmt: skip
+            _refuse_planned_reversal(session, batch)  # with the batch locked, so that none is planned any more
+        if done:
+            begun = audit.Anchor(batch.chain, done[0].sequence, done[0].hash, done[0].at.isoformat())
+        else:
+            begun = audit.anchor(session, batch.chain, store.now())
+    return audit.memo(begun, batch.batch_id), bool(done)
+
+
+def _refuse_planned_reversal(session: Session, batch: Batch) -> None:
+    """What a reversal takes back, or will once it is approved, would be taken back twice."""
+    for one in links.sources_of(session, links.REVERSES, batch.batch_id):
+        planned = batches.get(session, one)
+        if planned.counts:
+            raise LedgerError(
+                "a reversal of the batch was planned", record=batch.batch_id, got=f"{one}, {planned.state}",
+                remedy="reject that one, or plan one of what is left: `tieout reversal plan`",
+            )  # fmt: skip
+
+
+def _note_stopped(batch: Batch, error: TieoutError, may_stand: bool, store: Store, lease: Lease, actor: str) -> None:
+    """A reversal that did not get through: a person sees why; with nothing of it in the ERP the batch is as it was."""
+    before = "mismatched" if any(journal.state == "mismatched" for journal in batch.journals) else "posted"
+    to = "reversing" if may_stand else before
+    owner = None if to == "posted" else OWNER
+    with store.transaction() as session:
+        guard(session, lease)
+        batches.transition(
+            session, batch.batch_id, to, actor=actor, now=store.now(), reason=str(error)[:2000], owner=owner
+        )
+
+
+def _take_out(
+    batch_id: str, mirrors: Sequence[Mapping[str, Any]], store: Store, lease: Lease, rules: Protocol,
+    facts: Mapping[str, Any], actor: str, reason: str,
+) -> str:  # fmt: skip
+    """Every mirror stands: batch and journals are reversed, their breaks over, all in one transaction."""
+    with rules.at(Step.TAKE_OUT), store.transaction() as session:
+        guard(session, lease)
+        batch, now = batches.get(session, batch_id), store.now()
+        for journal in batch.journals:
+            if journal.state in ("posted", "mismatched"):
+                batches.mark_journal(session, journal.run_key, "reversed", actor=actor, now=now, fence=lease.token)
+        close_breaks(session, batch, [j.run_key for j in batch.journals], reason, _run_of(batch), now)
+        for mirror in mirrors:
+            links.link(session, mirror["run_key"], links.REVERSES, [batch_id])
+        told = {**facts, "mirrors": list(mirrors)}
+        return batches.transition(session, batch_id, "reversed", actor=actor, now=now, facts=told, reason=reason).state
+
+
+def _the_only(key: str, found: Found, counting: Collection[str]) -> JournalRef:
+    """The one mirror under a key that counts. Raises LedgerError where the ERP holds none, or several."""
     posted = [ref for ref in found.get(key, ()) if ref.state == "posted"]
-    if len(posted) == 1:
-        return posted[0]
-    where = ", ".join(f"{ref.number or ref.erp_id} of {ref.date}" for ref in posted)
+    chosen = [ref for ref in posted if ref.erp_id in counting] if len(posted) > 1 else posted
+    if len(chosen) == 1:
+        return chosen[0]
+    if not posted:
+        raise LedgerError("the ERP does not show the mirror", record=key, expected="once", remedy="reverse again")
     raise LedgerError(
-        f"the ERP holds the mirror {len(posted)} times" if posted else "the ERP does not show the mirror",
+        f"the ERP holds the mirror {len(posted)} times",
         record=key,
         expected="once",
-        got=where or None,
-        remedy="take all but one out of the ERP by hand, then reverse again" if posted else "reverse again",
+        got=", ".join(f"{ref.number or ref.erp_id} of {ref.date} (id {ref.erp_id})" for ref in posted),
+        remedy="take all but one out of the ERP and reverse again; where it deletes nothing, reverse the others there "
+        "by hand, then reverse again and name the one that counts: --mirror <id>",
     )
 
 
@@ -372,15 +463,20 @@ def resolve(
     reason: str,
     second: str | None = None,
     documents: Mapping[str, str] | None = None,
+    lake: Lake,
+    settings: Settings | None = None,
     may_approve: Collection[str] = (),
     protocol: Protocol | None = None,
 ) -> str:
-    """End a refused or lost batch by hand; gives its state. Its content counts from then on, and is not planned again.
+    """End a refused or lost batch by hand; gives its state. Its content is not planned again.
 
     With `documents` (run key → the ERP's id) each missing journal is an equal document that somebody wrote into the
-    ERP: it is read back and compared. Without, the content is not to be posted and stays a reconciling item; that
-    takes a `second` person, as in `reverse`. Raises LedgerError where a document is not equal, where the ERP holds a
-    journal that is said not to be posted, and where another version carries the content already.
+    ERP: it is read back and compared, and counts. Without, what is missing is not to be posted and stays a reconciling
+    item; that takes a `second` person, as in `reverse`. It does not count, and the decision binds exactly the entries
+    that `lake` has behind it: an event that goes back to what was posted needs nothing, one that changes otherwise is
+    held. What was lost is waited for as long as its request may be under way.
+    Raises LedgerError where a document is not equal, where the ERP holds a journal that is said not to be posted, or to
+    stand there as another document, and where another version carries the content already.
     """
     rules = protocol or Protocol()
     if documents is None or second is not None:
@@ -388,25 +484,45 @@ def resolve(
     with _owned(store, batch_id, rules) as (batch, lease):
         _refuse_carried(store, batch)
         _refuse_taken(store, batch, documents or {})
-        for journal in batch.journals:
-            if journal.state in ("confirmed", "posted"):
-                continue
-            if documents is None:
-                held = _held(_look_up(batch, ledger).get(journal.run_key, []))
-                if held is not None and held.state == "posted":
-                    raise LedgerError(
-                        "the journal stands in the ERP", record=journal.run_key, got=held.number,
-                        remedy="resume posting: it is read back and compared",
-                    )  # fmt: skip
-                continue
-            _refuse_unequal(journal, documents.get(journal.run_key), ledger)
+        lost = [journal for journal in batch.journals if journal.state in ("submitted", "unknown")]
+        found = _look_up(batch, ledger)
+        if any(not _is_posted(found, journal.run_key) for journal in lost):
+            found = _wait_until_settled(lost, batch, ledger, store, lease, rules)
+        missing = [journal for journal in batch.journals if journal.state not in ("confirmed", "posted")]
+        for journal in missing:
+            named, held = (documents or {}).get(journal.run_key), _held(found.get(journal.run_key, []))
+            if held is not None and held.state == "posted" and held.erp_id != named:
+                raise LedgerError(
+                    "the journal stands in the ERP", record=journal.run_key, got=held.number or held.erp_id,
+                    remedy="resume posting: it is read back and compared; a rejected one: name it as the document",
+                )  # fmt: skip
+            if documents is not None:
+                _refuse_unequal(journal, named, ledger)
+        events = events_of(batch, missing, lake, settings) if documents is None else []
         with store.transaction() as session:
             guard(session, lease)
             for key, erp_id in (documents or {}).items():
                 batches.note_document(session, key, erp_id)
+            if documents is None:
+                _drop(session, batch, missing, events, lease, actor, str(second), reason, store.now())
             close_breaks(session, batch, [j.run_key for j in batch.journals], reason, _run_of(batch), store.now())
-        facts = {"second": second, "documents": dict(documents or {})}
-        return _decide(store, lease, batch_id, "manually_resolved", actor, reason, facts)
+            facts = {"second": second, "documents": dict(documents or {})}
+            return batches.transition(
+                session, batch_id, "manually_resolved", actor=actor, now=store.now(), facts=facts, reason=reason
+            ).state
+
+
+def _drop(
+    session: Session, batch: Batch, missing: Iterable[BatchJournal], events: Iterable[LateEvent], lease: Lease,
+    actor: str, second: str, reason: str, now: datetime,
+) -> None:  # fmt: skip
+    """Journals that are not to be posted, and the decision about the events behind them, which binds their entries."""
+    for journal in missing:
+        batches.mark_journal(
+            session, journal.run_key, batches.NOT_POSTED, actor=actor, now=now, fence=lease.token, note=reason
+        )
+    if batch.kind not in (batches.REVERSAL, batches.WRITE_OFF):  # neither is planned from events
+        late_events.withhold(session, batch.batch_id, events, actor=actor, second=second, reason=reason, now=now)
 
 
 def as_erp_journal(journal: BatchJournal | Copy) -> ErpJournal:
@@ -522,7 +638,8 @@ def _refuse_carried(store: Store, batch: Batch) -> None:
         later = other.version > batch.version if same else other.planned_at >= batch.changed_at
         carries = (same or other.slot.stream == "prior_period") and later
         resolved_since = same and other.state == "manually_resolved" and other.changed_at >= batch.planned_at
-        if other.chain == batch.chain and other.counts and other != batch and (carries or resolved_since):
+        has_it = other.counts or other.state == "manually_resolved"
+        if other.chain == batch.chain and has_it and other != batch and (carries or resolved_since):
             raise LedgerError(
                 "its content is carried by another batch",
                 record=batch.batch_id,
@@ -558,31 +675,6 @@ def _refuse_unequal(journal: BatchJournal, erp_id: str | None, ledger: Ledger) -
         raise LedgerError("the document is not equal", record=f"{journal.run_key}, {erp_id}", got=text)
 
 
-def _decide(
-    store: Store, lease: Lease, batch_id: str, to: str, actor: str, reason: str, facts: Mapping[str, Any]
-) -> str:
-    with store.transaction() as session:
-        guard(session, lease)
-        for mirror in facts.get("mirrors", ()):
-            links.link(session, mirror["run_key"], links.REVERSES, [batch_id])
-        return batches.transition(session, batch_id, to, actor=actor, now=store.now(), facts=facts, reason=reason).state
-
-
-def _write_ahead_of_mirrors(
-    batch: Batch, store: Store, lease: Lease, facts: Mapping[str, Any], actor: str
-) -> tuple[str, bool]:
-    """Audit that a batch is being reversed, once; gives the anchor of its mirrors, and whether it was begun before."""
-    with store.transaction() as session:
-        guard(session, lease)
-        done = [act for act in audit.entries(session, batch.chain, batch.batch_id) if act.action == _REVERSING]
-        if done:
-            begun = audit.Anchor(batch.chain, done[0].sequence, done[0].hash, done[0].at.isoformat())
-        else:
-            audit.append(session, batch.chain, _REVERSING, actor, facts, store.now(), subject=batch.batch_id)
-            begun = audit.anchor(session, batch.chain, store.now())
-    return audit.memo(begun, batch.batch_id), bool(done)
-
-
 def _load(store: Store, batch_id: str) -> Batch:
     with store.reading() as session:
         return batches.get(session, batch_id)
@@ -613,9 +705,14 @@ def _refuse_out_of_turn(store: Store, batch: Batch) -> None:
 
 
 def _refuse_altered(store: Store, batch: Batch) -> None:
-    """What is sent is what was planned, and so what was approved, whoever can write to the store's tables."""
+    """What is sent is what was planned, and was approved if it had to be, whoever can write to the store's tables."""
     with store.reading() as session:
-        altered = batches.altered(session, batch)
+        altered, audited = batches.altered(session, batch), batches.audited_state(session, batch)
+    if audited != batch.state:
+        raise LedgerError(
+            "the batch's state is not what was audited", record=batch.batch_id, expected=audited, got=batch.state,
+            remedy="nothing is sent: find out who changed the store, `tieout audit verify` tells what else was",
+        )  # fmt: skip
     if altered:
         raise LedgerError(
             "the stored content of a journal is not what was planned", record=batch.batch_id, got=altered,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from types import MappingProxyType
 
 from sqlalchemy.orm import Session
 
@@ -72,7 +73,7 @@ def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialB
         taken_over = is_taken_over(session, entity.id, entity.ledger)
         every = batches.select_batches(session, entity=entity.id)
         planned = [b for b in every if b.slot.ledger == entity.ledger]
-        mirrors = {(m.run_key, m.erp_id) for b in planned for m in batches.mirrors_of(session, b)}
+        taken_out = _taken_out(session, planned, on)
         copies = copies_of(session, entity.id, entity.ledger)
         undone_there = mirrored_copies(session, every, copies, entity.ledger)
     copied = [c for c in copies if c.accounting_date <= on]
@@ -81,8 +82,7 @@ def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialB
     posted = [j for b in planned for j in b.journals if j.accounting_date <= on and j.state == "posted"]
     ours: list[BatchJournal | Copy] = [*posted, *(copy for copy in copied if copy.state == "posted")]
     entries = [e for page in ledger.gl_entries(entity.id, entity.taken_over_on, on) for e in page]
-    undone = {j.run_key for b in planned if b.state == "reversed" for j in b.journals if j.state != "posted"}
-    lines, foreign = compare(opened, ours, entries, ledger.trial_balance(entity.id, on), undone, mirrors)
+    lines, foreign = compare(opened, ours, entries, ledger.trial_balance(entity.id, on), taken_out)
     waiting = [
         j
         for b in planned
@@ -93,6 +93,27 @@ def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialB
     missing = sum(copy.state != "posted" for copy in copied)
     missing += sum(mirror.on <= on and mirror.run_key not in known for _, mirror in undone_there)
     return TrialBalanceProof(entity.id, on, lines, foreign, len(ours), len(waiting) + missing)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOut:
+    """What an entry of a journal that was taken out, or of a mirror, belongs to: together it is nothing.
+
+    `run_key` is the journal's. `is_whole`: the mirror is dated within the proof too.
+    """
+
+    run_key: str
+    is_whole: bool
+
+
+def _taken_out(session: Session, planned: Iterable[Batch], on: date) -> dict[tuple[str, str | None], TakenOut]:
+    """By run key and the ERP's id of a journal: those that mirrors took out of the ledger, and the mirrors."""
+    found: dict[tuple[str, str | None], TakenOut] = {}
+    for batch in planned:
+        for mirror in batches.mirrors_of(session, batch):
+            key = mirror_of(mirror.run_key)
+            found[key, mirror.of] = found[mirror.run_key, mirror.erp_id] = TakenOut(key, mirror.on <= on)
+    return found
 
 
 def mirrored_copies(
@@ -116,31 +137,59 @@ def compare(
     posted: Iterable[BatchJournal | Copy],
     entries: Iterable[GlEntry],
     balances: Iterable[Balance],
-    undone: Collection[str] = (),
-    mirrors: Collection[tuple[str, str]] = (),
+    taken_out: Mapping[tuple[str, str | None], TakenOut] = MappingProxyType({}),
 ) -> tuple[tuple[ProofLine, ...], tuple[GlEntry, ...]]:
     """The equation per account and currency.
 
-    An entry is ours if its journal is the one we read back, or one that was reversed (run keys `undone`), or one of the
-    `mirrors` of these that were read back (run key and the ERP's id); the latter two as the ERP holds them.
+    An entry is ours if its journal is the one we read back, or one that was taken out, or the mirror that did so (by
+    run key and the ERP's id; None for one whose id was not noted). Those two count as the ERP holds them, where they
+    undo each other on every account; where they do not, somebody changed one of them, and they are foreign.
+
+    Where the entries of our journals hold another amount in the currency of the documents than was sent, that is a line
+    of its own: the ERP's trial balance tells the functional currency only.
     """
+    # opening; ours, others', all of it in functional currency; ours in other currencies, as sent and as shown
     start: defaultdict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
     ours, others, held = start.copy(), start.copy(), start.copy()
     for b in opened:
         start[b.account, b.currency] += b.balance
+    sent, shown = start.copy(), start.copy()
     known = set()
     for journal in posted:
         known.add((journal.run_key, journal.erp_id))
         for line in journal.content["lines"]:
             amount = Decimal(line["amount"])
             ours[line["account"], journal.currency] += amount if line["side"] == "debit" else -amount
+            if "foreign_amount" in line:
+                sent[line["account"], line["foreign_currency"]] += Decimal(line["foreign_amount"])
+    undone: defaultdict[TakenOut, list[GlEntry]] = defaultdict(list)
     foreign = []
-    for entry in (e for e in entries if (e.run_key, e.journal_id) not in known):
-        is_ours = entry.run_key in undone or (entry.run_key, entry.journal_id) in mirrors
-        (ours if is_ours else others)[entry.account, entry.currency] += entry.debit - entry.credit
-        if not is_ours:
+    for entry in entries:
+        if entry.run_key is not None and (entry.run_key, entry.journal_id) in known:
+            if entry.foreign_currency is not None and entry.foreign_amount is not None:
+                shown[entry.account, entry.foreign_currency] += entry.foreign_amount
+            continue
+        of = entry.run_key and (
+            taken_out.get((entry.run_key, entry.journal_id)) or taken_out.get((entry.run_key, None))
+        )
+        if of:
+            undone[of].append(entry)
+        else:
             foreign.append(entry)
+    for of, pair in undone.items():
+        left: defaultdict[tuple[str, str], Decimal] = defaultdict(lambda: ZERO)
+        for entry in pair:
+            left[entry.account, entry.currency] += entry.debit - entry.credit
+        if of.is_whole and any(left.values()):
+            foreign += pair
+        else:
+            for key, amount in left.items():
+                ours[key] += amount
+    for entry in foreign:
+        others[entry.account, entry.currency] += entry.debit - entry.credit
     for balance in balances:
         held[balance.account, balance.currency] += balance.closing
     keys = sorted({*start, *ours, *others, *held})
-    return tuple(ProofLine(*k, start[k], ours[k], others[k], held[k]) for k in keys), tuple(foreign)
+    lines = [ProofLine(*k, start[k], ours[k], others[k], held[k]) for k in keys]
+    lines += [ProofLine(*k, ZERO, sent[k], ZERO, shown[k]) for k in sorted({*sent, *shown}) if sent[k] != shown[k]]
+    return tuple(lines), tuple(foreign)

@@ -3,6 +3,11 @@
     lease -> look up by slot -> (wait until settled) -> write ahead -> send -> (look up again) -> note the answer
     -> conclude -> find -> read back -> note what was read -> conclude
 
+Taking a batch out of the ledger goes through the same list, with steps of its own for the mirrors:
+
+    lease -> find -> announce the mirrors -> (wait until settled) -> read back -> send a mirror -> (look up again)
+    -> find -> read back -> take the batch out
+
 Every step runs inside `Protocol.at`, so whoever watches can stop the process at each of them: the fault matrix takes
 its list of steps from here and kills at a new one without being told.
 """
@@ -33,6 +38,13 @@ class Step(StrEnum):
     READ_BACK = "read back"
     NOTE_READ = "note what was read"
     CONCLUDE = "conclude the batch"
+    ANNOUNCE = "announce the mirrors"
+    SEND_MIRROR = "send a mirror"
+    TAKE_OUT = "take the batch out"
+
+
+OF_MIRRORS = frozenset({Step.ANNOUNCE, Step.SEND_MIRROR, Step.TAKE_OUT})
+"""Steps that only taking a batch out of the ledger has."""
 
 
 Side = Literal["before", "after"]

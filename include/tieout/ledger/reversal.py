@@ -92,7 +92,7 @@ def plan_reversal(
         with engine(settings) as session:
             rows = _reversed_rows(session, lake, origin, [b for b in earlier if b != waiting and b.counts], wanted)
             made = _made(origin, slot, waiting.version if waiting else version, on, rows, session)
-            events = _events(session, origin) if keep_out_by else []
+            events = _events(session, origin, "taken back, not to be posted again") if keep_out_by else []
         if waiting and waiting.content_hash != made.digest:
             raise LedgerError(
                 "another reversal of the batch waits for a decision",
@@ -129,6 +129,7 @@ def _stored(
     now, facts = store.now(), {"reverses": origin.batch_id, "reason": reason, "keep_out_by": second}
     with store.transaction() as session:
         leases.guard(session, lease)
+        _refuse_unposted(origin, batches.state_of(session, origin.batch_id, lock=True))
         batch = batches.plan(
             session, slot, made.version, made.journals, digest=made.digest, accounting_date=on, kind=batches.REVERSAL,
             origin=origin.batch_id, needs_approval=False, run_id=run_id, actor=actor, now=now, facts=facts,
@@ -163,13 +164,7 @@ def _refuse(
     origin: Batch, slot: Slot, on: date, part: Part, actor: str, second: str | None, reason: str, store: Store
 ) -> None:
     record = origin.batch_id
-    if origin.state != "posted" or origin.kind == batches.REVERSAL:
-        raise LedgerError(
-            "only a posted batch is reversed",
-            record=record,
-            got=origin.kind if origin.kind == batches.REVERSAL else origin.state,
-            remedy="what a reversal took out is planned again; a mismatched batch: tieout posting reverse",
-        )
+    _refuse_unposted(origin, origin.state)
     if not reason.strip():
         raise LedgerError("a reversal needs a reason", record=record)
     if second is not None:
@@ -183,6 +178,17 @@ def _refuse(
             raise LedgerError("the period is not open", record=str(slot), remedy="date it in an open one")
 
 
+def _refuse_unposted(origin: Batch, state: str) -> None:
+    if state != "posted" or origin.kind == batches.REVERSAL:
+        raise LedgerError(
+            "only a posted batch is reversed",
+            record=origin.batch_id,
+            got=origin.kind if origin.kind == batches.REVERSAL else state,
+            remedy="what a reversal took out is planned again; a mismatched batch, or one that is being reversed: "
+            "tieout posting reverse",
+        )
+
+
 def _reversed_rows(
     session: Engine, lake: Lake, origin: Batch, earlier: Sequence[Batch], part: Part
 ) -> list[dict[str, Any]]:
@@ -191,7 +197,7 @@ def _reversed_rows(
     session.execute(statement("macros"))
     session.bind("minor_unit", minor_units())
     _bind_part(session, "origin_part", origin.journals, "l.side")
-    taken = [journal for batch in earlier for journal in batch.journals]
+    taken = [journal for batch in earlier for journal in batch.counting]
     _bind_part(session, "taken_part", taken, "CASE l.side WHEN 'debit' THEN 'credit' ELSE 'debit' END")
     currencies = sorted(origin.gross)
     quantum = 10 ** (4 - minor_digits(currencies[0]))
@@ -277,7 +283,17 @@ def _refuse_part(session: Engine, origin: Batch, part: Part, quantum: int) -> No
         )  # fmt: skip
 
 
-def _events(session: Engine, origin: Batch) -> list[LateEvent]:
+def events_of(
+    batch: Batch, journals: Iterable[batches.BatchJournal], lake: Lake, settings: Settings | None = None
+) -> list[LateEvent]:
+    """What journals of a batch carry, by event, in the form in which a decision not to post it binds it."""
+    with engine(settings) as session:
+        lake.bind(session, {t: lake.version(t) for t in JOURNAL_TABLES}, JOURNAL_TABLES)
+        _bind_part(session, "reversed_part", journals, "l.side")
+        return _events(session, batch, "not to be posted")
+
+
+def _events(session: Engine, origin: Batch, reason: str) -> list[LateEvent]:
     """What is taken back, by event: what a later plan would find due again, in the form in which decisions bind it."""
     rows = session.rows("""
         WITH entry AS (
@@ -305,7 +321,7 @@ def _events(session: Engine, origin: Batch) -> list[LateEvent]:
     return [
         LateEvent(
             unit, slot.ledger, event_type, day, str(slot), slot.period, document, currency, gross, content,
-            "taken back, not to be posted again",
+            reason,
         )
         for unit, event_type, day, document, currency, gross, content in rows
     ]  # fmt: skip

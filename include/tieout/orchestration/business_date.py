@@ -1,9 +1,9 @@
-"""The one place that decides which business date, or which month, a run works on."""
+"""The one place that decides which business date, or which period, a run works on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from tieout.errors import ConfigError
@@ -22,18 +22,18 @@ def business_date(params: Mapping[str, Any], interval_start: datetime | None) ->
     return interval_start.date()
 
 
-def month(params: Mapping[str, Any], interval_start: datetime | None) -> date:
-    """The first day of the month a month-end run closes: the `period` param (YYYY-MM), else its interval's month."""
+def period(params: Mapping[str, Any], interval_end: datetime | None) -> str:
+    """The fiscal period a month-end run closes: the `period` param as given, else the last day of its interval."""
     given = params.get("period")
     if given:
-        return _parse(f"{given}-01", "period")
-    if interval_start is None:
-        raise ConfigError("the run has no period", remedy="give period, for example 2026-03")
-    return interval_start.date().replace(day=1)
+        return str(given)
+    if interval_end is None:
+        raise ConfigError("the run has no period", remedy="give period, for example 2026-03, or its last day")
+    return (interval_end - timedelta(days=1)).date().isoformat()
 
 
 def _parse(text: str, name: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise ConfigError(f"{name} is no date", got=text, expected="YYYY-MM-DD, or YYYY-MM for a period") from None
+        raise ConfigError(f"{name} is no date", got=text, expected="YYYY-MM-DD") from None

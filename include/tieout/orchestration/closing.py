@@ -51,15 +51,17 @@ def _anchor(work: Work, business_date: str) -> None:
 
 
 def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
-    """List what stands between the last period over by a business date and its close, and close the run's record."""
-    from tieout.calendar import last_ended
+    """List what stands between the periods that end on a business date and their close, and close the run's record."""
+    from tieout.calendar import period_of
     from tieout.close.backlog import write
+    from tieout.orchestration.calendars import closing_on, name_of_period_end
 
     day, known = date.fromisoformat(business_date), work.store.facts(run_id)
     snapshot, rows = work.store.published(run_id), []
     with work.kept(run_id, "close_backlog") as facts:
-        for entity in work.entities.entities:
-            period = last_ended(entity, day)
+        closing = closing_on(day, work.entities)
+        for entity in closing:
+            period = period_of(entity, day)
             table = unfinished(
                 work,
                 entity,
@@ -69,14 +71,14 @@ def close_backlog(work: Work, run_id: str, business_date: str) -> Facts:
                 proof=kept_proof(entity.id, day, known.get("proof_rows", ())),
                 erp_periods=erp_periods(work, entity, period.end),
                 until=day,
-                shared=entity is work.entities.entities[0],
+                shared=entity is closing[0],
             )
             write(table, entity, period, lake=work.lake, store=work.store, run_id=run_id)
             rows += table.to_pylist()
         facts["items"] = len(rows)
     work.store.add_facts(run_id, {"backlog_rows": rows})
-    month = f"{day:%Y-%m}"
-    return facts | _report(work, run_id, day, {"title": f"Month end {month}", "name": month})
+    name = name_of_period_end(day, work.entities)
+    return facts | _report(work, run_id, day, {"title": f"Month end {name.removeprefix('close-')}", "name": name})
 
 
 def unfinished(

@@ -30,7 +30,7 @@ _SUMMED_FROM = {
     "rated_lines": ("subscription_item", "price", "price_tier"),
 }
 _RECEIVABLE_STREAMS = ("billing", "prior_period")
-_UNDER_WAY = ("submitted", "unknown", "partially_posted", "confirmed", "mismatched")
+_UNDER_WAY = ("submitted", "unknown", "partially_posted", "confirmed", "mismatched", "reversing")
 _NAMED = 3
 
 

@@ -248,7 +248,7 @@ def _day_in(view: LegalEntity, period: Period) -> date:
 
 def _open_items(work: Work, view: LegalEntity, period: str) -> tuple[list[str], list[LateEvent]]:
     with work.store.reading() as session:
-        found = batches.select_batches(session, entity=view.id, period=period)
+        found = batches.concerning_period(session, view.id, period)
         held = late_events.late_events(session, view.id, period=period)
     newest = {b.slot: b.version for b in found}  # in the order of versions
     unfinished = [

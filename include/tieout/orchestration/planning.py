@@ -20,11 +20,13 @@ def plan_journals(work: Work, run_id: str, business_date: str) -> Facts:
 
 
 def plan_month_end(work: Work, run_id: str, business_date: str) -> Facts:
-    """Plan the revenue releases, accruals and revaluations of the fiscal periods that are over by a business date."""
+    """Plan what the fiscal periods that are over still need, for the entities of which one ends on a business date."""
     from tieout.ledger.plan import plan_month_ends
+    from tieout.orchestration.calendars import closing_on
 
     day = date.fromisoformat(business_date)
-    return _plan(work, run_id, day, (), lambda entity, **options: plan_month_ends(entity, day, **options))
+    closing = [entity.id for entity in closing_on(day, work.entities)]
+    return _plan(work, run_id, day, closing, lambda entity, **options: plan_month_ends(entity, day, **options))
 
 
 def plan(work: Work, run_id: str, day: date, entities: Sequence[str] = (), since: date | None = None) -> Facts:

@@ -37,12 +37,15 @@ def write_report(
     """
     from tieout.breaks.inputs import definition_path
     from tieout.lake.engine import engine
+    from tieout.orchestration.calendars import name_of_period_end, span_of_period_end
     from tieout.reconcile import load_definition
     from tieout.reports.export import export
     from tieout.reports.gather import gather
     from tieout.reports.html import render
     from tieout.reports.workbook import write
 
+    shown = entities or work.entities
+    _, closes_on = span_of_period_end(business_date, shown)
     folder = work.settings.reports / (name or business_date.isoformat())
     folder.mkdir(parents=True, exist_ok=True)
     snapshot = work.store.published(run_id)
@@ -55,11 +58,13 @@ def write_report(
             snapshot=snapshot,
             landing=work.landing,
             store=work.store,
-            entities=entities or work.entities,
+            entities=shown,
             title=title,
             definitions={d.id: d.title for d in loaded},
             sides={d.id: (d.left.name, d.right.name) for d in loaded},
-            close_report="" if "backlog_rows" in known else f"reports/{business_date:%Y-%m}/report.html",
+            close_report=""
+            if "backlog_rows" in known
+            else f"reports/{name_of_period_end(closes_on, shown)}/report.html",
             sources=list(work.sources),
             gate=known.get("gate_rows", ()),
             proof=_rows(known.get("proof_rows", ())),

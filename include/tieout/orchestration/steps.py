@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import date, timedelta
 
-from tieout.orchestration import checking, closing, intake, planning, posting
+from tieout.orchestration import calendars, checking, closing, intake, planning, posting
 from tieout.orchestration.catalog import LEDGER_KIND
 from tieout.orchestration.facts import Facts
 from tieout.orchestration.provenance import made_with
@@ -55,12 +55,15 @@ def _later_work_is_done(work: Work, day: date) -> bool:
     )
 
 
-def open_month(work: Work, run_id: str, first: str) -> dict[str, str]:
-    """Record that the month end of a month starts; its business date is the month's last day."""
-    month = date.fromisoformat(first)
-    last = (month + timedelta(days=32)).replace(day=1) - timedelta(days=1)
+def open_month(work: Work, run_id: str, period: str) -> dict[str, str]:
+    """Record that a fiscal period's end starts, named `YYYY-MM` or by its last day, which is the run's business date.
+
+    Raises ConfigError where no entity's period ends so, or where the name means other dates from one to the next.
+    """
+    last = calendars.last_day_of(period, work.entities)
     work.store.start_run(run_id, "month_end", last)
-    work.store.add_facts(run_id, {"period": f"{last:%Y-%m}", "made_with": made_with(work.settings)})
+    name = calendars.name_of_period_end(last, work.entities)
+    work.store.add_facts(run_id, {"period": name, "made_with": made_with(work.settings)})
     return {"run_id": run_id, "business_date": last.isoformat()}
 
 
@@ -83,9 +86,9 @@ def night(work: Work, run_id: str, business_date: str) -> Facts:
     return work.store.facts(run_id)
 
 
-def month_end(work: Work, run_id: str, first: str) -> Facts:
+def month_end(work: Work, run_id: str, period: str) -> Facts:
     """Everything a month end does, in its order, in this process; the run's facts."""
-    business_date = open_month(work, run_id, first)["business_date"]
+    business_date = open_month(work, run_id, period)["business_date"]
     planning.plan_month_end(work, run_id, business_date)
     _post(work, run_id)
     intake.read_ledger(work, run_id, business_date)

@@ -56,13 +56,13 @@ def open_night() -> dict[str, str]:
 
 @task
 def open_month() -> dict[str, str]:
-    """Decide the month to close and open the run's record."""
+    """Decide the fiscal period to close and open the run's record."""
     from tieout.orchestration import steps
-    from tieout.orchestration.business_date import month
+    from tieout.orchestration.business_date import period
 
     context = get_current_context()
-    first = month(context["params"], context["dag_run"].data_interval_start)
-    return dict(steps.open_month(_work(), _run_id(context), first.isoformat()))
+    closed = period(context["params"], context["dag_run"].data_interval_end)
+    return dict(steps.open_month(_work(), _run_id(context), closed))
 
 
 @task
@@ -186,7 +186,7 @@ def plan_journals(run: dict[str, str]) -> dict[str, Any]:
 
 @task(outlets=[assets.JOURNALS])
 def plan_month_end(run: dict[str, str]) -> dict[str, Any]:
-    """Plan the month's revenue releases and its accruals with their reversals on day 1."""
+    """Plan the period's revenue releases and its accruals with their reversals on day 1."""
     from tieout.orchestration import planning
 
     return dict(planning.plan_month_end(_work(), run["run_id"], run["business_date"]))
@@ -269,7 +269,7 @@ def report(run: dict[str, str], ledger: dict[str, Any] | None, proof: dict[str, 
 
 @task(outlets=[assets.BACKLOG], trigger_rule=TriggerRule.ALL_DONE)
 def close_backlog(run: dict[str, str], posting: dict[str, Any] | None, proof: dict[str, Any] | None) -> dict[str, Any]:
-    """List what stands between the month and its close."""
+    """List what stands between the period and its close."""
     from tieout.orchestration import closing
 
     _unless_cut_short(run, posting)

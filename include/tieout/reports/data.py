@@ -216,6 +216,7 @@ _STATES = {
     "confirmed": "accepted by the ERP, not yet read back",
     "rejected": "refused by the ERP",
     "mismatched": "stored by the ERP with other content",
+    "reversing": "being taken out of the ERP: a mirror does not stand there yet, or not once",
     "planned": "planned, not yet validated",
 }
 

@@ -30,14 +30,18 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
     "unknown": frozenset({"confirmed", "submitted", "partially_posted", "manually_resolved"}),
     "partially_posted": frozenset({"submitted", "confirmed", "unknown", "mismatched", "manually_resolved"}),
     "confirmed": frozenset({"posted", "mismatched", "partially_posted", "unknown"}),
-    "mismatched": frozenset({"posted", "partially_posted", "reversed"}),
-    "posted": frozenset({"reversed"}),
+    "mismatched": frozenset({"posted", "partially_posted", "reversing"}),
+    "posted": frozenset({"reversing"}),
+    "reversing": frozenset({"reversing", "reversed", "posted", "mismatched"}),
     "rejected": frozenset({"manually_resolved"}),
     "rejected_by_approver": frozenset(),
     "reversed": frozenset(),
     "manually_resolved": frozenset(),
 }
-"""From each state, where a batch may go. `partially_posted` takes part only where a batch has several journals."""
+"""From each state, where a batch may go. `partially_posted` takes part only where a batch has several journals.
+
+`reversing` is one whose mirrors are being sent; with nothing of them in the ledger it goes back to what it was.
+"""
 
 STATES = tuple(TRANSITIONS)
 RESUMABLE = ("validated", "approved", "submitted", "unknown", "partially_posted", "confirmed")
@@ -62,15 +66,19 @@ TAKEN_BACK, REPOSTED = "taken_back", "reposted"
 ALWAYS_APPROVED = (REVERSAL, TAKEN_BACK, REPOSTED, WRITE_OFF)
 """Kinds that take something out of a ledger: a second person approves them, whatever they amount to."""
 
+NOT_POSTED = "not_posted"
+"""State of a journal that two people said is not to be posted: it never stood in the ledger, and does not count."""
+
 JOURNAL_TRANSITIONS: Mapping[str, frozenset[str]] = {
-    "pending": frozenset({"submitted", "confirmed"}),
-    "submitted": frozenset({"confirmed", "rejected", "unknown", "pending"}),
-    "unknown": frozenset({"confirmed", "submitted"}),
+    "pending": frozenset({"submitted", "confirmed", NOT_POSTED}),
+    "submitted": frozenset({"confirmed", "rejected", "unknown", "pending", NOT_POSTED}),
+    "unknown": frozenset({"confirmed", "submitted", NOT_POSTED}),
     "confirmed": frozenset({"posted", "mismatched", "unknown"}),
-    "mismatched": frozenset({"posted", "reversed", "rejected"}),
-    "rejected": frozenset({"submitted", "confirmed"}),
+    "mismatched": frozenset({"posted", "reversed", "rejected", NOT_POSTED}),
+    "rejected": frozenset({"submitted", "confirmed", NOT_POSTED}),
     "posted": frozenset({"reversed"}),
     "reversed": frozenset(),
+    NOT_POSTED: frozenset(),
 }
 """A journal that was rejected is sent again only as the missing part of a `partially_posted` batch; so is one that was
 `mismatched` because it is not there, once a person has looked."""
@@ -169,11 +177,15 @@ class BatchJournal:
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
-    """A mirror that `posting reverse` made of a journal: under which key, where the ERP holds it, dated when."""
+    """A mirror that `posting reverse` made of a journal: under which key, where the ERP holds it, dated when.
+
+    `of`: the ERP's id of what it mirrors; None where that was not noted yet.
+    """
 
     run_key: str
     erp_id: str
     on: date
+    of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +215,11 @@ class Batch:
     def chain(self) -> str:
         """The audit chain of its ledger."""
         return chain_of(self.slot.legal_entity_id, self.slot.ledger)
+
+    @property
+    def counting(self) -> tuple[BatchJournal, ...]:
+        """Its journals whose content is, or is expected to come to be, in the ledger."""
+        return tuple(journal for journal in self.journals if self.counts and journal.state != NOT_POSTED)
 
     @property
     def halts(self) -> bool:
@@ -334,9 +351,13 @@ def get(session: Session, batch_id: str) -> Batch:
     return _batch(row, _journal_rows(session, [batch_id]).get(batch_id, []))
 
 
-def state_of(session: Session, batch_id: str) -> str:
-    """A batch's state, without reading its journals. Raises StoreError if there is none."""
-    state = session.scalar(select(BatchRow.state).where(BatchRow.batch_id == batch_id))
+def state_of(session: Session, batch_id: str, *, lock: bool = False) -> str:
+    """A batch's state, without reading its journals; with `lock` it stays so until the transaction ends.
+
+    Raises StoreError if there is none.
+    """
+    query = select(BatchRow.state).where(BatchRow.batch_id == batch_id)
+    state = session.scalar(query.with_for_update() if lock else query)
     if state is None:
         raise StoreError("no such batch", got=batch_id)
     return state
@@ -370,12 +391,19 @@ def select_batches(
     return [_batch(row, journals.get(row.batch_id, [])) for row in rows]
 
 
+def concerning_period(session: Session, entity: str, period: str) -> list[Batch]:
+    """The batches of a fiscal period and those of earlier ones whose mirrors, half sent, may be dated in it."""
+    being_reversed = select_batches(session, entity=entity, states=["reversing"])
+    earlier = [batch for batch in being_reversed if batch.slot.period < period]
+    return earlier + select_batches(session, entity=entity, period=period)
+
+
 def mirrors_of(session: Session, batch: Batch) -> list[Mirror]:
     """The mirrors by which a batch was taken out of the ledger, as they were read back; none for any other batch."""
     if not any(journal.state == "reversed" for journal in batch.journals):
         return []
     return [
-        Mirror(mirror["run_key"], mirror["erp_id"], date.fromisoformat(act.payload["on"]))
+        Mirror(mirror["run_key"], mirror["erp_id"], date.fromisoformat(act.payload["on"]), mirror.get("of"))
         for act in audit.entries(session, batch.chain, batch.batch_id)
         if act.action == "batch.reversed"
         for mirror in act.payload.get("mirrors", ())
@@ -412,8 +440,9 @@ def transition(
         )
     before, counted, row.state, row.changed_at = row.state, row.counts, to, now
     row.reason, row.owner, row.counts = reason, owner, to not in VOIDED
-    if row.kind == REVERSAL and to == "manually_resolved":
-        row.counts = bool((facts or {}).get("documents"))  # one that is not to be posted has taken nothing back
+    if to == "manually_resolved":
+        states = session.scalars(select(BatchJournalRow.state).where(BatchJournalRow.batch_id == batch_id))
+        row.counts = any(state != NOT_POSTED for state in states)
     session.flush()
     payload = {"from": before, "to": to, "content_hash": row.content_hash, "reason": reason, "owner": owner}
     audit.append(
@@ -525,6 +554,13 @@ def mark_journal(
     if to == "submitted" and row.attempts == 1:
         row.anchor = audit.memo(audit.anchor(session, chain, now), key)
     return _journal(row)
+
+
+def audited_state(session: Session, batch: Batch) -> str | None:
+    """The state that the audit log says the batch is in; None where it knows of none."""
+    told = {f"batch.{state}": state for state in STATES}
+    acts = audit.entries(session, batch.chain, batch.batch_id)
+    return next((told[act.action] for act in reversed(acts) if act.action in told), None)
 
 
 def altered(session: Session, batch: Batch) -> list[str]:

@@ -31,6 +31,9 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
 }
 """From each state, where a copy may go; one that is refused or lost is looked up and tried again by the next replay."""
 
+UNSENT = ("pending", "rejected")
+"""States in which the ERP holds nothing of a copy, so that its content follows the journal's."""
+
 
 class CopyRow(Base):
     """A journal in a ledger other than the one it was planned for: content, state, where it stands there."""
@@ -81,7 +84,7 @@ def plan(session: Session, entity: str, ledger: str, copies: Iterable[Copy], *, 
     acts = []
     for copy in copies:
         before = known.get(copy.run_key)
-        if before is not None and (before.state not in ("pending", "rejected") or before.content == copy.content):
+        if before is not None and (before.state not in UNSENT or before.content == copy.content):
             continue
         digest = content_hash(copy.content)
         session.merge(
@@ -131,6 +134,18 @@ def mark(
     if to == "submitted" and row.attempts == 1:
         row.anchor = audit.memo(audit.anchor(session, chain, now), run_key)
     return _copy(row)
+
+
+def altered(session: Session, entity: str, ledger: str, copies: Iterable[Copy]) -> list[str]:
+    """Run keys of copies whose stored content or date is not what was audited when they were planned last."""
+    found = []
+    for copy in copies:
+        acts = audit.entries(session, chain_of(entity, ledger), _subject(entity, ledger, copy.run_key))
+        planned = [act.payload["content_hash"] for act in acts if act.action == "copy.planned"]
+        is_whole = planned[-1:] == [content_hash(copy.content)]
+        if not is_whole or copy.content["date"] != copy.accounting_date.isoformat():
+            found.append(copy.run_key)
+    return found
 
 
 def copies_of(session: Session, entity: str, ledger: str) -> list[Copy]:

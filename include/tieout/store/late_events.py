@@ -155,6 +155,7 @@ def withhold(
     """Say of events, late or not, that they are not to be posted with exactly their content; audited.
 
     That is so as long as the batch `reversal`, which takes them back, counts; what was decided before is kept with it.
+    Of a batch that was itself to post them and is resolved without, it is so from now on.
     """
     slot, told = Slot.of(reversal), []
     by = {"state": NOT_TO_BE_POSTED, "decided_by": actor, "second": second, "comment": reason}

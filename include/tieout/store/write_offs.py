@@ -227,8 +227,10 @@ def _in_ledger(session: Session, batch: BatchRow | None) -> Decimal:
     """Which part of a batch stands in the ledger, from 0 to 1."""
     if batch is None or batch.state not in ("posted", "manually_resolved"):
         return Decimal(0)
-    if batch.state == "manually_resolved" and not all(j.erp_id for j in batches.get(session, batch.batch_id).journals):
-        return Decimal(0)  # a second person's "not to be posted"
+    if batch.state == "manually_resolved":
+        journals = batches.get(session, batch.batch_id).journals
+        if not all(j.erp_id and j.state != batches.NOT_POSTED for j in journals):
+            return Decimal(0)  # a second person's "not to be posted"
     mirrors = session.scalars(
         select(BatchRow).where(
             BatchRow.origin == batch.batch_id,

@@ -7,10 +7,10 @@ import os
 import signal
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from itertools import count
 from typing import Any, Literal, cast
@@ -19,7 +19,7 @@ from sqlalchemy import event
 
 from tieout.erp.port import ErpJournal, JournalRef, Ledger
 from tieout.errors import ErpError, LeaseHeld, LeaseLost, UnknownOutcome
-from tieout.ids import Slot, run_key, short_key
+from tieout.ids import Slot, mirror_key, run_key, short_key
 from tieout.ledger import Protocol, Step, post_batch
 from tieout.ledger.post import as_erp_journal, differences, reverse
 from tieout.store import Store, approvals, batches, write_offs
@@ -31,6 +31,12 @@ from tieout_sandbox.testing import fresh_store
 
 HELD, LOST, POSTED, FAILED, OTHER = 75, 76, 0, 1, 2
 """How a posting process of `Trial.process` ends; a killed one with minus the signal."""
+
+Act = Literal["post", "reverse"]
+"""What a process does with a batch, and a re-run does again."""
+
+_DONE: Mapping[Act, str] = {"post": "posted", "reverse": "reversed"}
+_PEOPLE = {"actor": "matrix", "second": "controller", "reason": "it is taken out"}
 
 _RUNS = 6  # re-runs after a fault; each case needs one or two
 
@@ -135,15 +141,27 @@ class Trial:
                 batches.transition(session, batch.batch_id, state, actor="matrix", now=self.store.now())
         return batch.batch_id
 
-    def post(self, batch_id: str, *, timeout: float = 60.0, ledger: Ledger | None = None) -> str:
+    def plan_posted(self) -> str:
+        """A batch that stands in the ERP, to be taken out; gives its id."""
+        batch_id = self.plan(stream="taken_out")
+        self.finish(batch_id)
+        return batch_id
+
+    def post(self, batch_id: str, *, timeout: float = 60.0, ledger: Ledger | None = None, act: Act = "post") -> str:
         """One run of the protocol through the line in this process: the state, or the error's name."""
-        protocol = self.protocol(self._step)
         try:
-            return post_batch(batch_id, ledger or self.ledger(timeout), self.store, protocol=protocol)
+            return self._acted(act, batch_id, ledger or self.ledger(timeout), self.store, self.protocol(self._step))
         except ErpError as error:
             return type(error).__name__
 
-    def process(self, batch_id: str, kill_at: str = "", *, lose: bool = False) -> tuple[int, list[str]]:
+    def _acted(self, act: Act, batch_id: str, ledger: Ledger, store: Store, protocol: Protocol) -> str:
+        if act == "post":
+            return post_batch(batch_id, ledger, store, protocol=protocol)
+        return reverse(batch_id, ledger, store, on=self.subject.books.on, protocol=protocol, **_PEOPLE)
+
+    def process(
+        self, batch_id: str, kill_at: str = "", *, lose: bool = False, act: Act = "post"
+    ) -> tuple[int, list[str]]:
         """One run in a process of its own that kills itself at a point; gives how it ended and the points it passed.
 
         A point is a step of the protocol and its side, or a commit of the store, and how often the process came by.
@@ -153,7 +171,7 @@ class Trial:
         pid = os.fork()
         if pid == 0:
             os.close(reader)
-            os._exit(self._run(batch_id, kill_at, signal.SIGKILL, writer, lose))
+            os._exit(self._run(batch_id, kill_at, signal.SIGKILL, writer, lose, act))
         os.close(writer)
         if self.line is not None:
             self.line.client = pid
@@ -175,16 +193,16 @@ class Trial:
         os.kill(pid, signal.SIGCONT)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-    def finish(self, batch_id: str) -> None:
-        """Re-run until the batch is posted, with a line that works; AssertionError if it does not get there."""
+    def finish(self, batch_id: str, act: Act = "post") -> None:
+        """Re-run until the batch is posted, or reversed, with a line that works; AssertionError if it is not."""
         if self.line is not None:
             self.line.begin()
         states = []
         for _ in range(_RUNS):
-            states.append(self.post(batch_id))
-            if states[-1] == "posted":
+            states.append(self.post(batch_id, act=act))
+            if states[-1] == _DONE[act]:
                 return
-        raise AssertionError(f"{batch_id} does not get posted: {states}")
+        raise AssertionError(f"{batch_id} does not get {_DONE[act]}: {states}")
 
     def check(self, batch_id: str) -> None:
         """Exactly one journal per key in the ERP, equal to the cent; the batch posted, the audit chain whole."""
@@ -199,6 +217,20 @@ class Trial:
             assert differences(meant[key], journals[0]) == []
         assert self.store.verify_audit(batch.chain) == []
 
+    def check_taken_out(self, batch_id: str) -> None:
+        """Each journal and its mirror stand in the ERP once, and are nothing together; the audit chain is whole."""
+        with self.store.reading() as session:
+            batch = batches.get(session, batch_id)
+        assert (batch.state, {journal.state for journal in batch.journals}) == ("reversed", {"reversed"})
+        held = self.held(batch_id)
+        for journal in batch.journals:
+            meant, key = as_erp_journal(journal), mirror_key(journal.run_key)
+            mirror = meant.mirrored(self.subject.books.on, key, short_key(key))
+            for one in (meant, mirror):
+                assert [differences(one, shown) for shown in held.pop(one.run_key)] == [[]]
+        assert held == {}
+        assert self.store.verify_audit(batch.chain) == []
+
     def check_caught(self, batch_id: str) -> None:
         """The batch stands as mismatched, is sent no further, and can be taken back whole."""
         if self.line is not None:
@@ -206,8 +238,7 @@ class Trial:
         count = sum(map(len, self.held(batch_id).values()))
         assert self.post(batch_id) == "mismatched"
         assert sum(map(len, self.held(batch_id).values())) == count
-        books, people = self.subject.books, {"actor": "matrix", "second": "controller", "reason": "twice in the ERP"}
-        assert reverse(batch_id, self.ledger(), self.store, on=books.on, **people) == "reversed"
+        assert reverse(batch_id, self.ledger(), self.store, on=self.subject.books.on, **_PEOPLE) == "reversed"
 
     def held(self, batch_id: str) -> dict[str, list[ErpJournal]]:
         """What the ERP holds of a batch, drafts included, by run key; asked without the line."""
@@ -246,39 +277,42 @@ class Trial:
             for fault in FAULTS if request.write else READ_FAULTS if first else ():
                 yield fault, request
 
-    def kills(self, plan: Callable[[], str] | None = None) -> Iterator[Kill]:
-        """Every moment at which a posting process can die so that it makes a difference.
+    def kills(self, plan: Callable[[], str] | None = None, act: Act = "post", *, lost: bool = True) -> Iterator[Kill]:
+        """Every moment at which a process can die over a batch so that it makes a difference.
 
         The points are those that processes really pass: an undisturbed one, one whose answer is lost, and one that
-        comes after it. So a step that is added to the protocol is killed at unasked. `plan` makes other batches.
+        comes after it; without `lost`, the first of them. So a step that is added to the protocol is killed at unasked.
+        `plan` makes other batches.
         """
-        plan = plan or self.plan
+        plan, done = plan or self.plan, self.check if act == "post" else self.check_taken_out
         batch_id = plan()
         if self.line is not None:
             self.line.begin()
-        ended, points = self.process(batch_id)
+        ended, points = self.process(batch_id, act=act)
         assert ended == POSTED
-        self.check(batch_id)
+        done(batch_id)
         known = {point for point in points if self._tells(point)}
         yield from (Kill(point) for point in points if point in known)
         if self.line is not None:
             yield from (Kill(how, r.number) for r in self.line.passed if r.write for how in KILLS)
+        if not lost:
+            return
         batch_id = plan()
-        ended, points = self.process(batch_id, lose=True)
+        ended, points = self.process(batch_id, lose=True, act=act)
         assert ended == OTHER
         yield from (Kill(p, lose=True) for p in points if self._tells(p) and p not in known)
-        ended, points = self.process(batch_id)
+        ended, points = self.process(batch_id, act=act)
         assert ended == POSTED
         yield from (Kill(p, after_loss=True) for p in points if self._tells(p) and p not in known)
 
-    def killed(self, kill: Kill, batch_id: str = "") -> str:
-        """A batch (a new one, if none is given) over which a posting process died as `kill` says; gives its id."""
+    def killed(self, kill: Kill, batch_id: str = "", act: Act = "post") -> str:
+        """A batch (a new one, if none is given) over which a process died as `kill` says; gives its id."""
         batch_id = batch_id or self.plan()
         if kill.after_loss:
-            assert self.process(batch_id, lose=True)[0] == OTHER
+            assert self.process(batch_id, lose=True, act=act)[0] == OTHER
         if self.line is not None:
             self.line.begin(kill.at if kill.request else None, kill.request)
-        ended, passed = self.process(batch_id, "" if kill.request else kill.at, lose=kill.lose)
+        ended, passed = self.process(batch_id, "" if kill.request else kill.at, lose=kill.lose, act=act)
         assert ended == -signal.SIGKILL, f"{kill}: it ended with {ended} after {passed}"
         return batch_id
 
@@ -310,7 +344,9 @@ class Trial:
         if self.line is not None:
             self.line.step = step if side == "before" else ""
 
-    def _run(self, batch_id: str, at: str, end: signal.Signals, writer: int, lose: bool = False) -> int:
+    def _run(
+        self, batch_id: str, at: str, end: signal.Signals, writer: int, lose: bool = False, act: Act = "post"
+    ) -> int:
         passed: Counter[str] = Counter()
 
         def by(what: str) -> None:
@@ -327,11 +363,13 @@ class Trial:
             if lose:
                 ledger = cast(Ledger, _Losing(ledger))
             protocol = self.protocol(lambda step, side: by(f"{side} {step}"))
-            posted = post_batch(batch_id, ledger, store, protocol=protocol) == "posted"
+            posted = self._acted(act, batch_id, ledger, store, protocol) == _DONE[act]
             if "/write_off-" in batch_id:
                 with store.transaction() as session:
                     write_offs.settle(session, store.now())
             return POSTED if posted else OTHER
+        except UnknownOutcome:  # posting keeps it as a state, taking out tells it to the person who asked
+            return OTHER
         except LeaseHeld:
             return HELD
         except LeaseLost:
@@ -352,6 +390,9 @@ class _Losing:
 
     def post(self, journal: ErpJournal, **_: Any) -> JournalRef:
         raise UnknownOutcome("the answer is lost", record=journal.run_key)
+
+    def reverse(self, ref: JournalRef, on: date, run_key: str, short_key: str, **_: Any) -> JournalRef:
+        raise UnknownOutcome("the answer is lost", record=run_key)
 
 
 def _at_once(seconds: float) -> None: ...

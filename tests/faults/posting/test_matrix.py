@@ -5,7 +5,7 @@ Adapters come from `tieout_sandbox.fault_matrix.subjects`, steps from the protoc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from typing import cast
@@ -16,10 +16,11 @@ from tieout.erp import Ledger
 from tieout.errors import LedgerError
 from tieout.ledger import Step, due_batches, recheck_mismatched, reverse
 from tieout.ledger.halts import DEFINITION
+from tieout.ledger.protocol import OF_MIRRORS
 from tieout.store.breaks import select_breaks
 from tieout_sandbox.fault_matrix.lying import LIES, Lie, LyingLedger
 from tieout_sandbox.fault_matrix.subject import Shared, subjects
-from tieout_sandbox.fault_matrix.trial import HELD, POSTED, Trial, trial_of
+from tieout_sandbox.fault_matrix.trial import HELD, POSTED, Kill, Trial, trial_of
 
 SUBJECTS = subjects()
 pytestmark = [pytest.mark.server, pytest.mark.fault]
@@ -38,19 +39,35 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = [
         n
         for n, s in SUBJECTS.items()
-        if (s.network or "network" not in name) and (s.write_offs or "write_off" not in name)
+        if (s.network or "network" not in name)
+        and (s.write_offs or "write_off" not in name)
+        and (s.network or s.write_offs or "taken_out" not in name)
     ]
     metafunc.parametrize("trial", names, indirect=True, scope="module")
 
 
 def test_killed_at_any_moment_the_next_run_leaves_exactly_one_journal(trial: Trial) -> None:
     kills = list(trial.kills())
-    missed = {step for step in Step if not any(str(step) in kill.at for kill in kills)}
-    assert not missed, "a step of the protocol that no posting passes"
+    assert steps_of(kills) == set(Step) - OF_MIRRORS, "a step of the protocol that no posting passes"
     for kill in kills:
         batch_id = trial.killed(kill)
         trial.finish(batch_id)
         trial.check(batch_id)
+
+
+def steps_of(kills: Iterable[Kill]) -> set[Step]:
+    """The steps of the protocol at which a process is killed."""
+    return {step for step in Step for kill in kills if kill.at.startswith(f"before {step} (")}
+
+
+def test_a_batch_that_is_taken_out_by_a_process_killed_at_any_moment_has_one_mirror(trial: Trial) -> None:
+    cheap = trial.line is None  # there at every step; elsewhere after every write, which is before the next one
+    kills = list(trial.kills(trial.plan_posted, "reverse", lost=cheap))
+    assert steps_of(kills) >= OF_MIRRORS, "a step of the protocol that no reversal passes"
+    for kill in kills if cheap else [kill for kill in kills if kill.at == "killed after"]:
+        batch_id = trial.killed(kill, trial.plan_posted(), "reverse")
+        trial.finish(batch_id, "reverse")
+        trial.check_taken_out(batch_id)
 
 
 def test_a_write_off_killed_at_any_moment_is_posted_once_and_its_break_is_written_off_once(trial: Trial) -> None:

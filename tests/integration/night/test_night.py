@@ -53,7 +53,7 @@ def nights(work, clean_company):
         control.set_clock(clean_company.home, demo.night_clock(day))
         facts[str(day)] = steps.night(work, f"night {day}", str(day))
     control.set_clock(clean_company.home, demo.MONTH_END_CLOCK)
-    return {**facts, MONTH: steps.month_end(work, "month end", f"{MONTH}-01")}
+    return {**facts, MONTH: steps.month_end(work, "month end", MONTH)}
 
 
 @pytest.fixture(scope="module")

@@ -512,10 +512,38 @@ def test_our_own_journals_in_the_ledger_are_nobody_elses(house, monkeypatch, sta
     if state == "reversed":
         rows += [
             entry("m", "11000", credit=120, line_no=1, **mirror),
-            entry("m", "40100", debit=120, line_no=2, **mirror),
+            entry("m", "22000", debit=19, line_no=2, **mirror),
+            entry("m", "40100", debit=100, line_no=3, **mirror),
         ]
     house.put("gl_entry", *rows)
     assert {(key.rpartition("/")[2], kind) for _, key, kind in house.found("journal_to_ledger")} == found
+
+
+def test_a_reversed_journal_and_its_mirror_are_nothing_only_while_they_undo_each_other(house, monkeypatch):
+    accounts(house)
+    run_key = journal(house)
+    monkeypatch.setattr("tieout.breaks.inputs.journal_states", lambda store: [(run_key, "reversed")])
+    ours = {"run_key": run_key, "accounting_date": DAY}
+    mirror = {"run_key": f"{run_key}/reversed", "accounting_date": DAY + timedelta(days=3)}
+    original = [entry("j", "11000", debit=119, line_no=1, **ours), entry("j", "40100", credit=119, line_no=2, **ours)]
+    undoing = [
+        entry("m", "11000", credit=119, line_no=1, **mirror),
+        entry("m", "40100", debit=119, line_no=2, **mirror),
+    ]
+    moved = [undoing[0], entry("m", "40300", debit=119, line_no=2, **mirror)]
+    again = [entry("k", "11000", debit=119, line_no=1, **ours), entry("k", "40100", credit=119, line_no=2, **ours)]
+    gone = [row | {"is_deleted": True} for row in undoing]
+
+    def found(*rows):
+        house.put("gl_entry", *rows)
+        breaks = house.run("journal_to_ledger").breaks.to_pylist()
+        return sorted(row["break_key"].rpartition("/")[2] for row in breaks)
+
+    assert found(*original, *undoing) == []  # though the mirror is dated after the business date
+    assert found(*original) == []  # tables as they were before the mirror
+    assert found(*original, *moved) == ["v1|2"]
+    assert found(*original, *undoing, *again) == ["v1|1", "v1|2"]  # as one break a line
+    assert found(*original, *gone) == ["v1|1", "v1|2"]
 
 
 @pytest.mark.parametrize("of_mirror", ["posted", "rejected"])
@@ -531,9 +559,11 @@ def test_a_copy_that_its_mirror_undid_is_nothing(house, monkeypatch, of_mirror):
         entry("j", "22000", credit=19, line_no=2, **ours),
         entry("j", "40100", credit=100, line_no=3, **ours),
         entry("m", "11000", credit=119, line_no=1, **ours | {"run_key": f"{run_key}/reversed"}),
+        entry("m", "22000", debit=19, line_no=2, **ours | {"run_key": f"{run_key}/reversed"}),
+        entry("m", "40100", debit=100, line_no=3, **ours | {"run_key": f"{run_key}/reversed"}),
     )
     found = {(key.rpartition("/")[2], kind) for _, key, kind in house.found("journal_to_ledger")}
-    assert found == (set() if of_mirror == "posted" else {("reversed|1", "missing_left")})
+    assert found == (set() if of_mirror == "posted" else {(f"reversed|{n}", "missing_left") for n in (1, 2, 3)})
 
 
 def payment(number, **changes):

@@ -17,6 +17,7 @@ from tieout.close.backlog import write
 from tieout.entities import LegalEntity
 from tieout.ids import Slot
 from tieout.lake.tables import Lake
+from tieout.ledger.proof import ProofLine, TrialBalanceProof
 from tieout.store import QuarantineItem, Store, batches, golive, late_events
 from tieout.store.breaks import Sighting, record
 from tieout.store.late_events import LateEvent
@@ -211,3 +212,33 @@ def test_an_opening_position_that_nobody_signed_and_a_contradicted_source_are_it
     with store.transaction() as session:
         golive.waive(session, "US", "main", "*", actor="al", second="bea", reason="a trial", now=store.now())
     assert "go-live" not in {r["kind"] for r in rows(entity, parts)}
+
+
+def test_an_accrual_of_before_go_live_is_an_item_until_others_took_it_back(
+    entity: LegalEntity, parts: tuple[Store, Lake]
+) -> None:
+    store, _ = parts
+    held = Decimal("70.25")
+    with store.transaction() as session:
+        tie = golive.OpeningTie("unbilled_receivable", "11100", "USD", held, held)
+        golive.load_opening(session, "US", "main", date(2026, 2, 28), [], [tie], actor="t", now=store.now(), waiver="-")
+    first = entity.model_copy(update={"go_live": date(2026, 3, 1)})
+
+    def found(foreign: str, **changes: Any) -> list[tuple[Any, ...]]:
+        line = ProofLine("11100", "USD", held, Decimal("40"), Decimal(foreign), held + 40 + Decimal(foreign))
+        proof = TrialBalanceProof("US", END, (line,), (), 0, 0)
+        seen = rows(first.model_copy(update=changes), parts, proof=proof)
+        return [(r["item"], r["state"], r["amount"], r["since"]) for r in seen if r["kind"] == "go-live"]
+
+    assert found("0") == [("11100", "not reversed", held, date(2026, 3, 1))]  # ours neither adds to it nor hides it
+    assert found("-70.25") == []
+    assert found("0", streams={"accrual": "verify"}) == []  # who accrues goes on to take back
+
+
+def test_a_batch_that_is_being_taken_out_keeps_the_periods_of_its_mirrors_open_too(
+    entity: LegalEntity, parts: tuple[Store, Lake]
+) -> None:
+    store, _ = parts
+    planned(store, date(2026, 2, 27), 1, "validated", "submitted", "confirmed", "posted", "reversing")
+    found = [(r["item"], r["state"]) for r in rows(entity, parts) if r["kind"] == "journal"]
+    assert found == [("TIEOUT/US/main/2026-02/billing/2026-02-27/v1", "reversing")]

@@ -6,6 +6,7 @@ import pendulum
 import pytest
 from airflow.timetables.base import TimeRestriction
 
+from tieout.orchestration import calendars
 from tieout_timetables import BusinessDateTimetable, MonthEndTimetable
 
 
@@ -83,6 +84,39 @@ def test_a_month_ends_on_the_business_day_of_its_last_entity(business_day, run_a
     assert info.run_after == utc(run_after)
     assert info.data_interval.start == utc("2026-03-01")
     assert info.data_interval.end == utc("2026-04-01")
+
+
+def test_each_period_end_of_any_entity_has_a_run_of_its_own(monkeypatch):
+    shipped = calendars.configured_entities()
+    us, de = (one for one in shipped.entities if one.id in ("US", "DE"))
+    weeks = de.model_copy(update={"fiscal_calendar": "4-4-5", "fiscal_year_start": date(2026, 1, 1)})
+    both = shipped.model_copy(update={"entities": (us, weeks)})
+    monkeypatch.setattr(calendars, "configured_entities", lambda: both)
+    found = infos(MonthEndTimetable(), "2026-03-01", "2026-04-30")
+    assert [(i.data_interval.start, i.data_interval.end) for i in found] == [
+        (utc("2026-03-01"), utc("2026-04-01")), (utc("2026-04-01"), utc("2026-04-02")),
+        (utc("2026-04-02"), utc("2026-04-30")), (utc("2026-04-30"), utc("2026-05-01")),
+    ]  # fmt: skip
+    assert [i.run_after for i in found] == [
+        utc("2026-04-01T13:00:00"),  # 06:00 in Los Angeles: it alone closes
+        utc("2026-04-02T04:00:00"),  # 06:00 in Berlin, before Good Friday
+        utc("2026-04-30T04:00:00"),
+        utc("2026-05-01T13:00:00"),
+    ]
+
+
+def test_a_calendar_that_was_changed_leaves_no_date_out(monkeypatch):
+    shipped = calendars.configured_entities()
+    weeks = [
+        one.model_copy(update={"fiscal_calendar": "4-4-5", "fiscal_year_start": date(2026, 1, 4)})
+        for one in shipped.entities
+    ]
+    (march,) = infos(MonthEndTimetable(), "2026-03-01", "2026-03-31")
+    monkeypatch.setattr(calendars, "configured_entities", lambda: shipped.model_copy(update={"entities": (*weeks,)}))
+    info = MonthEndTimetable().next_dagrun_info(
+        last_automated_data_interval=march.data_interval, restriction=TimeRestriction(None, None, True)
+    )
+    assert (info.data_interval.start, info.data_interval.end) == (utc("2026-04-01"), utc("2026-04-05"))
 
 
 def test_months_follow_each_other_over_the_turn_of_the_year():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,9 +15,12 @@ from tests.unit.ledger.conftest import RULES, entity
 
 from tieout.erp.charts import ChartRow, Charts
 from tieout.errors import ErpUnavailable, LedgerError
+from tieout.ids import content_hash
 from tieout.ledger import Protocol, compare_ledgers, golive, prove, replay, reverse
 from tieout.ledger.post import post_batch
 from tieout.store import periods
+from tieout.store.batches import BatchJournalRow
+from tieout.store.copies import CopyRow
 from tieout.store.leases import LeaseRow
 from tieout_sandbox.file_ledger import FileLedger
 
@@ -172,6 +176,82 @@ def test_a_copy_whose_journal_is_taken_out_by_a_mirror_gets_the_mirror_too(two: 
     proof = prove(view, MAY, two.next, two.store)
     assert (proof.foreign, proof.journals_open) == ((), 0)
     assert two.store.verify_audit("US/next") == []
+
+
+def test_a_copy_in_another_currency_is_undone_in_both_currencies(two: Any) -> None:
+    take_over(two)
+    two.put("fx_rate", "r", currency="EUR", to_currency="USD", rate_date=GO_LIVE, rate="1.0837", source="ecb")
+    two.invoice("A", GO_LIVE, {"amount": "33.33"}, currency="EUR")
+    two.rows["invoice_line"]["A.1"]["currency"] = "EUR"
+    (old,) = post(two, APRIL)
+    bring(two, "next")
+    change = "UPDATE line SET foreign_amount = ? WHERE foreign_amount = ?"
+    with closing(sqlite3.connect(two.next.path)) as db:  # somebody changes what functional amounts do not show
+        db.execute(change, ("33.3", "33.33"))
+        db.commit()
+        proof = prove(two.entity.of_ledger("next"), APRIL, two.next, two.store)
+        differing = [(x.account, x.currency, x.ours, x.ledger) for x in proof.lines if x.difference]
+        assert differing == [("1200", "EUR", Decimal("33.33"), Decimal("33.3"))]
+        db.execute(change, ("33.33", "33.3"))
+        db.commit()
+    take_back(two, old, APRIL)
+    assert bring(two, "next").states == {"posted": 2}
+    held = [[(x.account, x.debit - x.credit, x.foreign_amount, x.foreign_currency) for x in journal.lines]
+            for journal in two.next.journals()]  # fmt: skip
+    usd, eur = Decimal("36.12"), Decimal("33.33")
+    assert held == [
+        [("1200", usd, eur, "EUR"), ("4000", -usd, -eur, "EUR")],
+        [("1200", -usd, -eur, "EUR"), ("4000", usd, eur, "EUR")],
+    ]
+    assert compared(two, APRIL).agrees
+
+
+def raised(content: Any) -> Any:
+    """Stored content with another amount on every line."""
+    return {**content, "lines": [{**line, "amount": "999.00"} for line in content["lines"]]}
+
+
+def test_a_copy_that_somebody_changed_in_the_store_is_not_sent(two: Any) -> None:
+    take_over(two)
+    two.invoice("A", GO_LIVE, {"amount": "100"})
+    (old,) = post(two, APRIL)
+    two.next.lies = ["lose_request"]
+    assert bring(two, "next").states == {"unknown": 1}
+
+    def change(row_type: Any, key: Any, name: str, value: Any) -> Any:
+        with two.store.transaction() as session:
+            row = session.get(row_type, key)
+            before = getattr(row, name)
+            setattr(row, name, value(before))
+        return lambda now: before
+
+    copy = CopyRow, ("US", "next", old)
+    for name, value in (("content", raised), ("accounting_date", lambda day: APRIL)):
+        back = change(*copy, name, value)
+        with pytest.raises(LedgerError, match="not what was planned") as told:
+            bring(two, "next")
+        assert old in str(told.value)
+        change(*copy, name, back)
+    assert bring(two, "next").states == {"posted": 1}
+    assert [journal.debit for journal in two.next.journals()] == [Decimal(100)]
+    change(*copy, "content", raised)  # its mirror would undo something else
+    take_back(two, old, APRIL)
+    with pytest.raises(LedgerError, match="not what was planned"):
+        bring(two, "next")
+
+
+def test_a_journal_that_somebody_changed_in_the_store_is_not_copied(two: Any) -> None:
+    take_over(two)
+    two.invoice("A", GO_LIVE, {"amount": "100"})
+    (old,) = post(two, APRIL)
+    with two.store.transaction() as session:
+        row = session.get(BatchJournalRow, old)
+        row.content = raised(row.content)
+        row.content_hash = content_hash(row.content)
+    for dry_run in (True, False):
+        with pytest.raises(LedgerError, match="not what was planned"):
+            bring(two, "next", dry_run=dry_run)
+    assert two.next.journals() == []
 
 
 def test_a_mirror_waits_for_the_copy_it_undoes_and_for_an_open_period(two: Any) -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tieout.errors import LedgerError, Rejected, UnknownOutcome
-from tieout.ledger import Protocol, post_batch, prove, reverse
-from tieout.store import periods
+from tieout.errors import ErpUnavailable, LedgerError, Rejected, UnknownOutcome
+from tieout.ledger import Part, Protocol, plan_reversal, post_batch, prove, reverse
+from tieout.store import batches, periods
 from tieout.store.golive import OpeningBalance, load_opening
 
 D28, D29, D30, APRIL = date(2026, 3, 28), date(2026, 3, 29), date(2026, 3, 30), date(2026, 4, 2)
@@ -57,8 +57,10 @@ def test_a_mirror_stored_twice_reverses_nothing_until_one_is_gone(
     for _ in range(2):
         with pytest.raises(LedgerError, match="holds the mirror 2 times") as told:
             reverse(posted, books.erp, books.store, on=D30, protocol=instant, **BY)
-        assert "2026-000002 of 2026-03-30, 2026-000003 of 2026-03-30" in str(told.value)
-    assert state() == ("posted", ["v1", "reversed", "reversed"])
+        assert "2026-000002 of 2026-03-30 (id 2), 2026-000003 of 2026-03-30 (id 3)" in str(told.value)
+    assert state() == ("reversing", ["v1", "reversed", "reversed"])
+    batch = books.batch("billing/2026-03-29")
+    assert (batch.owner, "holds the mirror 2 times" in batch.reason) == ("general ledger", True)
     assert {entry.run_key for entry in prove(books.entity, D30, books.erp, books.store).foreign} == {
         f"{posted}/reversed"
     }
@@ -69,12 +71,76 @@ def test_a_mirror_stored_twice_reverses_nothing_until_one_is_gone(
     assert (proof.ties, proof.foreign, books.balances()) == (True, (), {})
 
 
+def test_of_a_mirror_that_the_erp_cannot_delete_one_counts_and_the_other_is_a_persons_to_take_back(
+    books: Any, posted: str, instant: Protocol, state: Any
+) -> None:
+    books.erp.lies = ["store_twice"]
+    with pytest.raises(LedgerError, match="--mirror <id>"):
+        reverse(posted, books.erp, books.store, on=D30, protocol=instant, **BY)
+    with pytest.raises(LedgerError, match="2 times"):  # no such mirror
+        reverse(posted, books.erp, books.store, on=D30, protocol=instant, counting=["1"], **BY)
+    assert reverse(posted, books.erp, books.store, on=D30, protocol=instant, counting=["3"], **BY) == "reversed"
+    assert {entry.journal_id for entry in prove(books.entity, D30, books.erp, books.store).foreign} == {"2"}
+    books.erp.by_hand("US", D30, "USD", "takes the second one back", ("11000", "100", "0"), ("40100", "0", "100"))
+    proof = prove(books.entity, D30, books.erp, books.store)
+    assert (proof.ties, {line.foreign for line in proof.lines}) == (True, {Decimal(0)})
+
+
+def store(books: Any, journal: Any) -> None:
+    with closing(books.erp._connect()) as db:
+        books.erp._store(db, journal, None)
+        db.commit()
+
+
+def test_a_copy_of_what_was_reversed_that_comes_later_is_not_ours(books: Any, posted: str, instant: Protocol) -> None:
+    reverse(posted, books.erp, books.store, on=D30, protocol=instant, **BY)
+    store(books, books.erp.journals()[0])
+    proof = prove(books.entity, D30, books.erp, books.store)
+    assert {line.account: line.foreign for line in proof.lines} == {"11000": Decimal(100), "40100": Decimal(-100)}
+    assert {line.ours for line in proof.lines} == {Decimal(0)}
+
+
+def test_what_was_taken_out_and_changed_in_the_erp_is_not_ours_any_more(
+    books: Any, posted: str, instant: Protocol
+) -> None:
+    def move(id: int, was: str, now: str) -> Any:
+        with closing(sqlite3.connect(books.erp.path)) as db:
+            db.execute("UPDATE line SET account = ? WHERE account = ? AND move_id = ?", (now, was, id))
+            db.commit()
+        return prove(books.entity, D30, books.erp, books.store)
+
+    reverse(posted, books.erp, books.store, on=D30, protocol=instant, **BY)
+    for one in (1, 2):  # the original, its mirror
+        proof = move(one, "40100", "40300")
+        assert {line.account for line in proof.lines if line.foreign} == {"40100", "40300"}
+        assert len(proof.foreign) == 4
+        assert prove(books.entity, D29, books.erp, books.store).foreign == ()  # before its mirror it stands
+        assert move(one, "40300", "40100").foreign == ()
+
+
+def test_a_batch_of_which_a_reversal_is_planned_is_not_taken_out_whole(
+    books: Any, posted: str, instant: Protocol, state: Any
+) -> None:
+    options = {"lake": books.lake, "store": books.store, "run_id": "by_hand", "actor": "al", "reason": "typo"}
+    part = plan_reversal(posted, books.entity, on=D30, part=Part(share=Decimal("0.4")), **options)
+    with pytest.raises(LedgerError, match="a reversal of the batch was planned") as told:
+        reverse(posted, books.erp, books.store, on=D30, protocol=instant, **BY)
+    assert f"{part.batch_id}, awaiting_approval" in str(told.value)
+    assert state() == ("posted", ["v1"])
+    with books.store.transaction() as session:
+        batches.transition(session, part.batch_id, "rejected_by_approver", actor="bea", now=books.store.now())
+    books.erp.lies = ["store_nothing"]
+    with pytest.raises(LedgerError, match="does not show the mirror"):
+        reverse(posted, books.erp, books.store, on=D30, protocol=instant, **BY)
+    with pytest.raises(LedgerError, match="only a posted batch") as told:
+        plan_reversal(posted, books.entity, on=D30, **options)
+    assert "got: reversing" in str(told.value)
+
+
 def test_a_second_mirror_that_comes_later_is_not_ours(books: Any, posted: str, instant: Protocol) -> None:
     reverse(posted, books.erp, books.store, on=D30, protocol=instant, **BY)
     mirror = books.erp.journals()[-1]
-    with closing(books.erp._connect()) as db:
-        books.erp._store(db, mirror, None)
-        db.commit()
+    store(books, mirror)
     proof = prove(books.entity, D30, books.erp, books.store)
     assert sorted(entry.account for entry in proof.foreign) == ["11000", "40100"]
     assert {line.account: line.foreign for line in proof.lines} == {"11000": Decimal(-100), "40100": Decimal(100)}
@@ -102,7 +168,7 @@ def test_a_mirror_is_not_sent_again_before_the_lost_request_would_have_ended(
     patient = Protocol(settle=timedelta(seconds=60), checks=(1.0,), lags=(0.0,), sleep=sleep)
     with pytest.raises(UnknownOutcome):
         reverse(posted, books.erp, books.store, on=D30, protocol=patient, **BY)
-    assert (slept, state()) == ([1.0], ("posted", ["v1"]))
+    assert (slept, state()) == ([1.0], ("reversing", ["v1"]))
     assert reverse(posted, books.erp, books.store, on=D30, protocol=patient, **BY) == "reversed"
     assert state() == ("reversed", ["v1", "reversed"])
 
@@ -131,7 +197,7 @@ def test_a_mirror_that_does_not_stand_in_the_erp_reverses_nothing(
     books.erp.lies = [lie]
     with pytest.raises(LedgerError, match="does not show the mirror"):
         reverse(posted, books.erp, books.store, on=D30, protocol=instant, **BY)
-    assert books.batch("billing/2026-03-29").state == "posted"
+    assert books.batch("billing/2026-03-29").state == "reversing"
     assert reverse(posted, books.erp, books.store, on=D30, protocol=instant, **BY) == "reversed"
     assert books.balances() == {}
 
@@ -193,6 +259,7 @@ def test_a_period_that_is_closed_between_two_mirrors_takes_no_more(books: Any, i
         reverse(batch_id, books.erp, books.store, on=D30, protocol=instant, **BY)
     books.erp.on_step = lambda step: None
     assert len(books.erp.journals()) == 3
+    assert books.batch("billing/2026-03-29").state == "reversing"
     with books.store.transaction() as session:
         periods.move(session, "US", "main", "2026-03", "open", actor="cfo", reason="again", now=books.store.now())
     assert reverse(batch_id, books.erp, books.store, on=D30, protocol=instant, **BY) == "reversed"
@@ -205,8 +272,12 @@ def test_a_mirror_is_not_dated_before_what_it_reverses(books: Any, posted: str, 
     assert state() == ("posted", ["v1"])
 
 
-def test_a_mirror_that_the_erp_refuses_reverses_nothing(books: Any, posted: str, instant: Protocol, state: Any) -> None:
-    books.erp.lies = ["reject"]
-    with pytest.raises(Rejected):
+@pytest.mark.parametrize(("lie", "error"), [("reject", Rejected), ("down", ErpUnavailable)])
+def test_a_mirror_that_the_erp_refuses_reverses_nothing(
+    books: Any, posted: str, instant: Protocol, state: Any, lie: Any, error: Any
+) -> None:
+    books.erp.lies = [lie]
+    with pytest.raises(error):
         reverse(posted, books.erp, books.store, on=D30, protocol=instant, **BY)
     assert state() == ("posted", ["v1"])
+    assert books.batch("billing/2026-03-29").owner is None

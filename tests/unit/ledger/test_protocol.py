@@ -39,9 +39,11 @@ from tieout.ledger import (
     reverse,
     submit,
 )
+from tieout.ledger.halts import DEFINITION
 from tieout.ledger.post import as_erp_journal
 from tieout.store import approvals, batches, links
-from tieout.store.batches import BatchJournalRow
+from tieout.store.batches import BatchJournalRow, BatchRow
+from tieout.store.breaks import select_breaks
 from tieout.store.golive import OpeningBalance, load_opening
 from tieout.store.leases import LeaseRow
 
@@ -478,6 +480,15 @@ class TestApproval:
         assert check_approval(batch_id, books.store) == "approved"
         assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "posted"
 
+    def test_a_batch_that_was_moved_past_its_approval_in_the_store_is_not_sent(self, waiting: Any) -> None:
+        books, batch_id = waiting
+        with books.store.transaction() as session:
+            row = session.get(BatchRow, batch_id)
+            row.state, row.needs_approval = "validated", False
+        with pytest.raises(LedgerError, match="not what was audited"):
+            post_batch(batch_id, books.erp, books.store)
+        assert books.erp.journals() == []
+
     def test_a_preparer_may_not_approve(self, waiting: Any) -> None:
         books, batch_id = waiting
         with pytest.raises(LedgerError, match="preparer"):
@@ -511,21 +522,54 @@ class TestResolution:
 
     def test_not_to_be_posted_takes_two_people_and_is_not_planned_again(self, books: Any, refused: str) -> None:
         with pytest.raises(IllegalTransition, match="second person"):
-            resolve(refused, books.erp, books.store, actor="al", second="al", reason="no")
-        state = resolve(refused, books.erp, books.store, actor="al", second="bea", reason="the customer is gone")
+            resolve(refused, books.erp, books.store, lake=books.lake, actor="al", second="al", reason="no")
+        state = resolve(
+            refused, books.erp, books.store, lake=books.lake, actor="al", second="bea", reason="the customer is gone"
+        )
         assert state == "manually_resolved"
         assert books.plan(D30).batches == ()
 
+    def test_what_is_not_to_be_posted_does_not_count_and_is_decided_again_when_it_changes(
+        self, books: Any, instant: Protocol
+    ) -> None:
+        books.invoice("A", D29, {"amount": "100"})
+        books.post(books.plan(D30))
+        books.invoice("A", D29, {"amount": "110"})
+        (refused,) = books.plan(D30).batches
+        books.erp.lies = ["reject"]
+        assert post_batch(refused, books.erp, books.store, protocol=instant) == "rejected"
+        resolve(refused, books.erp, books.store, lake=books.lake, actor="al", second="bea", reason="a typo in billing")
+        batch = books.batch(SLOT, 2)
+        assert (batch.counts, [journal.state for journal in batch.journals]) == (False, ["not_posted"])
+        plan = books.plan(D30)
+        assert (plan.batches, len(plan.held)) == ((), 1)
+        books.invoice("A", D29, {"amount": "120"})  # other entries than those that were decided about
+        assert books.plan(D30).batches == ()
+        books.invoice("A", D29, {"amount": "100"})  # back to what stands in the ledger
+        assert books.plan(D30).batches == ()
+        assert books.balances() == {"11000": Decimal(100), "40100": Decimal(-100)}
+        assert books.store.verify_audit("US/main") == []
+
     def test_an_equal_document_in_the_erp_is_read_back(self, books: Any, refused: str) -> None:
         documents = {f"{refused}": self.by_hand(books)}
-        resolve(refused, books.erp, books.store, actor="al", reason="written by hand", documents=documents)
+        resolve(
+            refused, books.erp, books.store, lake=books.lake, actor="al", reason="written by hand", documents=documents
+        )
         assert books.batch(SLOT).journals[0].erp_id == documents[refused]
         assert books.plan(D30).batches == ()
 
     def test_another_document_is_refused(self, books: Any, refused: str) -> None:
         documents = {f"{refused}": self.by_hand(books, "111")}
         with pytest.raises(LedgerError, match="not equal"):
-            resolve(refused, books.erp, books.store, actor="al", reason="written by hand", documents=documents)
+            resolve(
+                refused,
+                books.erp,
+                books.store,
+                lake=books.lake,
+                actor="al",
+                reason="written by hand",
+                documents=documents,
+            )
         assert books.batch(SLOT).state == "rejected"
 
     def test_a_document_stands_for_one_journal_only(self, books: Any, batch_id: str, instant: Protocol) -> None:
@@ -538,7 +582,9 @@ class TestResolution:
         assert post_batch(refused, books.erp, books.store, protocol=instant) == "rejected"
 
         def resolving(**documents: str) -> str:
-            return resolve(refused, books.erp, books.store, actor="al", reason="by hand", documents=documents)
+            return resolve(
+                refused, books.erp, books.store, lake=books.lake, actor="al", reason="by hand", documents=documents
+            )
 
         with pytest.raises(LedgerError, match="stands for another journal"):
             resolving(**{refused: taken})
@@ -549,10 +595,55 @@ class TestResolution:
         with pytest.raises(LedgerError, match="another journal of ours"):
             resolving(**{refused: taken})
 
+    def test_a_lost_batch_is_resolved_only_once_its_request_would_have_ended(self, books: Any, batch_id: str) -> None:
+        post, sent = books.erp.post, []
+
+        def lose(journal: Any, **_: Any) -> Any:
+            sent.append(journal)
+            raise UnknownOutcome("the request timed out", record=journal.run_key)
+
+        def sleep(seconds: float) -> None:  # the request arrives while somebody waits for it
+            if len(sent) == 1:
+                sent.append(post(sent[0]))
+
+        books.erp.post = lose
+        patient = Protocol(settle=timedelta(minutes=1), checks=(), lags=(0.0,), sleep=sleep)
+        assert post_batch(batch_id, books.erp, books.store, protocol=patient) == "unknown"
+        by = {"actor": "al", "second": "bea", "reason": "it is lost", "protocol": patient}
+        for documents in (None, {batch_id: self.by_hand(books)}):
+            with pytest.raises(LedgerError, match="stands in the ERP"):
+                resolve(batch_id, books.erp, books.store, lake=books.lake, documents=documents, **by)
+        assert books.batch(SLOT).state == "unknown"
+        own = {batch_id: books.erp.find_by_run_key(batch_id)[0].erp_id}
+        assert resolve(batch_id, books.erp, books.store, lake=books.lake, documents=own, **by) == "manually_resolved"
+
+    def test_a_batch_that_cannot_be_resolved_keeps_its_breaks(
+        self, books: Any, batch_id: str, instant: Protocol
+    ) -> None:
+        books.erp.lies = ["store_nothing"]
+        assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "mismatched"
+        documents = {batch_id: self.by_hand(books)}
+        with pytest.raises(IllegalTransition):
+            resolve(
+                batch_id, books.erp, books.store, lake=books.lake, actor="al", reason="by hand", documents=documents
+            )
+        with books.store.reading() as session:
+            (row,) = select_breaks(session, DEFINITION)
+        assert row.state == "open"
+        assert books.batch(SLOT).journals[0].erp_id != documents[batch_id]
+
     def test_what_a_later_version_carries_cannot_be_resolved_too(self, books: Any, refused: str) -> None:
         books.post(books.plan(D29))
         with pytest.raises(LedgerError, match="carried by"):
-            resolve(refused, books.erp, books.store, actor="al", second="bea", reason="the customer is gone")
+            resolve(
+                refused,
+                books.erp,
+                books.store,
+                lake=books.lake,
+                actor="al",
+                second="bea",
+                reason="the customer is gone",
+            )
         assert books.plan(D29).batches == ()
         assert books.balances()["11000"] == Decimal("110")
 
@@ -562,9 +653,13 @@ class TestResolution:
         books.erp.lies = ["reject"]
         (second,) = (plan := books.plan(D29)).batches
         assert books.post(plan) == ["rejected"]
-        resolve(refused, books.erp, books.store, actor="al", second="bea", reason="the customer is gone")
+        resolve(
+            refused, books.erp, books.store, lake=books.lake, actor="al", second="bea", reason="the customer is gone"
+        )
         with pytest.raises(LedgerError, match="carried by"):
-            resolve(second, books.erp, books.store, actor="al", second="bea", reason="the customer is gone")
+            resolve(
+                second, books.erp, books.store, lake=books.lake, actor="al", second="bea", reason="the customer is gone"
+            )
 
     def test_what_stands_in_the_ledger_cannot_be_called_not_to_be_posted(
         self, books: Any, batch_id: str, instant: Protocol
@@ -574,7 +669,7 @@ class TestResolution:
         assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "unknown"
         books.erp.find_by_run_key = find
         with pytest.raises(LedgerError, match="stands in the ERP"):
-            resolve(batch_id, books.erp, books.store, actor="al", second="bea", reason="lost")
+            resolve(batch_id, books.erp, books.store, lake=books.lake, actor="al", second="bea", reason="lost")
 
 
 @pytest.mark.parametrize("state", batches.STATES)

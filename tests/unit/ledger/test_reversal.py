@@ -174,7 +174,7 @@ def test_a_reversal_that_the_erp_refuses_keeps_out_once_a_document_stands_for_it
         "US", APRIL, "USD", "by hand", (SEATS, "33.33", "0"), (TAX, "3.33", "0"), (RECEIVABLE, "0", "36.66")
     )
     by = {"actor": "al", "second": "cy", "reason": "written by hand", "protocol": instant}
-    resolve(made.batch_id, posted.erp, posted.store, documents={made.journals[0].run_key: "2"}, **by)
+    resolve(made.batch_id, posted.erp, posted.store, lake=posted.lake, documents={made.journals[0].run_key: "2"}, **by)
     assert len(kept_out(posted)) == 1
     assert posted.plan(APRIL).batches == ()
 

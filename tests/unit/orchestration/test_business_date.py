@@ -1,11 +1,11 @@
-"""One function decides the business date of a run, another its month."""
+"""One function decides the business date of a run, another its period."""
 
 from datetime import UTC, date, datetime
 
 import pytest
 
 from tieout.errors import ConfigError
-from tieout.orchestration.business_date import business_date, month
+from tieout.orchestration.business_date import business_date, period
 
 START = datetime(2026, 3, 30, tzinfo=UTC)
 
@@ -24,12 +24,12 @@ def test_the_param_wins_over_the_interval(params, interval_start, expected):
     assert business_date(params, interval_start) == expected
 
 
-def test_a_month_is_named_by_param_or_interval():
-    assert month({"period": "2026-02"}, START) == date(2026, 2, 1)
-    assert month({}, START) == date(2026, 3, 1)
+def test_a_period_is_named_by_param_or_is_the_one_that_ends_with_the_interval():
+    assert period({"period": "2026-02"}, START) == "2026-02"
+    assert period({}, START) == "2026-03-29"
 
 
-@pytest.mark.parametrize("decide", [business_date, month])
+@pytest.mark.parametrize("decide", [business_date, period])
 def test_a_run_without_date_says_what_to_give(decide):
     with pytest.raises(ConfigError, match="remedy: give"):
         decide({}, None)

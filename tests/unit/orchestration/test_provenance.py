@@ -14,7 +14,7 @@ def test_a_run_records_code_and_configuration(tmp_path):
     work = Work(settings(tmp_path))
     work.store.upgrade()
     steps.open_run(work, "night", "nightly", "2026-03-31")
-    steps.open_month(work, "month", "2026-03-01")
+    steps.open_month(work, "month", "2026-03")
     recorded = work.store.facts("night")["made_with"]
     assert recorded == work.store.facts("month")["made_with"] == made_with(work.settings)
     assert recorded["code"].startswith("0.")

@@ -5,11 +5,10 @@ import pytest
 from tieout.calendar import (
     accounting_date,
     add_business_days,
-    business_day_of_month,
     complete_at,
     ended_periods,
     fiscal_year_start,
-    last_ended,
+    period_ends,
     period_named,
     period_of,
     window,
@@ -83,7 +82,18 @@ def test_a_period_is_over_with_its_last_day():
         (weeks, date(2026, 4, 1), ["2026-01", "2026-02", "2026-03"]),
     ):
         assert [period.name for period in ended_periods(owner, day)] == names
-        assert last_ended(owner, day).name == (names or ["2025-12"])[-1]
+
+
+def test_between_two_period_ends_of_any_entity_no_period_ends():
+    weeks = entity(fiscal_calendar="4-4-5", fiscal_year_start=date(2026, 1, 1))
+    assert period_ends([entity()], date(2026, 3, 20)) == (date(2026, 3, 1), date(2026, 3, 31))
+    day, ends = date(2026, 1, 1), []
+    while day < date(2026, 5, 1):
+        start, end = period_ends([entity(), weeks], day)
+        assert (start, period_ends([entity(), weeks], end)) == (day, (start, end))
+        ends.append(end)
+        day = end + timedelta(days=1)
+    assert [f"{end:%m-%d}" for end in ends] == ["01-28", "01-31", "02-25", "02-28", "03-31", "04-01", "04-29", "04-30"]
 
 
 @pytest.mark.parametrize("pattern", ["4-4-5", "4-5-4", "5-4-4"])
@@ -124,4 +134,3 @@ def test_business_days_skip_weekends_holidays_and_closures():
     # Good Friday 3 April and Easter Monday 6 April 2026 are public holidays in Berlin.
     assert add_business_days(berlin, date(2026, 4, 2), 1) == date(2026, 4, 8)
     assert add_business_days(berlin, date(2026, 4, 8), -1) == date(2026, 4, 2)
-    assert business_day_of_month(berlin, 2026, 4, 3) == date(2026, 4, 8)
