@@ -90,20 +90,25 @@ def told(side: Side) -> dict[str, str]:
 
 
 def control_totals(definition: Definition, side_name: SideName, types: Mapping[str, str]) -> str:
-    """The query for a side's rows and sums by entity, currency and period, with the latest day of each."""
+    """The query for a side's rows and sums by entity, currency and period, with the latest day of each.
+
+    `priced` counts the rows that have an amount: a sum of none is null, not zero.
+    """
     side: Side = getattr(definition, side_name)
     columns = standard_columns(definition, side_name)
     total = f"sum({columns['amount']})"
     if side.amount and _DECIMAL.fullmatch(types[side.amount]):  # summed as it is stored: the cast costs more
         total = f"sum({name(side.amount)})::{AMOUNT}"
     grouped = f"{columns['entity']} AS entity, {columns['currency']} AS currency"
-    sums = f"count(*) AS rows, {total} AS amount"
+    priced = f"count({name(side.amount)})" if side.amount else "0::BIGINT"
+    sums = f"count(*) AS rows, {priced} AS priced, {total} AS amount"
     if side.period:
         grouped += f", {columns['period']} AS period"
         return f"SELECT {grouped}, {sums}, max({columns['day']}) AS latest\nFROM {side_name}_input GROUP BY 1, 2, 3"
     return (  # a period is written once per day, not once per row
-        "SELECT entity, currency, strftime(day, '%Y-%m') AS period, sum(rows)::BIGINT AS rows, sum(amount) AS amount,\n"
-        f"  max(day) AS latest\nFROM (SELECT {grouped}, {columns['day']} AS day, {sums} FROM {side_name}_input"
+        "SELECT entity, currency, strftime(day, '%Y-%m') AS period, sum(rows)::BIGINT AS rows,\n"
+        "  sum(priced)::BIGINT AS priced, sum(amount) AS amount, max(day) AS latest\n"
+        f"FROM (SELECT {grouped}, {columns['day']} AS day, {sums} FROM {side_name}_input"
         " GROUP BY 1, 2, 3)\nGROUP BY 1, 2, 3"
     )
 

@@ -28,7 +28,7 @@ def rows(*given):
                 "status": "open", "gap": None}  # fmt: skip
     full = [defaults | ({"number": g} if isinstance(g, str) else g) for g in given]
     for row in full:
-        row["amount"], row["tax"] = Decimal(str(row["amount"])), Decimal(str(row["tax"]))
+        row |= {c: Decimal(str(row[c])) for c in ("amount", "tax") if row[c] is not None}
     return pa.table({c: pa.array([r.get(c) for r in full], kind) for c, kind in SHAPE.items()})
 
 
@@ -656,10 +656,11 @@ def test_differing_lists_only_matches_that_needed_a_tolerance(session):
         (({"number": "a", "legal_entity_id": None},) * 2, ({"number": "a", "legal_entity_id": ""},) * 2,
          {"a": "duplicate"}),
         (({"number": None}, ""), ("",), {"": "missing_left"}),
+        (({"number": "a", "amount": None}, "b"), ({"number": "a", "amount": None},), {"b": "missing_right"}),
     ],
     ids=["a key repeated on both sides", "a repeated key in two currencies", "an empty side", "two currencies swapped",
          "differences that cancel out", "amounts too large to add up", "equal amounts too large to add up",
-         "an empty text and none", "no entity and an empty one", "no key"],
+         "an empty text and none", "no entity and an empty one", "no key", "no amount"],
 )  # fmt: skip
 def test_setting_identical_rows_aside_changes_no_break_and_no_total(session, left, right, found):
     named = (
@@ -691,8 +692,10 @@ def test_setting_single_identical_rows_aside_changes_nothing_where_one_side_may_
 @pytest.mark.parametrize(
     "changes",
     [{}, {"passes": [{"name": "by_number", "by": [{"left": "number", "right": "number", "normalise": ["trim"]}]}]},
-     {"passes": [{"name": "by_both", "by": ["customer", "number"]}]}],
-    ids=["the key is the id", "the ids differ", "keys that read the same"],
+     {"passes": [{"name": "by_both", "by": ["customer", "number"]}]},
+     *({side: {n: v for n, v in definition()[side].items() if n != "amount"}} for side in ("left", "right"))],
+    ids=["the key is the id", "the ids differ", "keys that read the same", "the left rows have no amount",
+         "the right rows have no amount"],
 )  # fmt: skip
 def test_identical_rows_set_aside_are_listed_as_the_passes_would(session, changes, monkeypatch, tmp_path):
     left = rows("a", "b", "c", {"number": "d", "amount": "11"}, {"number": "f", "customer": "x|e"})
