@@ -200,6 +200,39 @@ def test_one_invoice_and_many_payments(session, payments, expected):
         assert "(partial payment)." in found["sentence"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"status": "paid"}, "status is open in billing but open, paid in the ledger"),
+        ({"status": None}, "status is open in billing but open, empty in the ledger"),
+        ({"currency": None}, "is in EUR in billing but in EUR, empty in the ledger"),
+        ({"day": date(2026, 4, 2)}, "belongs to 2026-03 in billing but to 2026-03, 2026-04 in the ledger"),
+        ({"day": date(2026, 3, 29)}, "is dated 2026-03-20 in billing and 2026-03-20 to 2026-03-29 in the ledger"),
+    ],
+    ids=["two states", "a state and none", "a currency and none", "two periods", "two days"],
+)
+def test_what_several_rows_say_differently_is_all_in_the_sentence(session, changed, said):
+    compare = [
+        {"name": "status", "kind": "status", "left": "status", "right": "status"},
+        {"name": "day", "kind": "date", "left": "day", "right": "day", "window": {"latest": 1}},
+    ]
+    both = rows({"number": "a", "amount": 5}, {"number": "a", "amount": 5} | changed)
+    for cardinality in ("1:N", "N:N"):
+        rules = definition(compare=compare, passes=[{"name": "p", "cardinality": cardinality, "by": ["number"]}])
+        assert said in only(reconcile(rules, rows("a"), both, engine=session))["sentence"]
+
+
+@pytest.mark.parametrize("cardinality", ["1:N", "N:N"])
+def test_a_sum_with_an_amount_lacking_agrees_with_nothing(session, cardinality):
+    rules = definition(passes=[{"name": "p", "cardinality": cardinality, "by": ["number"]}])
+    unpriced = rows("a", {"number": "a", "amount": None})
+    result = reconcile(rules, rows("a"), unpriced, engine=session)
+    assert types(result) == {"a": "amount"}
+    assert (only(result)["right_amount"], only(result)["difference"]) == (10, None)
+    if cardinality == "N:N":
+        assert types(reconcile(rules, unpriced, unpriced, engine=session)) == {"a": "amount"}
+
+
 def test_mixed_currencies_in_a_group_are_never_summed(session):
     rules = definition(passes=[{"name": "p", "by": ["number"], "cardinality": "1:N"}])
     right = rows({"number": "a", "amount": 5}, {"number": "a", "amount": 5, "currency": "USD"})
