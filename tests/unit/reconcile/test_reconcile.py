@@ -255,6 +255,20 @@ def test_a_tax_difference_is_told_from_rounding(session):
     assert (b["break_type"], b["field"], b["difference"], b["part_tax"]) == ("amount", "tax", 1, 1)
 
 
+def test_each_of_two_taxes_explains_its_own_difference_and_both_explain_the_amounts(session):
+    compare = [*TAXES, {"name": "levy", "kind": "amount", "left": "levy", "right": "levy", "part": "tax"}]
+    left = with_columns(rows({"number": "a", "tax": 3}, {"number": "b", "amount": 15, "tax": 3}), levy=[1, 4])
+    right = with_columns(rows({"number": "a", "tax": 1}, {"number": "b", "tax": 1}), levy=[3, 1])
+    for rules in (
+        load_definition(definition(compare=compare)),
+        load_definition(definition(compare=compare)).mirrored(),
+    ):
+        sign = 1 if rules.left.name == "billing" else -1
+        a, b = reconcile(rules, *(left, right)[::sign], engine=session).breaks.to_pylist()
+        assert (a["field"], a["difference"], parts(a)) == ("tax", 2 * sign, {"tax": str(2 * sign)})
+        assert (b["field"], b["difference"], parts(b)) == ("amount", 5 * sign, {"tax": str(5 * sign)})
+
+
 AMOUNTS = [{"name": "amount", "kind": "amount", "left": "amount", "right": "amount"}]
 TAXES = [*AMOUNTS, {"name": "tax", "kind": "amount", "left": "tax", "right": "tax", "part": "tax"}]
 
@@ -317,6 +331,19 @@ def test_two_rates_explain_a_difference_and_are_named(session):
     ]
     mirrored = reconcile(rules.mirrored(), right, left, engine=session)
     assert [b["part_fx"] for b in mirrored.breaks.to_pylist()] == [-b["part_fx"] for b in result.breaks.to_pylist()]
+
+
+def test_a_rate_of_many_decimals_explains_all_that_it_makes(session):
+    conversion = {"amount": "original", "rate": "rate"}
+    rules = definition(compare=AMOUNTS, conversions={"left": conversion, "right": conversion})
+    converted = [("39123.46", "0.000039123456"), ("39120", "0.00003912")]
+    left, right = (
+        rows({"number": "a", "amount": amount})
+        .append_column("original", pa.array([10**9]))
+        .append_column("rate", pa.array([Decimal(rate)], pa.decimal128(18, 12)))
+        for amount, rate in converted
+    )
+    assert parts(only(reconcile(rules, left, right, engine=session))) == {"fx": "3.46"}
 
 
 @pytest.mark.parametrize(
