@@ -318,18 +318,18 @@ class KeyedPass(_Part):
     shortfall: Literal["partial_payment", "unexplained"] = "unexplained"
     """What it means where the paying side sums to less than the other, but not to nothing."""
     payer: Literal["left", "right"] | None = None
-    """The paying side of an `N:N` pass; elsewhere it is the `N` side."""
+    """The paying side of a `1:1` or `N:N` pass; elsewhere it is the `N` side."""
     max_rows: int = Field(default=10_000, ge=2)
     """`N:N`: more connected rows than this are not judged by their sums; they are one `ambiguous` break."""
 
     @model_validator(mode="after")
     def _fits_its_cardinality(self) -> KeyedPass:
-        if self.cardinality == "N:N":
+        if self.cardinality in ("1:1", "N:N"):
             if self.shortfall == "partial_payment" and self.payer is None:
-                raise ValueError("a partial payment in an N:N pass needs `payer`: left or right")
+                raise ValueError(f"a partial payment in a pass {self.cardinality} needs `payer`: left or right")
         elif self.payer is not None:
-            raise ValueError("`payer` is for N:N passes; elsewhere the N side pays")
-        elif any(key.is_several for key in self.by):
+            raise ValueError("`payer` is for 1:1 and N:N passes; elsewhere the N side pays")
+        if self.cardinality != "N:N" and any(key.is_several for key in self.by):
             raise ValueError("a row names several references (`split`, `every`) only in an N:N pass")
         return self
 

@@ -233,6 +233,18 @@ def test_a_sum_with_an_amount_lacking_agrees_with_nothing(session, cardinality):
         assert types(reconcile(rules, unpriced, unpriced, engine=session)) == {"a": "amount"}
 
 
+def test_one_payment_that_falls_short_of_one_invoice_is_partial_whichever_side_pays(session):
+    passes = [{"name": "p", "by": ["number"], "shortfall": "partial_payment", "payer": "right"}]
+    rules = load_definition(definition(passes=passes))
+    invoices, payments = rows("a", "b"), rows({"number": "a", "amount": 4}, {"number": "b", "amount": 12})
+    found = reconcile(rules, invoices, payments, engine=session).breaks.to_pylist()
+    assert [(b["difference"], parts(b)) for b in found] == [(6, {"partial_payment": "6"}), (-2, {"unexplained": "-2"})]
+    found = reconcile(rules.mirrored(), payments, invoices, engine=session).breaks.to_pylist()
+    assert [parts(b) for b in found] == [{"partial_payment": "-6"}, {"unexplained": "2"}]
+    with pytest.raises(DefinitionError, match="a pass 1:1 needs `payer`"):
+        load_definition(definition(passes=[passes[0] | {"payer": None}]))
+
+
 def test_mixed_currencies_in_a_group_are_never_summed(session):
     rules = definition(passes=[{"name": "p", "by": ["number"], "cardinality": "1:N"}])
     right = rows({"number": "a", "amount": 5}, {"number": "a", "amount": 5, "currency": "USD"})
