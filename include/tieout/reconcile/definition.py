@@ -14,6 +14,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from tieout.ids import content_hash
+from tieout.money import currencies
 from tieout.schema import BREAK_TYPES
 
 BreakType = Literal[
@@ -45,6 +46,16 @@ _MIRROR = {"missing_left": "missing_right", "missing_right": "missing_left"}
 _CARDINALITY_MIRROR = {"1:1": "1:1", "1:N": "N:1", "N:1": "1:N", "N:N": "N:N"}
 _SIDE_MIRROR = {"left": "right", "right": "left", None: None}
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+def _refuse_unknown_currencies(amounts: Mapping[str, Any]) -> None:
+    """Raise ValueError for a code that no row can have: what is set for it would never count."""
+    known = {code for code, _, _ in currencies()}
+    for code in amounts:
+        if code not in known and code != "default":
+            likely = f"; did you mean {code.upper()}?" if code.upper() in known else ""
+            raise ValueError(f"{code} is no ISO 4217 currency{likely}")
+
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 Column = Annotated[str, Field(min_length=1, max_length=128)]
@@ -194,19 +205,31 @@ class Tolerance(_Part):
     direction: Literal["both", "left_higher", "right_higher"] = "both"
     """`left_higher` tolerates only differences where the left amount is the higher one."""
 
+    @field_validator("minor_units")
+    @classmethod
+    def _are_of_currencies(cls, value: int | dict[str, int]) -> int | dict[str, int]:
+        if isinstance(value, dict):
+            _refuse_unknown_currencies(value)
+        return value
+
     @model_validator(mode="after")
-    def _not_negative(self) -> Tolerance:
-        units = [self.minor_units] if isinstance(self.minor_units, int) else list(self.minor_units.values())
-        if self.percent < 0 or any(u < 0 for u in units):
+    def _allows_something(self) -> Tolerance:
+        if self.percent < 0 or any(u < 0 for u in self._units):
             raise ValueError("a tolerance cannot be negative")
+        if self.combine == "lesser" and any(self._units) != (self.percent > 0):
+            raise ValueError(
+                "`combine: lesser` needs both `minor_units` and `percent`: the lesser of one and none is none"
+            )
         return self
+
+    @property
+    def _units(self) -> list[int]:
+        return [self.minor_units] if isinstance(self.minor_units, int) else list(self.minor_units.values())
 
     @property
     def is_zero(self) -> bool:
         """Whether only equal amounts agree."""
-        units = [self.minor_units] if isinstance(self.minor_units, int) else list(self.minor_units.values())
-        no_units, no_percent = not any(units), not self.percent
-        return (no_units and no_percent) or (self.combine == "lesser" and (no_units or no_percent))
+        return not any(self._units) and not self.percent
 
 
 DayCount = Literal["calendar", "business"]
@@ -621,6 +644,14 @@ class Definition(_Part):
             return {**value, "passes": passes}
         return value
 
+    @field_validator("materiality", "immaterial_limit")
+    @classmethod
+    def _limits_are_amounts_of_currencies(cls, value: dict[str, Decimal]) -> dict[str, Decimal]:
+        _refuse_unknown_currencies(value)
+        if any(amount < 0 for amount in value.values()):
+            raise ValueError("a limit cannot be negative")
+        return value
+
     @field_validator("owners")
     @classmethod
     def _has_a_default_owner(cls, value: dict[str, str]) -> dict[str, str]:
@@ -660,6 +691,9 @@ class Definition(_Part):
             raise ValueError("deductions and conversions explain an amount: add one to `compare`")
         if self.tax_lines and not any(c.part == "tax" for c in self.compare):
             raise ValueError("tax_lines explain a tax: add an amount with `part: tax` to `compare`")
+        lags = [lag.type for lag in self.lags]
+        if len(set(lags)) != len(lags):
+            raise ValueError("lags: one for missing_left and one for missing_right, not two of the same type")
         for lag in self.lags:
             side = self.right if lag.type == "missing_left" else self.left
             if side.date is None:
