@@ -156,7 +156,7 @@ def standard_columns(definition: Definition, side_name: SideName, no_currencies:
         for position, key in enumerate(match_pass.by, 1):
             columns[f"key_{index}_{position}"] = normalised(getattr(key, side_name), key.normalise)
         condition = getattr(match_pass.where, side_name)
-        columns[f"takes_part_{index}"] = f"coalesce(({condition}), false)" if condition else "true"
+        columns[f"takes_part_{index}"] = f"coalesce({_condition(condition)}, false)" if condition else "true"
         if not isinstance(match_pass, KeyedPass):
             columns[f"sought_{index}"] = f"{name(getattr(match_pass.amount, side_name))}::{AMOUNT}"
         if isinstance(match_pass, FuzzyPass):
@@ -207,10 +207,15 @@ def _shown(expression: str, key: Key) -> str:
 
 def _reasons(side: Side, applies: str) -> str:
     cases = [(e.when, e.reason) for e in side.exclude if e.applies == applies]
-    whens = " ".join(f"WHEN ({condition}) THEN {text(reason)}" for condition, reason in cases)
+    whens = " ".join(f"WHEN {_condition(condition)} THEN {text(reason)}" for condition, reason in cases)
     if applies == "always" and side.filter:
-        whens = f"WHEN ({side.filter}) IS NOT TRUE THEN 'outside the filter' {whens}"
+        whens = f"WHEN {_condition(side.filter)} IS NOT TRUE THEN 'outside the filter' {whens}"
     return f"CASE {whens} END" if whens else "NULL::VARCHAR"
+
+
+def _condition(condition: str) -> str:
+    """A condition of the definition in brackets; one that ends in a comment ends before the closing one."""
+    return f"({condition}\n)" if "--" in condition else f"({condition})"
 
 
 def _compared(comparison: Comparison, side_name: SideName) -> str:

@@ -692,6 +692,31 @@ def test_a_condition_that_is_not_understood_is_told(session):
         reconcile(definition(left=left), rows("a"), rows("a"), engine=session)
 
 
+@pytest.mark.parametrize(
+    "condition", [{"filter": "amount > 'ten'"}, {"exclude": [{"when": "status", "reason": "open"}]}]
+)
+def test_a_condition_that_the_values_do_not_fit_is_told(session, condition):
+    with pytest.raises(DataError, match=r"a value does not fit .*remedy: check `filter`, `exclude` and `where`"):
+        reconcile(definition(left=definition()["left"] | condition), rows("a"), rows("a"), engine=session)
+
+
+def test_an_amount_too_large_to_be_added_up_is_told(session):
+    huge = rows("a").set_column(4, "amount", pa.array([Decimal("9" * 35)], pa.decimal128(38, 2)))
+    with pytest.raises(DataError, match=r"a value does not fit .*below 10\^32"):
+        reconcile(definition(), huge, rows("a"), engine=session)
+
+
+def test_a_condition_may_end_in_a_comment(session):
+    left = definition()["left"] | {
+        "filter": "amount > 0 -- money only",
+        "exclude": [{"when": "status = 'draft' -- not yet", "reason": "draft"}],
+    }
+    passes = [definition()["passes"][0] | {"where": {"left": "true -- all"}}]
+    left_rows = rows("a", {"number": "b", "status": "draft"}, {"number": "c", "amount": 0})
+    result = reconcile(definition(left=left, passes=passes), left_rows, rows("a"), engine=session)
+    assert result.summary.left_rows == {"all": 3, "matched": 1, "break": 0, "excluded": 2}
+
+
 def test_paths_in_and_out(tmp_path):
     for name, table in (("l", rows("a", "b")), ("r", rows("a"))):
         pq.write_table(table, tmp_path / f"{name}.parquet")
