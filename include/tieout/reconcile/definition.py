@@ -264,7 +264,8 @@ class Comparison(_Part):
     periods: bool = True
     """Dates: whether both must fall into one period (a difference is a `cut_off` break)."""
     left_values: dict[str, str] = Field(default_factory=dict)
-    """Status and text: the left system's words in a common vocabulary; others stay as they are."""
+    """Status and text: the left system's words in a common vocabulary, both normalised as the column is; others stay
+    as they are."""
     right_values: dict[str, str] = Field(default_factory=dict)
     normalise: tuple[Normaliser, ...] = ()
     type: BreakType | None = None

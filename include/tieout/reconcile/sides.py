@@ -226,7 +226,7 @@ def _compared(comparison: Comparison, side_name: SideName) -> str:
         return f"{name(column)}::{NUMBER}"
     if comparison.kind == "date":
         return f"{name(column)}::DATE"
-    return mapped(normalised(column, comparison.normalise), getattr(comparison, f"{side_name}_values"))
+    return mapped(column, comparison.normalise, getattr(comparison, f"{side_name}_values"))
 
 
 def open_rows(side_name: SideName, index: int | None = None, keys: int = 0) -> str:

@@ -41,7 +41,11 @@ def normalised(column: str, steps: Iterable[Normaliser]) -> str:
 
     Where a step gives several values, they are sorted, without repeats, and joined by `SEVERAL`.
     """
-    expression, is_list = f"{name(column)}::VARCHAR", False
+    return _normalised(f"{name(column)}::VARCHAR", steps)
+
+
+def _normalised(expression: str, steps: Iterable[Normaliser]) -> str:
+    is_list = False
     for step in steps:
         if is_list:
             expression = f"list_transform({expression}, lambda part: {_applied('part', step)})"
@@ -62,11 +66,19 @@ def _applied(expression: str, step: Normaliser) -> str:
     return _NORMALISERS[step].format(expression)
 
 
-def mapped(expression: str, values: Mapping[str, str]) -> str:
-    """An expression with the listed words replaced by the common vocabulary."""
+def mapped(column: str, steps: Sequence[Normaliser], values: Mapping[str, str]) -> str:
+    """A normalised column with the listed words replaced by the common vocabulary, both as normalising leaves them.
+
+    A word of which it leaves nothing, such as what a pattern is to find, is meant as it stands.
+    """
+    expression = normalised(column, steps)
     if not values:
         return expression
-    cases = " ".join(f"WHEN {text(k)} THEN {text(v)}" for k, v in sorted(values.items()))
+
+    def word(value: str) -> str:
+        return f"coalesce({_normalised(text(value), steps)}, {text(value)})" if steps else text(value)
+
+    cases = " ".join(f"WHEN {word(k)} THEN {word(v)}" for k, v in sorted(values.items()))
     return f"CASE {expression} {cases} ELSE {expression} END"
 
 

@@ -419,6 +419,22 @@ def test_a_value_map_brings_states_to_one_vocabulary(session):
     )
 
 
+@pytest.mark.parametrize(
+    ("normalise", "values", "left", "right"),
+    [
+        (["trim", "upper"], {"Past due": "open"}, " past DUE", "Open"),
+        (["upper"], {"PAST_DUE": "OPEN"}, "past_due", "open"),
+        ([{"extract": "state: (.*)"}], {"late": "open"}, "state: late", "state: open"),
+    ],
+    ids=["words as the system writes them", "words as normalising leaves them", "words as the pattern finds them"],
+)
+def test_the_words_of_a_value_map_are_normalised_as_the_column_is(session, normalise, values, left, right):
+    status = {"name": "status", "kind": "status", "left": "status", "right": "status"}
+    compare = [status | {"left_values": values, "normalise": normalise}]
+    sides = (rows({"number": "a", "status": state}) for state in (left, right))
+    assert reconcile(definition(compare=compare), *sides, engine=session).summary.matched == 1
+
+
 def test_evidence_explains_what_is_missing_or_stops_a_match(session):
     left = definition()["left"] | {"evidence": [{"type": "mapping", "column": "gap"}]}
     right = definition()["right"] | {"evidence": [{"type": "orphan", "column": "gap", "applies": "always"}]}
