@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -29,6 +30,8 @@ from tieout.store.write_offs import ToWriteOff
 
 ID_COLUMN = "break_id"
 _CUT = "; and "
+# a fuzzy pass lists each rival with how probable it is
+_PROBABILITY = re.compile(r" \(\d+\.\d %\)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +105,12 @@ def _rows_behind(
 
 
 def pairs_of(
-    break_ids: Sequence[str], *, store: Store, lake: Lake, settings: Settings, counterpart: str | None = None
+    break_ids: Sequence[str], *, store: Store, lake: Lake, settings: Settings, counterparts: Sequence[str] = ()
 ) -> dict[str, Pair]:
     """The rows a verdict on each break is about; a break is missing where that is not clear.
 
-    A suggested match names them itself. Of an ambiguous break `counterpart` must be one of its rivals; a break whose
-    list of rows was cut short has no verdict.
+    A suggested match names them itself. Of an ambiguous break `counterparts` must be among its rivals, several where
+    they belong to it together; a break whose list of rows was cut short has no verdict.
     """
     with store.reading() as session:
         kept = {one: session.get(BreakRow, one) for one in break_ids}
@@ -134,9 +137,9 @@ def pairs_of(
         identity = wanted.get((row["definition_id"], row["legal_entity_id"], row["break_key"], row["ordinal"]))
         if identity is None or row["business_date"] != seen[identity]:
             continue
-        if pair := _pair(definitions[row["definition_id"]], row, counterpart):
+        if pair := _pair(definitions[row["definition_id"]], row, counterparts):
             found[identity] = pair
-    if counterpart is not None and found:
+    if counterparts and found:
         found = _with_amounts(found, kept, seen, definitions, store=store, lake=lake, settings=settings)
     return found
 
@@ -201,20 +204,21 @@ def _difference(found: Mapping[str, Any]) -> Decimal | None:
     return None
 
 
-def _pair(definition: Definition, row: Mapping[str, Any], counterpart: str | None) -> Pair | None:
+def _pair(definition: Definition, row: Mapping[str, Any], counterparts: Sequence[str]) -> Pair | None:
     if _CUT in row["left_ids"] or _CUT in row["right_ids"]:
         return None
     if row["break_type"] == "suggested_match":
-        if counterpart is not None:
+        if counterparts:
             return None
         return Pair(row["left_ids"], row["right_ids"], row["left_amount"], row["right_amount"])
-    rivals = (row["rivals"] or "").split("; ")
+    rivals = {_PROBABILITY.sub("", rival) for rival in (row["rivals"] or "").split("; ")}
     named = next((p.identity for p in definition.passes if p.name == row["pass_name"] and p.method != "keyed"), None)
-    if counterpart is None or named is None or counterpart not in rivals:
+    if not counterparts or named is None or not rivals.issuperset(counterparts):
         return None
+    chosen = "; ".join(sorted(set(counterparts)))
     if named == "left":
-        return Pair(row["left_ids"], counterpart, row["left_amount"], None)
-    return Pair(counterpart, row["right_ids"], None, row["right_amount"])
+        return Pair(row["left_ids"], chosen, row["left_amount"], None)
+    return Pair(chosen, row["right_ids"], None, row["right_amount"])
 
 
 def _with_amounts(
@@ -242,7 +246,7 @@ def _with_amounts(
         definition = definitions[row.definition_id]
         amounts: dict[str, Decimal | None] = {}
         for side_name, side in (("left", definition.left), ("right", definition.right)):
-            values = [r[side.amount] for r in behind[side_name]] if side.amount else []
+            values = [r[side.amount] for r in behind[side_name] if r[side.amount] is not None] if side.amount else []
             amounts[side_name] = sum(values, Decimal(0)).quantize(Decimal("0.000001")) if values else None
         complete[identity] = Pair(pair.left_ids, pair.right_ids, amounts["left"], amounts["right"])
     return complete

@@ -305,10 +305,12 @@ def known(
 def accept(
     chosen: Chosen,
     reason: Reason = "",
-    candidate: Annotated[str | None, typer.Option("--with", help="which rival, where several fit")] = None,
+    candidates: Annotated[
+        list[str] | None, typer.Option("--with", help="which rival, where several fit; repeatable: those that add up")
+    ] = None,
 ) -> None:
     """Accept suggested matches; they settle at the next run."""
-    _do(chosen, "accept", reason=reason, candidate=candidate)
+    _do(chosen, "accept", reason=reason, candidates=candidates or ())
 
 
 @app.command()
@@ -319,7 +321,7 @@ def reject(
     candidate: Annotated[str | None, typer.Option("--with", help="which rival, where several fit")] = None,
 ) -> None:
     """Reject suggested matches; the next run does not suggest them again."""
-    _do(chosen, "reject", reason=reason, candidate=candidate)
+    _do(chosen, "reject", reason=reason, candidates=(candidate,) if candidate else ())
 
 
 @app.command()
@@ -354,7 +356,7 @@ def reopen(chosen: Chosen, reason: Reason) -> None:
 
 
 def _do(
-    chosen: Chosen, action: str, *, files: Sequence[Path] = (), candidate: str | None = None, **fields: Any
+    chosen: Chosen, action: str, *, files: Sequence[Path] = (), candidates: Sequence[str] = (), **fields: Any
 ) -> None:
     """One break named by its id: at once. Many: shown first, done with the mark that showing them printed."""
     from tieout.breaks import desk
@@ -367,7 +369,7 @@ def _do(
         return
     if action in ("accept", "reject"):
         fields["pairs"] = desk.pairs_of(
-            ids, store=work.store, lake=work.lake, settings=work.settings, counterpart=candidate
+            ids, store=work.store, lake=work.lake, settings=work.settings, counterparts=candidates
         )
     if action == "write_off":
         fields["write_offs"] = desk.write_offs_of(ids, store=work.store, lake=work.lake, settings=work.settings)

@@ -11,6 +11,7 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from tieout.cli.commands import app
@@ -167,6 +168,45 @@ def test_of_several_candidates_one_is_accepted_by_name(house):
     tieout("accept", identity("P-1"), "--with", "I-2")
     (match,) = house.run(NAME, DAY + timedelta(days=2)).matches.to_pylist()
     assert (match["left_ids"], match["right_ids"]) == ("I-2", "P-1")
+
+
+def changed_pass(house, tmp_path, **changes):
+    """Let the second pass of the definition be another one."""
+    shutil.copytree(house.settings.config, tmp_path / "config")
+    file = tmp_path / "config" / "reconciliations" / f"{NAME}.yaml"
+    rules = yaml.safe_load(file.read_text())
+    searched = {
+        n: v for n, v in rules["passes"][1].items() if n not in ("rivals", "accept", *changes.get("without", ()))
+    }
+    rules["passes"][1] = searched | {n: v for n, v in changes.items() if n != "without"}
+    file.write_text(yaml.safe_dump(rules))
+    house.settings = replace(house.settings, config=tmp_path / "config")
+
+
+def test_a_candidate_of_a_fuzzy_pass_is_named_by_its_id_alone(house, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIEOUT_CONFIG", str(tmp_path / "config"))
+    changed_pass(house, tmp_path, method="fuzzy", prior="0.9", accept="suggested")
+    payments(house, invoice("I-2"))
+    found = house.run(NAME, DAY + timedelta(days=1))
+    (ambiguous,) = (b for b in found.breaks.to_pylist() if b["break_type"] == "ambiguous")
+    assert ambiguous["rivals"].startswith("I-1 (")
+    assert "name one of the candidates" in refused("accept", identity("P-1"), "--with", "I-9")
+    tieout("accept", identity("P-1"), "--with", "I-2")
+    (match,) = house.run(NAME, DAY + timedelta(days=2)).matches.to_pylist()
+    assert (match["left_ids"], match["right_ids"]) == ("I-2", "P-1")
+
+
+def test_several_candidates_that_add_up_are_accepted_together(house, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIEOUT_CONFIG", str(tmp_path / "config"))
+    changed_pass(house, tmp_path, method="subset", cardinality="N:1", without=("identity",))
+    payments(house, invoice("I-2"), invoice("I-3"))
+    house.put("payment", payment("P-4", 200))
+    found = house.run(NAME, DAY + timedelta(days=1))
+    (ambiguous,) = found.breaks.to_pylist()
+    assert (ambiguous["break_key"], ambiguous["rivals"]) == ("P-4", "I-1; I-2; I-3")
+    tieout("accept", identity("P-4"), "--with", "I-3", "--with", "I-1")
+    (match,) = house.run(NAME, DAY + timedelta(days=2)).matches.to_pylist()
+    assert (match["left_ids"], match["right_ids"], match["difference"]) == ("I-1; I-3", "P-4", 0)
 
 
 def test_many_breaks_are_shown_first_and_done_with_the_mark_that_showing_them_gave(house):
