@@ -214,12 +214,39 @@ def load_config(model: type[Model], path: Path) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-        mistakes = [
-            f"line {_line(root, e['loc'])}, {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}"
-            for e in error.errors(include_url=False)
-        ]
-        raise ConfigError(f"{path.name} is not usable: " + "; ".join(mistakes), record=str(path)) from None
+        mistakes = "; ".join(_mistakes(error, yaml.compose(path.read_text(encoding="utf-8"))))
+        raise ConfigError(f"{path.name} is not usable: {mistakes}", record=str(path)) from None
+
+
+def _mistakes(error: ValidationError, root: yaml.Node | None) -> list[str]:
+    """What is wrong, once for each place in the file, however many ways there are to read what stands there."""
+    errors = error.errors(include_url=False)
+    found: dict[str, list[str]] = {}
+    for one in errors:
+        location = one["loc"]
+        if one["type"] == "too_short" and any(e["loc"][: len(location)] == location != e["loc"] for e in errors):
+            continue  # its items are there and have mistakes of their own
+        line, written = _line(root, location), _written(root, location)
+        if one["type"] == "missing":
+            written = (*written, location[-1])
+        told = found.setdefault(f"line {line}, {'.'.join(map(str, written)) or 'file'}", [])
+        message = one["msg"].removeprefix("Value error, ")
+        told += [message] if message not in told else []
+    return [f"{where}: {' or: '.join(messages)}" for where, messages in found.items()]
+
+
+def _written(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The parts of `location` that the file really has; the others say how it was read."""
+    found: list[int | str] = []
+    for part in location:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+        elif isinstance(node, yaml.MappingNode) and (of_key := [v for k, v in node.value if k.value == str(part)]):
+            node = of_key[0]
+        else:
+            continue
+        found.append(part)
+    return tuple(found)
 
 
 def line_of(path: Path, location: tuple[int | str, ...]) -> int:

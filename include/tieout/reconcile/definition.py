@@ -9,7 +9,15 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -55,6 +63,11 @@ def _refuse_unknown_currencies(amounts: Mapping[str, Any]) -> None:
         if code not in known and code != "default":
             likely = f"; did you mean {code.upper()}?" if code.upper() in known else ""
             raise ValueError(f"{code} is no ISO 4217 currency{likely}")
+
+
+def _as_written(cardinality: Any) -> Any:
+    """`1:1` without quotes is a number to YAML: one minute and one second."""
+    return "1:1" if cardinality == 61 else cardinality
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
@@ -335,7 +348,7 @@ class KeyedPass(_Part):
 
     method: Literal["keyed"] = "keyed"
     name: Name
-    cardinality: Literal["1:1", "1:N", "N:1", "N:N"] = "1:1"
+    cardinality: Annotated[Literal["1:1", "1:N", "N:1", "N:N"], BeforeValidator(_as_written)] = "1:1"
     by: tuple[Key, ...] = Field(min_length=1)
     where: SideConditions = SideConditions()
     accept: Literal["automatic", "suggested", "only_if_unambiguous"] = "automatic"
@@ -376,7 +389,7 @@ class SearchPass(_Part):
 
     method: Literal["search"]
     name: Name
-    cardinality: Literal["1:1"] = "1:1"
+    cardinality: Annotated[Literal["1:1"], BeforeValidator(_as_written)] = "1:1"
     by: tuple[Key, ...] = Field(min_length=1)
     amount: SearchedAmount
     window: DayWindow
@@ -493,7 +506,7 @@ class FuzzyPass(_Part):
 
     method: Literal["fuzzy"]
     name: Name
-    cardinality: Literal["1:1"] = "1:1"
+    cardinality: Annotated[Literal["1:1"], BeforeValidator(_as_written)] = "1:1"
     by: tuple[Key, ...] = Field(min_length=1)
     amount: FuzzyAmount
     window: FuzzyWindow

@@ -74,6 +74,21 @@ def test_a_mistake_is_told_by_line(tmp_path, change, line, told):
     assert "remedy" in str(error.value)
 
 
+def test_a_cardinality_needs_no_quotes(tmp_path):
+    path = tmp_path / "sample.yaml"
+    path.write_text(GOOD.replace("    by: [number]", "    by: [number]\n    cardinality: 1:1"))
+    assert load_definition(path).passes[0].cardinality == "1:1"
+
+
+def test_what_may_be_read_in_several_ways_is_told_once(tmp_path):
+    path = tmp_path / "sample.yaml"
+    path.write_text(GOOD.replace("by: [number]", "by: [{left: a, right: b, normalise: [strip]}]"))
+    with pytest.raises(DefinitionError) as error:
+        load_definition(path)
+    assert error.value.message.count("line 7") == 1
+    assert "line 7, passes.0.by.0.normalise.0: Input should be 'trim'" in error.value.message
+
+
 def test_broken_yaml_and_a_missing_file_are_told(tmp_path):
     path = tmp_path / "sample.yaml"
     path.write_text("id: [")
