@@ -113,17 +113,21 @@ def explain(session: Session, definition: Definition, *, identical: bool, aside:
 
 
 def _members(side: str, listed: str) -> str:
-    """The ids of each group's rows; a very large group shows the first ones and how many more there are.
+    """The ids of each group's rows; a break of very many shows the first ones and how many more there are.
 
-    Most groups have one row, which needs no list: lists of millions of groups would not fit into memory.
+    A match and what is suggested as one list all: what settled a row, or would, must be known. Most groups have one
+    row, which needs no list: lists of millions of groups would not fit into memory.
     """
     members = f"{side}_links JOIN {side}_rows USING (row_no) JOIN groups g USING (group_id)"
     lacking = f"g.{side}_ids IS NULL AND {listed}"
+    together = "(g.break_type IS NULL OR g.break_type = 'suggested_match')"
     return (
         f"SELECT group_id, id AS ids FROM {members} WHERE g.{side}_rows = 1 AND {lacking}\n"
+        f"UNION ALL\nSELECT group_id, string_agg(id, '; ' ORDER BY id)\n"
+        f"FROM {members} WHERE g.{side}_rows > 1 AND {lacking} AND {together} GROUP BY group_id\n"
         f"UNION ALL\nSELECT group_id, array_to_string(min(id, {_IDS_SHOWN}), '; ') || CASE WHEN count(*) > {_IDS_SHOWN}"
         f" THEN '; and ' || (count(*) - {_IDS_SHOWN}) || ' more' ELSE '' END\n"
-        f"FROM {members} WHERE g.{side}_rows > 1 AND {lacking} GROUP BY group_id"
+        f"FROM {members} WHERE g.{side}_rows > 1 AND {lacking} AND NOT {together} GROUP BY group_id"
     )
 
 

@@ -80,8 +80,16 @@ RESULTS: tuple[Table, ...] = (
             _c("reason", "text", "the evidence, where a column of the side gave one"),
             _c("rivals", "text", "other candidates of an ambiguous or suggested match, joined by '; '"),
             _c("probability", "rate", "of a fuzzy pass: how probable it is that they belong together, 0 to 1"),
-            _r("left_ids", "text", "ids of the left rows, joined by '; '"),
-            _r("right_ids", "text", "ids of the right rows, joined by '; '"),
+            _r(
+                "left_ids",
+                "text",
+                "ids of the left rows, joined by '; '; of very many the first 50, but of a suggested match all",
+            ),
+            _r(
+                "right_ids",
+                "text",
+                "ids of the right rows, joined by '; '; of very many the first 50, but of a suggested match all",
+            ),
             _r("owner", "text", "team that looks after it"),
             _r("sentence", "text", "what is wrong, in words"),
             _r("next_action", "text", "what to do next"),

@@ -476,6 +476,19 @@ def test_very_many_rows_of_one_key_are_one_break(session):
     assert searched.breaks_by_type == {"missing_left": 1, "duplicate": 1}
 
 
+def test_a_match_and_a_suggestion_list_all_their_rows_and_another_break_the_first(session):
+    many = rows(*({"number": "a", "customer": f"c{n:02}", "amount": 1} for n in range(60)))
+    ids = {"id": ["customer"]}
+    named = {"left": definition()["left"] | ids, "right": definition()["right"] | ids}
+    for accept, amount, kind in (("automatic", 60, "matches"), ("suggested", 60, "breaks"), ("suggested", 5, "breaks")):
+        one = {"name": "p", "cardinality": "N:1", "by": ["number"], "accept": accept}
+        rules = definition(passes=[one], **named)
+        result = reconcile(rules, many, rows({"number": "a", "amount": amount}), engine=session)
+        (found,) = getattr(result, kind).to_pylist()
+        listed = [f"c{n:02}" for n in range(60)]
+        assert found["left_ids"].split("; ") == (listed if amount == 60 else [*listed[:50], "and 10 more"])
+
+
 def test_excluded_rows_are_counted_with_their_reason(session):
     left = definition()["left"] | {
         "filter": "customer <> 'Test'",
