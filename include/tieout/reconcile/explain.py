@@ -123,7 +123,7 @@ def _members(side: str, listed: str) -> str:
     together = "(g.break_type IS NULL OR g.break_type = 'suggested_match')"
     return (
         f"SELECT group_id, id AS ids FROM {members} WHERE g.{side}_rows = 1 AND {lacking}\n"
-        f"UNION ALL\nSELECT group_id, string_agg(id, '; ' ORDER BY id)\n"
+        f"UNION ALL\nSELECT group_id, array_to_string(list_sort(list(id)), '; ')\n"
         f"FROM {members} WHERE g.{side}_rows > 1 AND {lacking} AND {together} GROUP BY group_id\n"
         f"UNION ALL\nSELECT group_id, array_to_string(min(id, {_IDS_SHOWN}), '; ') || CASE WHEN count(*) > {_IDS_SHOWN}"
         f" THEN '; and ' || (count(*) - {_IDS_SHOWN}) || ' more' ELSE '' END\n"
