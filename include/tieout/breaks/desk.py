@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -253,12 +254,19 @@ def _with_amounts(
 
 
 def read_ids(path: Path) -> list[str]:
-    """The ids in a CSV file's column `break_id`, or its only column; other columns are for the reader's own notes."""
+    """The ids in a CSV file's column `break_id`, or its only column; other columns are for the reader's own notes.
+
+    Raises ConfigError or DataError where there is no such file or column.
+    """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError("the list of breaks cannot be read", record=str(path), got=error.strerror) from None
+    except UnicodeDecodeError as error:
+        raise DataError("the list of breaks is not in UTF-8", record=str(path), got=error.reason) from None
+    # spreadsheets write semicolons where a comma is the decimal point
+    separator = ";" if ";" in text.partition("\n")[0] else ","
+    rows = [row for row in csv.reader(StringIO(text), delimiter=separator) if any(cell.strip() for cell in row)]
     if not rows:
         raise DataError("the list of breaks is empty", record=str(path))
     header = [cell.strip() for cell in rows[0]]

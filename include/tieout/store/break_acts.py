@@ -38,6 +38,7 @@ TRANSITIONS: Mapping[str, Mapping[str, str]] = {
 NEEDS_REASON = ("resolve", "known_difference", "write_off", "reopen", "reject", "withdraw", "comment")
 _SUGGESTIONS = ("suggested_match", "ambiguous")
 _IN = 500
+_LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,11 @@ class Act:
             raise DataError("nobody can do that to a break", got=self.action, expected=", ".join(TRANSITIONS))
         if not self.actor.strip():
             raise DataError("say who does it", record=self.action)
+        for name in (self.actor, self.assignee or ""):
+            if len(name) > _LONGEST_NAME:
+                raise DataError(
+                    "a name is too long", record=self.action, expected=f"at most {_LONGEST_NAME} characters"
+                )
         if self.action in NEEDS_REASON and not self.reason.strip():
             raise DataError("give a reason", record=self.action)
         if self.action == "assign" and not (self.assignee or "").strip():

@@ -84,8 +84,23 @@ def test_breaks_are_listed_by_what_is_asked_the_largest_first(house):
     assert "3 breaks, 1 shown" in tieout("list", "--limit", "1")
 
 
+def test_a_question_that_can_find_nothing_is_told_from_one_that_found_nothing(house):
+    assert "no such reconciliation; expected: case_to_contract, " in refused("list", "--definition", "payments")
+    assert "no such reconciliation" in refused("assign", "--definition", "payments", "--to", "anna")
+    assert listed("--definition", "case_to_contract") == listed("--definition", "journal_read_back") == []
+    assert listed("--currency", "usd", "--limit", "1") == [("P-1", "open")]
+    assert "3 breaks on 2026-03-29" in tieout("--business-date", "2026-03-29")
+    assert "no row was reconciled on 2026-03-28" in refused("--business-date", "2026-03-28")
+    assert "no row was reconciled" in refused("--business-date", "2026-03-29", "--definition", "case_to_contract")
+
+
+def test_who_does_something_is_named(house):
+    assert "say who does it" in refused("assign", identity("P-2"), "--to", "anna", "--as", "")
+    assert "a name is too long" in refused("assign", identity("P-2"), "--to", "a" * 201)
+
+
 def test_one_break_is_shown_with_its_rows_and_its_history(house):
-    shown = json.loads(tieout("show", identity("P-1")[:12], "--json"))
+    shown = json.loads(tieout("show", identity("P-1")[:12].upper(), "--json"))
     assert shown["found"]["left_ids"] == "I-1"
     assert [row["number"] for row in shown["rows"]["left"]] == ["I-1"]
     assert [row["payment_id"] for row in shown["rows"]["right"]] == ["P-1"]
@@ -117,7 +132,8 @@ def test_a_resolution_keeps_its_evidence_by_content_and_a_break_still_there_open
 def test_a_known_difference_opens_again_when_it_expires(house):
     one = identity("P-3")
     assert "give a cap" in refused("known", one, "--reason", "x", "--until", "2026-03-30")
-    assert "beyond the cap" in refused("known", one, "--reason", "x", "--until", "2026-03-30", "--cap", "29.99 USD")
+    assert "beyond the cap" in refused("known", one, "--reason", "x", "--until", "2026-03-30", "--cap", "29.99 usd")
+    assert "such as 1200.00" in refused("known", one, "--reason", "x", "--until", "2026-03-30", "--cap", "1,200 USD")
     tieout("known", one, "--reason", "paid in cash", "--until", "2026-03-30", "--cap", "30 USD", "--by", "anna")
     house.run(NAME, DAY + timedelta(days=1))
     assert listed("--state", "known_difference") == [("P-3", "known_difference")]
@@ -235,6 +251,22 @@ def test_a_list_of_breaks_is_done_whole_or_not_at_all_unless_said_otherwise(hous
     assert [a.subject for a in house.store.audit_entries(f"breaks/{NAME}") if a.action == "break.accept"] == [
         identity("P-1")
     ]
+
+
+def test_a_list_of_breaks_may_hold_ids_as_they_are_shown_and_come_from_any_spreadsheet(house, tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text(f"break_id;note\n{identity('P-2')[:12]};x\n{identity('P-3')};y\n")
+    assert "2 would be open → assigned" in tieout("assign", "--csv", str(file), "--to", "anna")
+    file.write_text(f"break_id\n{identity('P-2')[:12]}\nffffffffffff\n")
+    assert "ffffffffffff  no break has this id" in refused("assign", "--csv", str(file), "--to", "anna")
+    file.write_bytes("break_id\né\n".encode("latin-1"))
+    assert "not in UTF-8" in refused("assign", "--csv", str(file), "--to", "anna")
+
+
+def test_the_preview_of_a_run_counts_what_people_accepted(house):
+    tieout("accept", identity("P-1"))
+    said = runner.invoke(app, ["reconcile", NAME, "--business-date", "2026-03-30"])
+    assert json.loads(said.output)["matched"] == 1
 
 
 def test_a_write_off_needs_a_second_person_and_is_taken_back_with_its_journal(house):
