@@ -112,6 +112,17 @@ def test_odd_rows_each_land_somewhere_and_amounts_of_two_currencies_are_never_su
         assert "is in EUR, USD in billing but in EUR in the ledger" in mixed[0]["sentence"]
 
 
+@pytest.mark.parametrize("kind", ["search", "subset", "fuzzy"])
+@pytest.mark.parametrize("lacking", ["amount", "day", "currency"])
+def test_a_row_without_an_amount_a_day_or_a_currency_is_found_by_no_search(session, kind, lacking):
+    near = PASSES[kind] | {"amount": AMOUNT | {"tolerance": {"minor_units": 100}}}
+    sides = [rows({"id": "a", "amount": "10"}) for _ in range(2)]
+    place = SHAPE.names.index(lacking)
+    sides = [t.set_column(place, lacking, pa.nulls(1, SHAPE.field(lacking).type)) for t in sides]
+    found = reconcile(definition(kind, passes=[{"name": "p"} | near]), *sides, engine=session)
+    assert found.summary.breaks_by_type == {"missing_left": 1, "missing_right": 1}
+
+
 @EVERY_KIND
 @pytest.mark.parametrize("sides", [(1, 0), (0, 0)], ids=["empty side", "both sides empty"])
 def test_empty_sides(session, kind, sides):
