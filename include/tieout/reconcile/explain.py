@@ -233,7 +233,7 @@ def _words(definition: Definition) -> dict[str, str]:
     shown_parts = (
         f"array_to_string(list_transform(list_filter([{listed_parts}], lambda p: p.amount <> 0), "
         f"lambda p: p.name || CASE WHEN p.amount = difference THEN '' "
-        f"ELSE ' ' || money({signed}, currency, {digits}) END), ', ')"
+        f"ELSE ' ' || {_exact_money('(' + signed + ')', digits)} END), ', ')"
     )
     named = "CASE WHEN named = 'left' THEN {} ELSE {} END"
     left, right = definition.left, definition.right
@@ -244,7 +244,7 @@ def _words(definition: Definition) -> dict[str, str]:
         "record": named.format(text(left.record), text(right.record)),
         "amount": "money(shown_amount, shown_currency, shown_digits)",
         "value": f"money(value, currency, {digits})",
-        "difference": f"CASE WHEN difference <> 0 THEN money(abs(difference), currency, {digits}) END",
+        "difference": f"CASE WHEN difference <> 0 THEN {_exact_money('abs(difference)', digits)} END",
         "parts": f"nullif({shown_parts}, '')",
         "field": "replace(field, '_', ' ')",
         "reason": "coalesce(reason, 'no reference')",
@@ -268,6 +268,12 @@ def _words(definition: Definition) -> dict[str, str]:
             f"{side}_period": f"{side}_period",
         }
     return words
+
+
+def _exact_money(amount: str, digits: str) -> str:
+    """A difference as people write it, to its last decimal where it is no whole number of minor units."""
+    fine = f"is_finer(difference, {digits})"
+    return f"CASE WHEN {fine} THEN finely({amount}, currency) ELSE money({amount}, currency, {digits}) END"
 
 
 def _template(template: str, words: Mapping[str, str]) -> str:

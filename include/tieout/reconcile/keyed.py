@@ -257,12 +257,17 @@ def _shown_amounts(definition: Definition) -> str:
     """
     amounts = [c for c in definition.compare if c.kind == "amount"]
     sized = [f"left_is_{c.name} - right_is_{c.name}" for c in _tolerant(definition) if c.kind == "amount"]
-    sizes = [(f"nullif(abs({size}), 0)", "left") for size in sized]
+    sizes = [(f"nullif(abs({size}), 0)", "left", size) for size in sized]
     if amounts:
         whens = " ".join(f"WHEN {text(c.name)} THEN {{0}}_is_{c.name}" for c in amounts)
-        sizes = [(f"CASE field {whens.format(side)} END", side) for side in SIDES] + sizes
-    fields = ", ".join(f"{{'a': {a}, 'c': {side}_currency, 'd': {side}_digits}}" for a, side in sizes)
-    money = "CASE WHEN m.a IS NOT NULL THEN money(m.a, m.c, m.d) END"
+        apart = " ".join(f"WHEN {text(c.name)} THEN left_is_{c.name} - right_is_{c.name}" for c in amounts)
+        sizes = [(f"CASE field {whens.format(s)} END", s, f"CASE field {apart} END") for s in SIDES] + sizes
+    fields = ", ".join(
+        f"{{'a': {a}, 'c': {side}_currency, 'd': {side}_digits, 'fine': is_finer({size}, {side}_digits)}}"
+        for a, side, size in sizes
+    )
+    # amounts that differ by less than a minor unit must not read the same
+    money = "CASE WHEN m.fine THEN finely(m.a, m.c) WHEN m.a IS NOT NULL THEN money(m.a, m.c, m.d) END"
     return f"list_transform([{fields}], lambda m: {money})" if sizes else "NULL::VARCHAR[]"
 
 

@@ -870,6 +870,22 @@ def test_rows_are_set_aside_per_currency_and_in_the_decimals_of_the_finer_side(s
     assert result.summary.matched == 497
 
 
+def test_amounts_that_differ_by_less_than_a_minor_unit_do_not_read_the_same(session):
+    left, right = rows({"number": "a", "amount": "1234.004"}), rows({"number": "a", "amount": "1230"})
+    assert (
+        "amount is 1,234.004 EUR in billing but 1,230.00 EUR in the ledger, a difference of 4.004 EUR"
+        in only(reconcile(definition(), left, right, engine=session))["sentence"]
+    )
+    compare = [definition()["compare"][0] | {"tolerance": {"percent": 1}}]
+    (match,) = reconcile(definition(compare=compare), left, right, engine=session).matches.to_pylist()
+    assert match["tolerated"] == "amount differs by 4.004 EUR"
+    yen = [rows({"number": "a", "amount": amount, "currency": "JPY"}) for amount in ("10.5", "-9")]
+    assert (
+        "amount is 10.50 JPY in billing but -9.00 JPY in the ledger, a difference of 19.50 JPY"
+        in only(reconcile(definition(), *yen, engine=session))["sentence"]
+    )
+
+
 def test_explain_prints_the_statements(session, capsys):
     reconcile(definition(), rows("a"), rows("a"), engine=session, explain=True)
     printed = capsys.readouterr().out
