@@ -13,7 +13,7 @@ NUMBER = "DECIMAL(38,12)"
 
 _NORMALISERS = {
     "trim": "trim({0})",
-    "collapse_spaces": r"trim(regexp_replace({0}, '\s+', ' ', 'g'))",
+    "collapse_spaces": r"trim(regexp_replace({0}, '[\s\pZ]+', ' ', 'g'))",
     "upper": "upper({0})",
     "lower": "lower({0})",
     # a key of zeros alone keeps one, so that it does not become an empty key

@@ -79,6 +79,7 @@ def test_a_reference_is_extracted_by_pattern(session):
     [
         (["nfkc", "trim"], "ﬁle①", "\u00a0file1"),
         (["nfc"], "caf\u00e9", "cafe\u0301"),
+        (["collapse_spaces"], "\tINV\u00a07\u2009 8\r\n", "INV 7 8"),
         ([{"extract": "(?P<number>[0-9]{3})"}], "no 123.", "123"),
         ([{"extract": "[(][0-9]+[)]"}], "a (12)", "(12)"),
     ],
