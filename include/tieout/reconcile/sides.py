@@ -32,7 +32,7 @@ def check_columns(definition: Definition, side_name: SideName, types: dict[str, 
     wanted += [("id", c, "any") for c in side.id] + [("identity", c, "any") for c in side.identity]
     wanted += [(f"evidence {e.type}", e.column, "any") for e in side.evidence]
     for match_pass in definition.passes:
-        wanted += [(f"pass {match_pass.name}", getattr(key, side_name), "any") for key in match_pass.by]
+        wanted += [(f"pass {match_pass.name}", getattr(key, side_name), "key") for key in match_pass.by]
         if not isinstance(match_pass, KeyedPass):
             wanted.append((f"pass {match_pass.name} amount", getattr(match_pass.amount, side_name), "amount"))
         if isinstance(match_pass, FuzzyPass):
@@ -63,6 +63,14 @@ def _check_type(where: str, column: str, kind: str, found: str) -> None:
             expected="DATE",
             got=found,
             remedy="cast it in the side's query; an instant becomes a date in the legal entity's zone",
+        )
+    if kind == "key" and found in ("FLOAT", "DOUBLE"):
+        raise DataError(
+            f"column {column} is no exact key",
+            record=where,
+            expected="a text, a whole number or a date",
+            got=found,
+            remedy="cast it in the side's query; a whole number with gaps may have been read as a float, 12 as 12.0",
         )
     if kind not in ("amount", "number"):
         return
@@ -147,7 +155,7 @@ def standard_columns(definition: Definition, side_name: SideName, no_currencies:
         if no_currencies:
             code = columns["currency"]
             listed = ", ".join(text(c) for c in no_currencies)
-            said = f"{code} || ' is no ISO 4217 currency'"
+            said = f"coalesce(nullif({code}, ''), 'an empty text') || ' is no ISO 4217 currency'"
             cases.append((f"CASE WHEN {code} IN ({listed}) THEN {said} END", "mapping"))
         whens = " ".join(f"WHEN {value} IS NOT NULL THEN {text(kind)}" for value, kind in cases)
         columns[f"{prefix}_type"] = f"CASE {whens} END" if cases else "NULL::VARCHAR"
