@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from tieout.cli.commands import app
 from tieout.store.batches import select_batches
+from tieout.store.break_acts import Act, Pair, consider
 from tieout.store.breaks import break_id
 
 runner = CliRunner()
@@ -92,6 +93,14 @@ def test_a_question_that_can_find_nothing_is_told_from_one_that_found_nothing(ho
     assert "3 breaks on 2026-03-29" in tieout("--business-date", "2026-03-29")
     assert "no row was reconciled on 2026-03-28" in refused("--business-date", "2026-03-28")
     assert "no row was reconciled" in refused("--business-date", "2026-03-29", "--definition", "case_to_contract")
+
+
+def test_a_match_of_more_rows_than_a_verdict_can_hold_is_refused(house):
+    one = identity("P-1")
+    many = Pair("; ".join(f"I-{n:04}" for n in range(400)), "P-1", None, None)
+    with house.store.reading() as session:
+        done = consider(session, Act("accept", "anna", pairs={one: many}), [one])
+    assert "too many rows to be accepted as one" in done.refused[0].reason
 
 
 def test_who_does_something_is_named(house):
