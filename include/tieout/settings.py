@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -197,11 +197,28 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+class _Loader(yaml.CSafeLoader):
+    """Refuses a setting that stands twice: the library would take the last one and say nothing of the others."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: dict[str, yaml.Mark] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} stands twice, first in line {seen[key.value].line + 1}",
+                    problem_mark=key.start_mark,
+                )
+            seen[key.value] = key.start_mark
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: Path) -> Any:
     """Parse one YAML file. Raises ConfigError with file, line and column."""
     try:
-        # the same safe loader, in C: every command and task reads dozens of these files
-        return yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+        # the safe loader in C: every command and task reads dozens of these files
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  a safe one
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)

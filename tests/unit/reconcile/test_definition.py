@@ -91,6 +91,9 @@ def test_what_may_be_read_in_several_ways_is_told_once(tmp_path):
 
 def test_broken_yaml_and_a_missing_file_are_told(tmp_path):
     path = tmp_path / "sample.yaml"
+    path.write_text(GOOD + "compare: []\n")
+    with pytest.raises(DefinitionError, match=r"sample.yaml:11:1; got: compare stands twice, first in line 8"):
+        load_definition(path)
     path.write_text("id: [")
     with pytest.raises(DefinitionError, match=r"sample.yaml:\d"):
         load_definition(path)
