@@ -31,6 +31,7 @@ from tieout.store.write_offs import ToWriteOff
 
 ID_COLUMN = "break_id"
 _CUT = "; and "
+_MORE = "…"
 # a fuzzy pass lists each rival with how probable it is
 _PROBABILITY = re.compile(r" \(\d+\.\d %\)$")
 
@@ -111,7 +112,8 @@ def pairs_of(
     """The rows a verdict on each break is about; a break is missing where that is not clear.
 
     A suggested match names them itself. Of an ambiguous break `counterparts` must be among its rivals, several where
-    they belong to it together; a break whose list of rows was cut short has no verdict.
+    they belong to it together, or, where that list was cut short, rows of the side it lists; a suggestion whose list of
+    rows was cut short has no verdict.
     """
     with store.reading() as session:
         kept = {one: session.get(BreakRow, one) for one in break_ids}
@@ -206,15 +208,13 @@ def _difference(found: Mapping[str, Any]) -> Decimal | None:
 
 
 def _pair(definition: Definition, row: Mapping[str, Any], counterparts: Sequence[str]) -> Pair | None:
-    if _CUT in row["left_ids"] or _CUT in row["right_ids"]:
-        return None
     if row["break_type"] == "suggested_match":
-        if counterparts:
+        if counterparts or _CUT in row["left_ids"] or _CUT in row["right_ids"]:
             return None
         return Pair(row["left_ids"], row["right_ids"], row["left_amount"], row["right_amount"])
     rivals = {_PROBABILITY.sub("", rival) for rival in (row["rivals"] or "").split("; ")}
     named = next((p.identity for p in definition.passes if p.name == row["pass_name"] and p.method != "keyed"), None)
-    if not counterparts or named is None or not rivals.issuperset(counterparts):
+    if not counterparts or named is None or not (rivals.issuperset(counterparts) or _MORE in rivals):
         return None
     chosen = "; ".join(sorted(set(counterparts)))
     if named == "left":
@@ -249,7 +249,9 @@ def _with_amounts(
         for side_name, side in (("left", definition.left), ("right", definition.right)):
             values = [r[side.amount] for r in behind[side_name] if r[side.amount] is not None] if side.amount else []
             amounts[side_name] = sum(values, Decimal(0)).quantize(Decimal("0.000001")) if values else None
-        complete[identity] = Pair(pair.left_ids, pair.right_ids, amounts["left"], amounts["right"])
+        # of a list of rivals that was cut short any row may be named that there is
+        if all(len(behind[side]) >= len(ids[f"{side}_ids"].split("; ")) for side in behind):
+            complete[identity] = Pair(pair.left_ids, pair.right_ids, amounts["left"], amounts["right"])
     return complete
 
 

@@ -221,6 +221,17 @@ def test_a_candidate_of_a_fuzzy_pass_is_named_by_its_id_alone(house, tmp_path, m
     assert (match["left_ids"], match["right_ids"]) == ("I-2", "P-1")
 
 
+def test_a_candidate_beyond_those_that_are_listed_may_be_named(house):
+    payments(house, *(invoice(f"I-{n}") for n in range(10, 70)))
+    found = house.run(NAME, DAY + timedelta(days=1))
+    (ambiguous,) = (b for b in found.breaks.to_pylist() if b["break_type"] == "ambiguous")
+    assert ambiguous["rivals"].endswith("; I-28; …")
+    assert "name one of the candidates" in refused("accept", identity("P-1"), "--with", "I-99")
+    tieout("accept", identity("P-1"), "--with", "I-69")
+    (match,) = house.run(NAME, DAY + timedelta(days=2)).matches.to_pylist()
+    assert (match["left_ids"], match["right_ids"]) == ("I-69", "P-1")
+
+
 def test_several_candidates_that_add_up_are_accepted_together(house, tmp_path, monkeypatch):
     monkeypatch.setenv("TIEOUT_CONFIG", str(tmp_path / "config"))
     changed_pass(house, tmp_path, method="subset", cardinality="N:1", without=("identity",))
