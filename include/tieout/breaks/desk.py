@@ -324,7 +324,7 @@ class Preview:
 
 
 def preview(act: Act, break_ids: Sequence[str], store: Store) -> Preview:
-    """What an act would do to breaks. The mark changes when their states, their values or the act do."""
+    """What an act would do to breaks. The mark changes when their states, values or rows do, or the act does."""
     with store.reading() as session:
         done = consider(session, act, break_ids)
         at = standings(session, [identity for identity, _, _ in done.changed])
@@ -336,7 +336,10 @@ def preview(act: Act, break_ids: Sequence[str], store: Store) -> Preview:
         if value is not None and currency is not None:
             amounts[currency] = amounts.get(currency, Decimal(0)) + value
     said = [act.action, act.actor, act.reason, act.assignee, act.cap, act.cap_currency, act.expires]
-    mark = content_hash([said, values, [[r.break_id, r.reason] for r in done.refused]])[:12]
+    said += [file.sha256 for file in act.evidence]
+    # which rows are matched, and what is written off, is the break's own and may be another after the next run
+    own = [[str(of.get(one)) for one, _, _ in done.changed] for of in (act.pairs or {}, act.write_offs or {})]
+    mark = content_hash([said, values, own, [[r.break_id, r.reason] for r in done.refused]])[:12]
     return Preview(done, amounts, mark)
 
 

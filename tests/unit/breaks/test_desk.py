@@ -259,6 +259,21 @@ def test_many_breaks_are_shown_first_and_done_with_the_mark_that_showing_them_ga
     assert house.store.verify_audit(f"breaks/{NAME}") == []
 
 
+def test_the_mark_of_a_dry_run_holds_for_the_rows_and_the_evidence_it_showed_only(house, tmp_path):
+    words = ("accept", "--definition", NAME, "--type", "suggested_match")
+    mark = tieout(*words).split("--apply ")[1].strip()
+    house.put("invoice", invoice("I-2"))  # takes the place of I-1, for the same amount
+    house.run(NAME, DAY + timedelta(days=1))
+    assert "not what the dry run showed" in refused(*words, "--apply", mark)
+    proofs = [tmp_path / name for name in ("one.txt", "two.txt")]
+    for proof in proofs:
+        proof.write_text(proof.name)
+    words = ("resolve", "--definition", NAME, "--reason", "refunded", "--evidence")
+    mark = tieout(*words, str(proofs[0])).split("--apply ")[1].strip()
+    assert "not what the dry run showed" in refused(*words, str(proofs[1]), "--apply", mark)
+    assert "3 open → resolved" in tieout(*words, str(proofs[0]), "--apply", mark)
+
+
 def test_a_list_of_breaks_is_done_whole_or_not_at_all_unless_said_otherwise(house, tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text(f"note,break_id\nx,{identity('P-2')}\ny,{identity('P-1')}\nz,{'f' * 32}\n")
