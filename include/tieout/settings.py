@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -197,11 +197,28 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+class _Loader(yaml.CSafeLoader):
+    """Refuses a setting that stands twice: the library would take the last one and say nothing of the others."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: dict[str, yaml.Mark] = {}
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    problem=f"{key.value} stands twice, first in line {seen[key.value].line + 1}",
+                    problem_mark=key.start_mark,
+                )
+            seen[key.value] = key.start_mark
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: Path) -> Any:
     """Parse one YAML file. Raises ConfigError with file, line and column."""
     try:
-        # the same safe loader, in C: every command and task reads dozens of these files
-        return yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+        # the safe loader in C: every command and task reads dozens of these files
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  a safe one
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
@@ -214,12 +231,39 @@ def load_config(model: type[Model], path: Path) -> Model:
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        root = yaml.compose(path.read_text(encoding="utf-8"))
-        mistakes = [
-            f"line {_line(root, e['loc'])}, {'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}"
-            for e in error.errors(include_url=False)
-        ]
-        raise ConfigError(f"{path.name} is not usable: " + "; ".join(mistakes), record=str(path)) from None
+        mistakes = "; ".join(_mistakes(error, yaml.compose(path.read_text(encoding="utf-8"))))
+        raise ConfigError(f"{path.name} is not usable: {mistakes}", record=str(path)) from None
+
+
+def _mistakes(error: ValidationError, root: yaml.Node | None) -> list[str]:
+    """What is wrong, once for each place in the file, however many ways there are to read what stands there."""
+    errors = error.errors(include_url=False)
+    found: dict[str, list[str]] = {}
+    for one in errors:
+        location = one["loc"]
+        if one["type"] == "too_short" and any(e["loc"][: len(location)] == location != e["loc"] for e in errors):
+            continue  # its items are there and have mistakes of their own
+        line, written = _line(root, location), _written(root, location)
+        if one["type"] == "missing":
+            written = (*written, location[-1])
+        told = found.setdefault(f"line {line}, {'.'.join(map(str, written)) or 'file'}", [])
+        message = one["msg"].removeprefix("Value error, ")
+        told += [message] if message not in told else []
+    return [f"{where}: {' or: '.join(messages)}" for where, messages in found.items()]
+
+
+def _written(node: yaml.Node | None, location: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The parts of `location` that the file really has; the others say how it was read."""
+    found: list[int | str] = []
+    for part in location:
+        if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+        elif isinstance(node, yaml.MappingNode) and (of_key := [v for k, v in node.value if k.value == str(part)]):
+            node = of_key[0]
+        else:
+            continue
+        found.append(part)
+    return tuple(found)
 
 
 def line_of(path: Path, location: tuple[int | str, ...]) -> int:

@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 
 from tieout import schema
-from tieout.breaks.inputs import FOLDER, definition_path, side_queries, tables_of
+from tieout.breaks.inputs import FOLDER, check_id, definition_path, side_query, tables_of
 from tieout.errors import ConfigError, DataError, DefinitionError
 from tieout.lake.engine import Engine, engine
 from tieout.reconcile import Definition, load_definition
@@ -45,10 +45,25 @@ def definition_mistakes(settings: Settings, definition_id: str) -> list[ConfigEr
     path = definition_path(settings, definition_id)
     try:
         definition = load_definition(path)
-        queries = side_queries(settings, definition)
+        check_id(definition, path)
     except ConfigError as error:
         return [error]
     found: list[ConfigError] = []
+    queries: dict[str, str] = {}
+    for side in SIDES:
+        try:
+            queries[side] = side_query(settings, definition, side)
+        except ConfigError as error:
+            told = DefinitionError(
+                error.message,
+                record=_at(path, (side, "sql")),
+                expected=error.expected,
+                got=error.got,
+                remedy=error.remedy,
+            )
+            found.append(told)
+    if found:
+        return found
     with engine(settings) as session:
         for macro in macros():
             session.execute(macro)
@@ -122,7 +137,7 @@ def _query_mistake(
 def _named(definition: Definition, side: SideName) -> Iterator[_Named]:
     """Every column of a side that the definition names."""
     told = getattr(definition, side)
-    for role in ("entity", "currency", "amount", "date", "period", "label", "cause"):
+    for role in ("entity", "currency", "amount", "date", "period", "label", "reason", "working", "cause"):
         if getattr(told, role):
             yield _Named((side, role), getattr(told, role))
     for role in ("id", "identity"):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,9 @@ from tieout.store.write_offs import ToWriteOff
 
 ID_COLUMN = "break_id"
 _CUT = "; and "
+_MORE = "…"
+# a fuzzy pass lists each rival with how probable it is
+_PROBABILITY = re.compile(r" \(\d+\.\d %\)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +107,13 @@ def _rows_behind(
 
 
 def pairs_of(
-    break_ids: Sequence[str], *, store: Store, lake: Lake, settings: Settings, counterpart: str | None = None
+    break_ids: Sequence[str], *, store: Store, lake: Lake, settings: Settings, counterparts: Sequence[str] = ()
 ) -> dict[str, Pair]:
     """The rows a verdict on each break is about; a break is missing where that is not clear.
 
-    A suggested match names them itself. Of an ambiguous break `counterpart` must be one of its rivals; a break whose
-    list of rows was cut short has no verdict.
+    A suggested match names them itself. Of an ambiguous break `counterparts` must be among its rivals, several where
+    they belong to it together, or, where that list was cut short, rows of the side it lists; a suggestion whose list of
+    rows was cut short has no verdict.
     """
     with store.reading() as session:
         kept = {one: session.get(BreakRow, one) for one in break_ids}
@@ -134,9 +140,9 @@ def pairs_of(
         identity = wanted.get((row["definition_id"], row["legal_entity_id"], row["break_key"], row["ordinal"]))
         if identity is None or row["business_date"] != seen[identity]:
             continue
-        if pair := _pair(definitions[row["definition_id"]], row, counterpart):
+        if pair := _pair(definitions[row["definition_id"]], row, counterparts):
             found[identity] = pair
-    if counterpart is not None and found:
+    if counterparts and found:
         found = _with_amounts(found, kept, seen, definitions, store=store, lake=lake, settings=settings)
     return found
 
@@ -201,20 +207,19 @@ def _difference(found: Mapping[str, Any]) -> Decimal | None:
     return None
 
 
-def _pair(definition: Definition, row: Mapping[str, Any], counterpart: str | None) -> Pair | None:
-    if _CUT in row["left_ids"] or _CUT in row["right_ids"]:
-        return None
+def _pair(definition: Definition, row: Mapping[str, Any], counterparts: Sequence[str]) -> Pair | None:
     if row["break_type"] == "suggested_match":
-        if counterpart is not None:
+        if counterparts or _CUT in row["left_ids"] or _CUT in row["right_ids"]:
             return None
         return Pair(row["left_ids"], row["right_ids"], row["left_amount"], row["right_amount"])
-    rivals = (row["rivals"] or "").split("; ")
+    rivals = {_PROBABILITY.sub("", rival) for rival in (row["rivals"] or "").split("; ")}
     named = next((p.identity for p in definition.passes if p.name == row["pass_name"] and p.method != "keyed"), None)
-    if counterpart is None or named is None or counterpart not in rivals:
+    if not counterparts or named is None or not (rivals.issuperset(counterparts) or _MORE in rivals):
         return None
+    chosen = "; ".join(sorted(set(counterparts)))
     if named == "left":
-        return Pair(row["left_ids"], counterpart, row["left_amount"], None)
-    return Pair(counterpart, row["right_ids"], None, row["right_amount"])
+        return Pair(row["left_ids"], chosen, row["left_amount"], None)
+    return Pair(chosen, row["right_ids"], None, row["right_amount"])
 
 
 def _with_amounts(
@@ -242,19 +247,28 @@ def _with_amounts(
         definition = definitions[row.definition_id]
         amounts: dict[str, Decimal | None] = {}
         for side_name, side in (("left", definition.left), ("right", definition.right)):
-            values = [r[side.amount] for r in behind[side_name]] if side.amount else []
+            values = [r[side.amount] for r in behind[side_name] if r[side.amount] is not None] if side.amount else []
             amounts[side_name] = sum(values, Decimal(0)).quantize(Decimal("0.000001")) if values else None
-        complete[identity] = Pair(pair.left_ids, pair.right_ids, amounts["left"], amounts["right"])
+        # of a list of rivals that was cut short any row may be named that there is
+        if all(len(behind[side]) >= len(ids[f"{side}_ids"].split("; ")) for side in behind):
+            complete[identity] = Pair(pair.left_ids, pair.right_ids, amounts["left"], amounts["right"])
     return complete
 
 
 def read_ids(path: Path) -> list[str]:
-    """The ids in a CSV file's column `break_id`, or its only column; other columns are for the reader's own notes."""
+    """The ids in a CSV file's column `break_id`, or its only column; other columns are for the reader's own notes.
+
+    Raises ConfigError or DataError where there is no such file or column.
+    """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise ConfigError("the list of breaks cannot be read", record=str(path), got=error.strerror) from None
+    except UnicodeDecodeError as error:
+        raise DataError("the list of breaks is not in UTF-8", record=str(path), got=error.reason) from None
+    # spreadsheets write semicolons where a comma is the decimal point
+    separator = ";" if ";" in text.partition("\n")[0] else ","
+    rows = [row for row in csv.reader(StringIO(text), delimiter=separator) if any(cell.strip() for cell in row)]
     if not rows:
         raise DataError("the list of breaks is empty", record=str(path))
     header = [cell.strip() for cell in rows[0]]
@@ -310,7 +324,7 @@ class Preview:
 
 
 def preview(act: Act, break_ids: Sequence[str], store: Store) -> Preview:
-    """What an act would do to breaks. The mark changes when their states, their values or the act do."""
+    """What an act would do to breaks. The mark changes when their states, values or rows do, or the act does."""
     with store.reading() as session:
         done = consider(session, act, break_ids)
         at = standings(session, [identity for identity, _, _ in done.changed])
@@ -322,7 +336,10 @@ def preview(act: Act, break_ids: Sequence[str], store: Store) -> Preview:
         if value is not None and currency is not None:
             amounts[currency] = amounts.get(currency, Decimal(0)) + value
     said = [act.action, act.actor, act.reason, act.assignee, act.cap, act.cap_currency, act.expires]
-    mark = content_hash([said, values, [[r.break_id, r.reason] for r in done.refused]])[:12]
+    said += [file.sha256 for file in act.evidence]
+    # which rows are matched, and what is written off, is the break's own and may be another after the next run
+    own = [[str(of.get(one)) for one, _, _ in done.changed] for of in (act.pairs or {}, act.write_offs or {})]
+    mark = content_hash([said, values, own, [[r.break_id, r.reason] for r in done.refused]])[:12]
     return Preview(done, amounts, mark)
 
 

@@ -18,8 +18,9 @@ from tieout.lake.engine import Engine
 from tieout.lake.tables import Lake
 from tieout.money import currencies
 from tieout.reconcile import Definition, WorkCalendar, load_definition
+from tieout.reconcile.sides import SIDES, SideName
 from tieout.reconcile.sql import macros
-from tieout.settings import Settings
+from tieout.settings import Settings, line_of
 from tieout.sources.config import load_sources
 from tieout.store import Store
 from tieout.store.batches import select_batches
@@ -43,9 +44,11 @@ def definition_path(settings: Settings, definition_id: str) -> Path:
 def configured_definition(settings: Settings, definition_id: str) -> Definition:
     """A configured reconciliation; its business days are those of the legal entities, unless it names its own.
 
-    Raises ConfigError if there is none, DefinitionError if it cannot work.
+    Raises ConfigError if there is none, DefinitionError if it cannot work or its `id` is not what its file is called.
     """
-    definition = load_definition(definition_path(settings, definition_id))
+    path = definition_path(settings, definition_id)
+    definition = load_definition(path)
+    check_id(definition, path)
     if not definition.counts_working_days:
         return definition
     entities = load_entities(settings.config_file("entities.yaml")).entities
@@ -53,18 +56,33 @@ def configured_definition(settings: Settings, definition_id: str) -> Definition:
     return definition.model_copy(update={"calendars": {**places, **definition.calendars}})
 
 
+def check_id(definition: Definition, path: Path) -> None:
+    """Raise DefinitionError where a definition says another id than its file's name, by which it is run and kept."""
+    if definition.id != path.stem:
+        raise DefinitionError(
+            "the definition's id is not the name of its file",
+            record=f"{path}:{line_of(path, ('id',))}",
+            expected=path.stem,
+            got=definition.id,
+            remedy="give both the same name; breaks are known by it",
+        )
+
+
 def side_queries(settings: Settings, definition: Definition) -> dict[str, str]:
     """The SQL of both sides. Raises DefinitionError where the definition names no file."""
-    queries = {}
-    for side_name, side in (("left", definition.left), ("right", definition.right)):
-        if side.sql is None:
-            raise DefinitionError(
-                "the side names no query",
-                record=f"{definition.id}, {side_name} side",
-                remedy=f"set `sql` to a file in {FOLDER}/",
-            )
-        queries[side_name] = settings.config_file(f"{FOLDER}/{side.sql}").read_text(encoding="utf-8").strip()
-    return queries
+    return {side: side_query(settings, definition, side) for side in SIDES}
+
+
+def side_query(settings: Settings, definition: Definition, side_name: SideName) -> str:
+    """The SQL of a side. Raises DefinitionError where the definition names no file, ConfigError where there is none."""
+    side = getattr(definition, side_name)
+    if side.sql is None:
+        raise DefinitionError(
+            f"the {side_name} side names no query",
+            record=f"{definition.id}, {side_name} side",
+            remedy=f"set `sql` to a file in {FOLDER}/",
+        )
+    return settings.config_file(f"{FOLDER}/{side.sql}").read_text(encoding="utf-8").strip()
 
 
 def tables_of(queries: Mapping[str, str]) -> list[str]:

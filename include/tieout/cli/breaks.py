@@ -33,7 +33,7 @@ State = Annotated[
 ]
 Type = Annotated[str | None, typer.Option("--type", help="only of this type")]
 Currency = Annotated[str | None, typer.Option(help="only in this currency")]
-MinAge = Annotated[int | None, typer.Option(help="only if so many days old, from the first economic date")]
+MinAge = Annotated[int | None, typer.Option(min=0, help="only if so many days old, from the first economic date")]
 MinAmount = Annotated[str | None, typer.Option(help="only if worth at least this")]
 AsJson = Annotated[bool, typer.Option("--json", help="as JSON, everything in full")]
 Reason = Annotated[str, typer.Option(help="why, for the audit log")]
@@ -71,16 +71,18 @@ def list_breaks(
     currency: Currency = None,
     min_age: MinAge = None,
     min_amount: MinAmount = None,
-    limit: Annotated[int, typer.Option(help="at most so many; 0 = all")] = 50,
+    limit: Annotated[int, typer.Option(min=0, help="at most so many; 0 = all")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """List breaks as they stand now, the largest amounts first."""
     from tieout.store.break_list import count, listed
 
-    wanted = _filter(definition, entity, owner, state, break_type, currency, min_age, min_amount)
-    with _work().store.reading() as session:
+    wanted, work = _filter(definition, entity, owner, state, break_type, currency, min_age, min_amount), _work()
+    with work.store.reading() as session:
         found = [asdict(row) for row in listed(session, wanted, limit or None)]
         total = len(found) if limit == 0 or len(found) < limit else count(session, wanted)
+    if not found:
+        _refuse_unknown(work, definition)
     if as_json:
         typer.echo(json.dumps(found, indent=2, default=str))
         return
@@ -168,7 +170,7 @@ class Chosen:
     def find(self, work: Work) -> list[str]:
         """The full ids. Raises ConfigError unless breaks are named in exactly one way."""
         from tieout.breaks.desk import read_ids
-        from tieout.store.break_list import chosen_ids, full_id
+        from tieout.store.break_list import chosen_ids, full_id, whole_ids
 
         ways = [bool(self.ids), self.csv is not None, not self.wanted.is_empty]
         if sum(ways) != 1:
@@ -179,8 +181,11 @@ class Chosen:
             if self.ids:
                 return [full_id(session, one) for one in self.ids]
             if self.csv is not None:
-                return read_ids(self.csv)
-            return chosen_ids(session, self.wanted)
+                return whole_ids(session, read_ids(self.csv))
+            found = chosen_ids(session, self.wanted)
+        if not found:
+            _refuse_unknown(work, self.wanted.definition_id)
+        return found
 
 
 def _filter(
@@ -201,7 +206,18 @@ def _filter(
         if value is not None and value not in known:
             raise ConfigError("no such type or state of a break", got=value, expected=", ".join(known))
     amount = None if min_amount is None else _amount(min_amount)
-    return Filter(definition, entity, owner, tuple(state or ()), break_type, currency, min_age, amount)
+    code = currency and currency.upper()
+    return Filter(definition, entity, owner, tuple(state or ()), break_type, code, min_age, amount)
+
+
+def _refuse_unknown(work: Work, definition: str | None) -> None:
+    """Raise ConfigError where nothing was found because no reconciliation is called so."""
+    from tieout.breaks import definition_ids
+    from tieout.ledger.halts import DEFINITION as READ_BACK
+
+    known = sorted([*definition_ids(work.settings), READ_BACK])
+    if definition is not None and definition not in known:
+        raise ConfigError("no such reconciliation", got=definition, expected=", ".join(known))
 
 
 def about_breaks(command: Callable[..., None]) -> Callable[..., None]:
@@ -225,7 +241,7 @@ def about_breaks(command: Callable[..., None]) -> Callable[..., None]:
         partly: Annotated[bool, typer.Option("--partly", help="leave out what is refused, instead of all")] = False,
     ) -> Chosen:
         wanted = _filter(definition, entity, in_care_of, state, break_type, currency, min_age, min_amount)
-        return Chosen(tuple(ids or ()), csv, wanted, actor or getpass.getuser(), apply, partly)
+        return Chosen(tuple(ids or ()), csv, wanted, getpass.getuser() if actor is None else actor, apply, partly)
 
     common = inspect.signature(options, eval_str=True).parameters
     own = dict(list(inspect.signature(command, eval_str=True).parameters.items())[1:])
@@ -305,10 +321,12 @@ def known(
 def accept(
     chosen: Chosen,
     reason: Reason = "",
-    candidate: Annotated[str | None, typer.Option("--with", help="which rival, where several fit")] = None,
+    candidates: Annotated[
+        list[str] | None, typer.Option("--with", help="which rival, where several fit; repeatable: those that add up")
+    ] = None,
 ) -> None:
     """Accept suggested matches; they settle at the next run."""
-    _do(chosen, "accept", reason=reason, candidate=candidate)
+    _do(chosen, "accept", reason=reason, candidates=candidates or ())
 
 
 @app.command()
@@ -319,7 +337,7 @@ def reject(
     candidate: Annotated[str | None, typer.Option("--with", help="which rival, where several fit")] = None,
 ) -> None:
     """Reject suggested matches; the next run does not suggest them again."""
-    _do(chosen, "reject", reason=reason, candidate=candidate)
+    _do(chosen, "reject", reason=reason, candidates=(candidate,) if candidate else ())
 
 
 @app.command()
@@ -354,7 +372,7 @@ def reopen(chosen: Chosen, reason: Reason) -> None:
 
 
 def _do(
-    chosen: Chosen, action: str, *, files: Sequence[Path] = (), candidate: str | None = None, **fields: Any
+    chosen: Chosen, action: str, *, files: Sequence[Path] = (), candidates: Sequence[str] = (), **fields: Any
 ) -> None:
     """One break named by its id: at once. Many: shown first, done with the mark that showing them printed."""
     from tieout.breaks import desk
@@ -367,7 +385,7 @@ def _do(
         return
     if action in ("accept", "reject"):
         fields["pairs"] = desk.pairs_of(
-            ids, store=work.store, lake=work.lake, settings=work.settings, counterpart=candidate
+            ids, store=work.store, lake=work.lake, settings=work.settings, counterparts=candidates
         )
     if action == "write_off":
         fields["write_offs"] = desk.write_offs_of(ids, store=work.store, lake=work.lake, settings=work.settings)
@@ -448,14 +466,14 @@ def _capped(text: str | None) -> tuple[Decimal | None, str | None]:
     amount, _, currency = text.strip().partition(" ")
     if len(currency) != 3:
         raise ConfigError("not a cap", got=text, expected="amount and currency, such as '120.00 EUR'")
-    return _amount(amount), currency
+    return _amount(amount), currency.upper()
 
 
 def _amount(text: str) -> Decimal:
     try:
         value = Decimal(text)
     except InvalidOperation:
-        raise ConfigError("not an amount", got=text) from None
+        raise ConfigError("not an amount", got=text, expected="digits and a point, such as 1200.00") from None
     if not value.is_finite() or value < 0:
         raise ConfigError("not an amount", got=text, expected="zero or more")
     return value

@@ -48,7 +48,12 @@ def run(
 @app.command()
 def measure(
     definition: Definition,
-    truth: Annotated[Path, typer.Option(help="CSV or Parquet with left_id and right_id: the pairs known to be true")],
+    truth: Annotated[
+        Path,
+        typer.Option(
+            help="CSV or Parquet of the true pairs: left_id, right_id, and legal_entity_id where entities number alike"
+        ),
+    ],
     business_date: Annotated[str | None, typer.Option(help="of the published tables, YYYY-MM-DD")] = None,
     left: Left = None,
     right: Right = None,
@@ -79,7 +84,8 @@ def measure(
             typer.echo(f"{f'{one.lower}–{one.upper}':16}{one.pairs:>10,}{one.expected:>11.4f}{one.observed:>11.4f}")
     for name, table in (("not true", found.wrong), ("missed", found.missed)):
         for row in table.slice(0, 10).to_pylist():
-            typer.echo(f"{name}: {row['left_id']} – {row['right_id']}")
+            entity = f"{row['legal_entity_id']} " if row["legal_entity_id"] else ""
+            typer.echo(f"{name}: {entity}{row['left_id']} – {row['right_id']}")
 
 
 @app.command()

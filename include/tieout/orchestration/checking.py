@@ -125,17 +125,27 @@ def _reconcile(work: Work, run_id: str, day: date, name: str, gaps: Sequence[Gap
 
 
 def breaks(work: Work, business_date: date, definition: str | None = None) -> list[Facts]:
-    """The published breaks of a business date, of one reconciliation or of all."""
+    """The published breaks of a business date, of one reconciliation or of all.
+
+    Raises DataError where no row was reconciled on that date: then no break says nothing.
+    """
     from tieout.lake.engine import engine
 
+    named = {"day": business_date, "definition": definition}
+    which = "business_date = $day AND definition_id = coalesce($definition, definition_id)"
     with engine(work.settings) as session:
-        work.lake.bind(session, work.store.published(), ["breaks"])
+        work.lake.bind(session, work.store.published(), ["breaks", "totals"])
         found = session.sql(
-            "SELECT * FROM breaks "
-            "WHERE business_date = $day AND definition_id = coalesce($definition, definition_id) "
+            f"SELECT * FROM breaks WHERE {which} "
             "ORDER BY definition_id, break_type, legal_entity_id, break_key, ordinal",
-            {"day": business_date, "definition": definition},
+            named,
         )
+        if not found.num_rows and not session.sql(f"SELECT 1 FROM totals WHERE {which} LIMIT 1", named).num_rows:
+            raise DataError(
+                f"no row was reconciled on {business_date}",
+                record=definition,
+                remedy="name a date that a night was run for; `tieout breaks list` shows the breaks as they stand now",
+            )
     return list(found.to_pylist())
 
 
@@ -144,9 +154,11 @@ def preview_reconciliation(work: Work, definition: str, business_date: date) -> 
     from dataclasses import asdict
 
     from tieout.breaks.inputs import bind_sides, configured_definition, side_queries
+    from tieout.breaks.verdicts import verdicts
     from tieout.lake.engine import engine
     from tieout.reconcile import reconcile
 
+    said = verdicts(work.store, definition, business_date)
     loaded = configured_definition(work.settings, definition)
     with engine(work.settings) as session:
         sides = bind_sides(
@@ -158,5 +170,5 @@ def preview_reconciliation(work: Work, definition: str, business_date: date) -> 
             settings=work.settings,
             business_date=business_date,
         )
-        found = reconcile(loaded, sides["left"], sides["right"], engine=session, as_of=business_date)
+        found = reconcile(loaded, sides["left"], sides["right"], engine=session, as_of=business_date, verdicts=said)
     return asdict(found.summary)

@@ -112,10 +112,12 @@ def aside_matches(definition: Definition) -> str:
     keys = [f"key_1_{i}" for i in range(1, len(first.by) + 1)]
     shared = ["entity", *keys]
     aside = " AND ".join(["l.excluded IS NULL", "l.takes_part_1", *(f"l.{k} <> ''" for k in shared)])
-    source, right_id = "left_whole l", "l.id"
-    if not _key_is_id(definition):
+    source, right_id, right_amount = "left_whole l", "l.id", "l.amount"
+    if (definition.left.amount is None) != (definition.right.amount is None):  # then it was not compared
+        right_amount = "r.amount"
+    if right_amount == "r.amount" or not _key_is_id(definition):
         open_right = aside.replace("l.", "r.")
-        source += f" JOIN (SELECT {', '.join(shared)}, id FROM right_whole r WHERE {open_right}) r"
+        source += f" JOIN (SELECT {', '.join(shared)}, id, amount FROM right_whole r WHERE {open_right}) r"
         source, right_id = f"{source} USING ({', '.join(shared)})", "r.id"
     ordinal = "1::BIGINT"
     if len(keys) > 1:  # keys of several parts may read the same
@@ -125,7 +127,7 @@ def aside_matches(definition: Definition) -> str:
         f"SELECT {text(definition.id)} AS definition_id, l.entity AS legal_entity_id,\n"
         f"  {text(first.name)} AS pass_name, {joined([f'l.{k}' for k in keys])} AS match_key,\n"
         f"  {ordinal} AS ordinal, l.currency AS currency,\n"
-        "  1::BIGINT AS left_rows, 1::BIGINT AS right_rows, l.amount AS left_amount, l.amount AS right_amount,\n"
+        f"  1::BIGINT AS left_rows, 1::BIGINT AS right_rows, l.amount AS left_amount, {right_amount} AS right_amount,\n"
         f"  {difference} AS difference, NULL::VARCHAR AS tolerated, l.id AS left_ids, {right_id} AS right_ids\n"
         f"FROM {source}\nWHERE {aside} AND hash({', '.join(f'l.{c}' for c in shared)}) NOT IN (FROM differing)"
     )

@@ -18,12 +18,13 @@ Searching = SearchPass | FuzzyPass | SubsetPass
 
 
 def open_for(session: Session, match_pass: Searching, index: int) -> None:
-    """Make `<side>_open_<index>`: the open rows that take part in a pass, have its keys, and no proof against them."""
+    """Make `<side>_open_<index>`: the open rows that take part in a pass, have its keys and an amount, and no proof
+    against them."""
     keys = [f"key_{index}_{i}" for i in range(1, len(match_pass.by) + 1)]
     texts = [f"text_{index}_{i}" for i in range(1, len(getattr(match_pass, "texts", ())) + 1)]
     workday = ["workday"] if match_pass.window.count == "business" else []
     columns = [*_OPEN, *keys, f"sought_{index}", *texts, *workday]
-    given = " AND ".join(f"{key} IS NOT NULL" for key in keys)
+    given = " AND ".join(f"{column} IS NOT NULL" for column in (*keys, f"sought_{index}"))
     for side in SIDES:
         session.make(
             f"{side}_open_{index}",

@@ -9,8 +9,6 @@ from __future__ import annotations
 from tieout.reconcile.definition import Definition
 from tieout.reconcile.sql import AMOUNT, NUMBER, digits_of, name, text
 
-RATE = "DECIMAL(18,9)"
-
 
 def cause_columns(definition: Definition, side_name: str) -> list[tuple[str, str, str]]:
     """What a side must have: (role, column, `amount`, `number` or `any`)."""
@@ -68,11 +66,12 @@ def explaining(definition: Definition) -> dict[str, str]:
         return {}
     taxes = [c for c in definition.compare if c.part == "tax"]
     on_amount = f"g.field = {text(first.name)}"
-    on_tax = " OR ".join([on_amount, *(f"g.field = {text(c.name)}" for c in taxes)])
     columns = {}
     if taxes:
-        total = " + ".join(f"coalesce(g.left_is_{c.name} - g.right_is_{c.name}, 0)" for c in taxes)
-        columns["tax"] = f"CASE WHEN {on_tax} THEN {total} ELSE 0 END"
+        apart = {c.name: f"coalesce(g.left_is_{c.name} - g.right_is_{c.name}, 0)" for c in taxes}
+        # all of them explain the amount, where that differs; otherwise the one that differs first explains itself
+        by_field = " ".join(f"WHEN g.field = {text(tax)} THEN {size}" for tax, size in apart.items())
+        columns["tax"] = f"CASE WHEN {on_amount} THEN {' + '.join(apart.values())} {by_field} ELSE 0 END"
     for part in ("fee", "withholding"):
         # a side that is reduced by a deduction lacks that much
         parts = [
@@ -95,7 +94,9 @@ def explaining(definition: Definition) -> dict[str, str]:
         lines = definition.tax_lines.side
         by_line, on_total = f"g.{lines}_tax_by_line", f"g.{lines}_tax_on_total"
         left, right = (" + ".join(f"g.{side}_is_{c.name}" for c in taxes) for side in ("left", "right"))
-        ways = f"{by_line} <> {on_total} AND ({on_tax})"
+        # of several taxes none is by itself what the lines add up to
+        on_tax = f" OR g.field = {text(taxes[0].name)}" if len(taxes) == 1 else ""
+        ways = f"{by_line} <> {on_total} AND ({on_amount}{on_tax})"
         left_by_line = f"{ways} AND {left} = {by_line} AND {right} = {on_total}"
         right_by_line = f"{ways} AND {left} = {on_total} AND {right} = {by_line}"
         columns["tax_rounding"] = f"CASE WHEN ({left_by_line}) OR ({right_by_line}) THEN {left} - ({right}) ELSE 0 END"
@@ -113,11 +114,11 @@ def _by_rates() -> str:
         "CASE WHEN sign(g.left_converted) = sign(g.right_converted) THEN "
         "CASE WHEN abs(g.left_converted) <= abs(g.right_converted) THEN g.left_converted ELSE g.right_converted END END"
     )
-    return _rounded(f"({common}) * (g.left_rate - g.right_rate)::{RATE}", "g.left_currency")
+    return _rounded(f"({common}) * (g.left_rate - g.right_rate)", "g.left_currency")
 
 
 def _factor(percent: str) -> str:
-    return f"({percent}::{RATE} * 0.01::DECIMAL(3,2))"
+    return f"({percent} * 0.01::DECIMAL(3,2))"
 
 
 def _rounded(expression: str, currency: str) -> str:

@@ -9,11 +9,20 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    field_validator,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from tieout.ids import content_hash
+from tieout.money import currencies
 from tieout.schema import BREAK_TYPES
 
 BreakType = Literal[
@@ -45,6 +54,21 @@ _MIRROR = {"missing_left": "missing_right", "missing_right": "missing_left"}
 _CARDINALITY_MIRROR = {"1:1": "1:1", "1:N": "N:1", "N:1": "1:N", "N:N": "N:N"}
 _SIDE_MIRROR = {"left": "right", "right": "left", None: None}
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+def _refuse_unknown_currencies(amounts: Mapping[str, Any]) -> None:
+    """Raise ValueError for a code that no row can have: what is set for it would never count."""
+    known = {code for code, _, _ in currencies()}
+    for code in amounts:
+        if code not in known and code != "default":
+            likely = f"; did you mean {code.upper()}?" if code.upper() in known else ""
+            raise ValueError(f"{code} is no ISO 4217 currency{likely}")
+
+
+def _as_written(cardinality: Any) -> Any:
+    """`1:1` without quotes is a number to YAML: one minute and one second."""
+    return "1:1" if cardinality == 61 else cardinality
+
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=60)]
 Column = Annotated[str, Field(min_length=1, max_length=128)]
@@ -194,19 +218,31 @@ class Tolerance(_Part):
     direction: Literal["both", "left_higher", "right_higher"] = "both"
     """`left_higher` tolerates only differences where the left amount is the higher one."""
 
+    @field_validator("minor_units")
+    @classmethod
+    def _are_of_currencies(cls, value: int | dict[str, int]) -> int | dict[str, int]:
+        if isinstance(value, dict):
+            _refuse_unknown_currencies(value)
+        return value
+
     @model_validator(mode="after")
-    def _not_negative(self) -> Tolerance:
-        units = [self.minor_units] if isinstance(self.minor_units, int) else list(self.minor_units.values())
-        if self.percent < 0 or any(u < 0 for u in units):
+    def _allows_something(self) -> Tolerance:
+        if self.percent < 0 or any(u < 0 for u in self._units):
             raise ValueError("a tolerance cannot be negative")
+        if self.combine == "lesser" and any(self._units) != (self.percent > 0):
+            raise ValueError(
+                "`combine: lesser` needs both `minor_units` and `percent`: the lesser of one and none is none"
+            )
         return self
+
+    @property
+    def _units(self) -> list[int]:
+        return [self.minor_units] if isinstance(self.minor_units, int) else list(self.minor_units.values())
 
     @property
     def is_zero(self) -> bool:
         """Whether only equal amounts agree."""
-        units = [self.minor_units] if isinstance(self.minor_units, int) else list(self.minor_units.values())
-        no_units, no_percent = not any(units), not self.percent
-        return (no_units and no_percent) or (self.combine == "lesser" and (no_units or no_percent))
+        return not any(self._units) and not self.percent
 
 
 DayCount = Literal["calendar", "business"]
@@ -241,7 +277,8 @@ class Comparison(_Part):
     periods: bool = True
     """Dates: whether both must fall into one period (a difference is a `cut_off` break)."""
     left_values: dict[str, str] = Field(default_factory=dict)
-    """Status and text: the left system's words in a common vocabulary; others stay as they are."""
+    """Status and text: the left system's words in a common vocabulary, both normalised as the column is; others stay
+    as they are."""
     right_values: dict[str, str] = Field(default_factory=dict)
     normalise: tuple[Normaliser, ...] = ()
     type: BreakType | None = None
@@ -311,25 +348,25 @@ class KeyedPass(_Part):
 
     method: Literal["keyed"] = "keyed"
     name: Name
-    cardinality: Literal["1:1", "1:N", "N:1", "N:N"] = "1:1"
+    cardinality: Annotated[Literal["1:1", "1:N", "N:1", "N:N"], BeforeValidator(_as_written)] = "1:1"
     by: tuple[Key, ...] = Field(min_length=1)
     where: SideConditions = SideConditions()
     accept: Literal["automatic", "suggested", "only_if_unambiguous"] = "automatic"
     shortfall: Literal["partial_payment", "unexplained"] = "unexplained"
     """What it means where the paying side sums to less than the other, but not to nothing."""
     payer: Literal["left", "right"] | None = None
-    """The paying side of an `N:N` pass; elsewhere it is the `N` side."""
+    """The paying side of a `1:1` or `N:N` pass; elsewhere it is the `N` side."""
     max_rows: int = Field(default=10_000, ge=2)
     """`N:N`: more connected rows than this are not judged by their sums; they are one `ambiguous` break."""
 
     @model_validator(mode="after")
     def _fits_its_cardinality(self) -> KeyedPass:
-        if self.cardinality == "N:N":
+        if self.cardinality in ("1:1", "N:N"):
             if self.shortfall == "partial_payment" and self.payer is None:
-                raise ValueError("a partial payment in an N:N pass needs `payer`: left or right")
+                raise ValueError(f"a partial payment in a pass {self.cardinality} needs `payer`: left or right")
         elif self.payer is not None:
-            raise ValueError("`payer` is for N:N passes; elsewhere the N side pays")
-        elif any(key.is_several for key in self.by):
+            raise ValueError("`payer` is for 1:1 and N:N passes; elsewhere the N side pays")
+        if self.cardinality != "N:N" and any(key.is_several for key in self.by):
             raise ValueError("a row names several references (`split`, `every`) only in an N:N pass")
         return self
 
@@ -352,7 +389,7 @@ class SearchPass(_Part):
 
     method: Literal["search"]
     name: Name
-    cardinality: Literal["1:1"] = "1:1"
+    cardinality: Annotated[Literal["1:1"], BeforeValidator(_as_written)] = "1:1"
     by: tuple[Key, ...] = Field(min_length=1)
     amount: SearchedAmount
     window: DayWindow
@@ -469,7 +506,7 @@ class FuzzyPass(_Part):
 
     method: Literal["fuzzy"]
     name: Name
-    cardinality: Literal["1:1"] = "1:1"
+    cardinality: Annotated[Literal["1:1"], BeforeValidator(_as_written)] = "1:1"
     by: tuple[Key, ...] = Field(min_length=1)
     amount: FuzzyAmount
     window: FuzzyWindow
@@ -621,6 +658,14 @@ class Definition(_Part):
             return {**value, "passes": passes}
         return value
 
+    @field_validator("materiality", "immaterial_limit")
+    @classmethod
+    def _limits_are_amounts_of_currencies(cls, value: dict[str, Decimal]) -> dict[str, Decimal]:
+        _refuse_unknown_currencies(value)
+        if any(amount < 0 for amount in value.values()):
+            raise ValueError("a limit cannot be negative")
+        return value
+
     @field_validator("owners")
     @classmethod
     def _has_a_default_owner(cls, value: dict[str, str]) -> dict[str, str]:
@@ -660,6 +705,9 @@ class Definition(_Part):
             raise ValueError("deductions and conversions explain an amount: add one to `compare`")
         if self.tax_lines and not any(c.part == "tax" for c in self.compare):
             raise ValueError("tax_lines explain a tax: add an amount with `part: tax` to `compare`")
+        lags = [lag.type for lag in self.lags]
+        if len(set(lags)) != len(lags):
+            raise ValueError("lags: one for missing_left and one for missing_right, not two of the same type")
         for lag in self.lags:
             side = self.right if lag.type == "missing_left" else self.left
             if side.date is None:

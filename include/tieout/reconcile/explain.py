@@ -113,17 +113,21 @@ def explain(session: Session, definition: Definition, *, identical: bool, aside:
 
 
 def _members(side: str, listed: str) -> str:
-    """The ids of each group's rows; a very large group shows the first ones and how many more there are.
+    """The ids of each group's rows; a break of very many shows the first ones and how many more there are.
 
-    Most groups have one row, which needs no list: lists of millions of groups would not fit into memory.
+    A match and what is suggested as one list all: what settled a row, or would, must be known. Most groups have one
+    row, which needs no list: lists of millions of groups would not fit into memory.
     """
     members = f"{side}_links JOIN {side}_rows USING (row_no) JOIN groups g USING (group_id)"
     lacking = f"g.{side}_ids IS NULL AND {listed}"
+    together = "(g.break_type IS NULL OR g.break_type = 'suggested_match')"
     return (
         f"SELECT group_id, id AS ids FROM {members} WHERE g.{side}_rows = 1 AND {lacking}\n"
+        f"UNION ALL\nSELECT group_id, array_to_string(list_sort(list(id)), '; ')\n"
+        f"FROM {members} WHERE g.{side}_rows > 1 AND {lacking} AND {together} GROUP BY group_id\n"
         f"UNION ALL\nSELECT group_id, array_to_string(min(id, {_IDS_SHOWN}), '; ') || CASE WHEN count(*) > {_IDS_SHOWN}"
         f" THEN '; and ' || (count(*) - {_IDS_SHOWN}) || ' more' ELSE '' END\n"
-        f"FROM {members} WHERE g.{side}_rows > 1 AND {lacking} GROUP BY group_id"
+        f"FROM {members} WHERE g.{side}_rows > 1 AND {lacking} AND NOT {together} GROUP BY group_id"
     )
 
 
@@ -229,7 +233,7 @@ def _words(definition: Definition) -> dict[str, str]:
     shown_parts = (
         f"array_to_string(list_transform(list_filter([{listed_parts}], lambda p: p.amount <> 0), "
         f"lambda p: p.name || CASE WHEN p.amount = difference THEN '' "
-        f"ELSE ' ' || money({signed}, currency, {digits}) END), ', ')"
+        f"ELSE ' ' || {_exact_money('(' + signed + ')', digits)} END), ', ')"
     )
     named = "CASE WHEN named = 'left' THEN {} ELSE {} END"
     left, right = definition.left, definition.right
@@ -240,7 +244,7 @@ def _words(definition: Definition) -> dict[str, str]:
         "record": named.format(text(left.record), text(right.record)),
         "amount": "money(shown_amount, shown_currency, shown_digits)",
         "value": f"money(value, currency, {digits})",
-        "difference": f"CASE WHEN difference <> 0 THEN money(abs(difference), currency, {digits}) END",
+        "difference": f"CASE WHEN difference <> 0 THEN {_exact_money('abs(difference)', digits)} END",
         "parts": f"nullif({shown_parts}, '')",
         "field": "replace(field, '_', ' ')",
         "reason": "coalesce(reason, 'no reference')",
@@ -264,6 +268,12 @@ def _words(definition: Definition) -> dict[str, str]:
             f"{side}_period": f"{side}_period",
         }
     return words
+
+
+def _exact_money(amount: str, digits: str) -> str:
+    """A difference as people write it, to its last decimal where it is no whole number of minor units."""
+    fine = f"is_finer(difference, {digits})"
+    return f"CASE WHEN {fine} THEN finely({amount}, currency) ELSE money({amount}, currency, {digits}) END"
 
 
 def _template(template: str, words: Mapping[str, str]) -> str:

@@ -41,9 +41,11 @@ _LISTED_FROM = "0.01"  # a rival that is less probable is not worth anybody's ti
 _SIMILARITY = {
     # the order of the arguments must not matter
     "jaro_winkler": "jaro_winkler_similarity(least({0}, {1}), greatest({0}, {1}))",
-    "levenshtein": "1 - levenshtein({0}, {1}) / greatest(length({0}), length({1}))",
+    "levenshtein": "1 - levenshtein({0}, {1}) / greatest(strlen({0}), strlen({1}))",
     "jaccard": "jaccard({0}, {1})",
 }
+# what stands for letters of several bytes: control characters, which no memo has
+_ONE_BYTE = " || ".join(f"chr({n})" for n in (*range(1, 9), 11, 12, *range(14, 31), 127))
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -116,7 +118,14 @@ def _level(tests: list[str]) -> str:
 
 
 def _text_level(text: TextLikeness, left: str, right: str) -> str:
-    alike = _SIMILARITY[text.measure].format(left, right)
+    measure = _SIMILARITY[text.measure]
+    # the engine compares bytes, so a letter of several bytes gets one of its own, the same in both texts
+    beyond = f"regexp_replace(least({left}, {right}) || greatest({left}, {right}), '[\\x00-\\x7f]', '', 'g')"
+    letters = f"array_to_string(list_sort(list_distinct(string_split({beyond}, ''))), '')"
+    count = len(_ONE_BYTE.split(" || "))
+    plain = [f"translate({t}, left({letters}, {count}), left({_ONE_BYTE}, length({letters})))" for t in (left, right)]
+    is_plain = f"strlen({left}) = length({left}) AND strlen({right}) = length({right})"
+    alike = f"CASE WHEN {is_plain} THEN {measure.format(left, right)} ELSE {measure.format(*plain)} END"
     tests = [f"{left} = {right}", *(f"{alike} >= {least:f}::DOUBLE" for least in text.levels)]
     return f"CASE WHEN {left} IS NULL OR {right} IS NULL THEN {MISSING} ELSE {_level(tests)} END"
 

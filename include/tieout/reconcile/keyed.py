@@ -21,7 +21,8 @@ def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPa
     else:
         rows = {side: open_rows(side, index, len(keys)) for side in SIDES}
     for side in SIDES:
-        session.make(f"{side}_groups_{index}", _side_groups(definition, side, rows[side], keys))
+        several = side in _many_sides(match_pass)
+        session.make(f"{side}_groups_{index}", _side_groups(definition, side, rows[side], keys, several=several))
     session.make(f"joined_{index}", _joined_groups(definition, match_pass, index, keys))
     on = " AND ".join(f"r.{k} = g.{k}" for k in ("entity", *keys))
     for side in SIDES:
@@ -39,30 +40,51 @@ def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPa
     add_groups(session, _group_columns(definition, match_pass, keys, bool(repeated)), source)
 
 
-def _side_groups(definition: Definition, side: SideName, rows: str, keys: list[str]) -> str:
-    """One row per key of a side: how many rows, their sums, and the least and greatest of every other value."""
+def _many_sides(match_pass: KeyedPass) -> tuple[SideName, ...]:
+    """The sides that may have several rows of a key."""
+    many: dict[str, tuple[SideName, ...]] = {"1:1": (), "1:N": ("right",), "N:1": ("left",), "N:N": SIDES}
+    return many[match_pass.cardinality]
+
+
+def _side_groups(definition: Definition, side: SideName, rows: str, keys: list[str], *, several: bool) -> str:
+    """One row per key of a side: how many rows, their sums, and the least and greatest of every other value.
+
+    With `several`, rows of which some lack an amount have no sum, and `shown_…` is how values that are not one read.
+    """
     columns = ["entity", *keys, "count(*) AS rows", f"{one_currency()} AS currency", f"{one_currency_sum()} AS amount"]
     columns += [
-        f"CASE WHEN {mixes_currencies()} THEN concat_ws(', ', min(currency), nullif(max(currency), min(currency))"
-        ") END AS mixed_currency",
+        f"CASE WHEN {mixes_currencies()} THEN {_said('currency', 'currency')} END AS mixed_currency",
         "min(day) AS day",
     ]
     columns += ["min(period) AS period", "max(period) AS last_period", "min(label) AS label"]
+    columns += ["concat_ws(', ', min(period), nullif(max(period), min(period))) AS shown_period"] if several else []
     columns += ["min(proof_type) AS proof_type", "min(proof_reason) AS proof_reason"]
     # of several rows none speaks for all
     columns += [f"CASE WHEN count(*) = 1 THEN min({a}) END AS {a}" for a in told(getattr(definition, side))]
     columns += [f"{value} AS {alias}" for alias, value in grouped_causes(definition, side).items()]
     for c in definition.compare:
+        gap = f"count(is_{c.name}) NOT IN (0, count(*))"
         if c.kind in ("amount", "number"):
-            columns.append(f"sum(is_{c.name}) AS is_{c.name}")
+            total = f"sum(is_{c.name})"
+            columns.append(f"{f'CASE WHEN NOT {gap} THEN {total} END' if several else total} AS is_{c.name}")
+            columns += [f"{gap} AS gap_{c.name}"] if several else []
         else:
             columns += [f"min(is_{c.name}) AS is_{c.name}", f"max(is_{c.name}) AS last_{c.name}"]
-            columns.append(f"count(is_{c.name}) NOT IN (0, count(*)) AS gap_{c.name}")
+            columns.append(f"{gap} AS gap_{c.name}")
+            columns += [f"{_said(f'is_{c.name}', c.kind)} AS shown_{c.name}"] if several else []
         if counts_business(c):
             columns += [f"min(at_{c.name}) AS at_{c.name}", f"max(at_{c.name}) AS last_at_{c.name}"]
     listed = ",\n  ".join(columns)
     grouped = ", ".join(("entity", *keys))
     return f"SELECT\n  {listed}\nFROM ({rows})\nGROUP BY {grouped}"
+
+
+def _said(column: str, kind: str) -> str:
+    """How the values of several rows read: the least and the greatest, and whether some have none."""
+    between = "' to '" if kind == "date" else "', '"
+    some_lack = f"CASE WHEN count({column}) NOT IN (0, count(*)) THEN 'empty' END"
+    ends = f"nullif(concat_ws({between}, min({column}), nullif(max({column}), min({column}))), '')"
+    return f"nullif(concat_ws(', ', {ends}, {some_lack}), '')"
 
 
 def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, keys: list[str]) -> str:
@@ -80,11 +102,11 @@ def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, ke
         "proof_reason",
         *(f"is_{c.name}" for c in definition.compare),
     ]
-    columns += [
-        f"{side[0]}.{c} AS {side}_{c}"
-        for side in SIDES
-        for c in (*sides, *told(getattr(definition, side)), *grouped_causes(definition, side))
-    ]
+    read = [f"shown_{c.name}" for c in definition.compare if c.kind not in ("amount", "number")]
+    for side in SIDES:
+        shown = ("shown_period", *read) if side in _many_sides(match_pass) else ()
+        own = (*sides, *told(getattr(definition, side)), *grouped_causes(definition, side), *shown)
+        columns += [f"{side[0]}.{c} AS {side}_{c}" for c in own]
     columns += [f"{digits_of(f'{side[0]}.currency')} AS {side}_digits" for side in SIDES]
     tests = _tests(definition, match_pass)
     columns.append(f"CASE {' '.join(f'WHEN {when} THEN {kind}' for when, kind, _ in tests)} END AS break_type")
@@ -113,15 +135,16 @@ def _tests(definition: Definition, match_pass: KeyedPass) -> list[tuple[str, str
         kind = text(c.break_type)
         if c.kind == "date" and c.periods:
             kind = f"CASE WHEN {_other_period(c)} THEN 'cut_off' ELSE {kind} END"
-        tests.append((_differs(c), kind, text(c.name)))
+        tests.append((_differs(c, match_pass), kind, text(c.name)))
     return [(f"({when})", kind, field) for when, kind, field in tests]
 
 
-def _differs(c: Comparison) -> str:
+def _differs(c: Comparison, match_pass: KeyedPass) -> str:
     """Whether a compared field differs between the groups `l` and `r`."""
     own, last = f"is_{c.name}", f"last_{c.name}"
     if c.kind in ("amount", "number"):
-        return f"NOT {within(f'l.{own}', f'r.{own}', c.tolerance, 'l.currency' if c.kind == 'amount' else None)}"
+        agree = within(f"l.{own}", f"r.{own}", c.tolerance, "l.currency" if c.kind == "amount" else None)
+        return " OR ".join([*(f"{side[0]}.gap_{c.name}" for side in _many_sides(match_pass)), f"NOT {agree}"])
     gaps = f"l.gap_{c.name} OR r.gap_{c.name} OR (l.{own} IS NULL) <> (r.{own} IS NULL)"
     if c.kind != "date":
         unequal = " OR ".join(f"l.{own} IS DISTINCT FROM {other}" for other in (f"r.{own}", f"l.{last}", f"r.{last}"))
@@ -147,8 +170,7 @@ def _repeated_sides(definition: Definition, match_pass: KeyedPass) -> list[SideN
     first = definition.first_amount
     if first is None or first.break_type != "amount":
         return []
-    many: dict[str, list[SideName]] = {"1:N": ["right"], "N:1": ["left"], "N:N": ["left", "right"]}
-    return many.get(match_pass.cardinality, [])
+    return list(_many_sides(match_pass))
 
 
 def _repeats(definition: Definition, index: int, many: SideName) -> str:
@@ -200,8 +222,8 @@ def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str
         "difference": difference,
         "is_partial": partial,
         "field": "g.field",
-        "left_value": _value(definition, "left"),
-        "right_value": _value(definition, "right"),
+        "left_value": _value(definition, match_pass, "left"),
+        "right_value": _value(definition, match_pass, "right"),
         "tolerated": _tolerated(definition),
         "label": "coalesce(g.left_label, g.right_label)",
     }
@@ -222,8 +244,9 @@ def _group_columns(definition: Definition, match_pass: KeyedPass, keys: list[str
         columns["working"] = f"CASE WHEN g.break_type IS NOT NULL THEN coalesce({', '.join(own_words['working'])}) END"
     columns["reason"] = f"coalesce({', '.join(proofs)})"
     for side in SIDES:
-        columns |= {f"{side}_{c}": f"g.{side}_{c}" for c in ("currency", "rows", "amount", "period")}
-        columns[f"{side}_date"] = f"g.{side}_day"
+        columns |= {f"{side}_{c}": f"g.{side}_{c}" for c in ("currency", "rows", "amount")}
+        period = "shown_period" if side in _many_sides(match_pass) else "period"
+        columns |= {f"{side}_date": f"g.{side}_day", f"{side}_period": f"nullif(g.{side}_{period}, '')"}
     return columns
 
 
@@ -234,22 +257,29 @@ def _shown_amounts(definition: Definition) -> str:
     """
     amounts = [c for c in definition.compare if c.kind == "amount"]
     sized = [f"left_is_{c.name} - right_is_{c.name}" for c in _tolerant(definition) if c.kind == "amount"]
-    sizes = [(f"nullif(abs({size}), 0)", "left") for size in sized]
+    sizes = [(f"nullif(abs({size}), 0)", "left", size) for size in sized]
     if amounts:
         whens = " ".join(f"WHEN {text(c.name)} THEN {{0}}_is_{c.name}" for c in amounts)
-        sizes = [(f"CASE field {whens.format(side)} END", side) for side in SIDES] + sizes
-    fields = ", ".join(f"{{'a': {a}, 'c': {side}_currency, 'd': {side}_digits}}" for a, side in sizes)
-    money = "CASE WHEN m.a IS NOT NULL THEN money(m.a, m.c, m.d) END"
+        apart = " ".join(f"WHEN {text(c.name)} THEN left_is_{c.name} - right_is_{c.name}" for c in amounts)
+        sizes = [(f"CASE field {whens.format(s)} END", s, f"CASE field {apart} END") for s in SIDES] + sizes
+    fields = ", ".join(
+        f"{{'a': {a}, 'c': {side}_currency, 'd': {side}_digits, 'fine': is_finer({size}, {side}_digits)}}"
+        for a, side, size in sizes
+    )
+    # amounts that differ by less than a minor unit must not read the same
+    money = "CASE WHEN m.fine THEN finely(m.a, m.c) WHEN m.a IS NOT NULL THEN money(m.a, m.c, m.d) END"
     return f"list_transform([{fields}], lambda m: {money})" if sizes else "NULL::VARCHAR[]"
 
 
-def _value(definition: Definition, side: SideName) -> str:
+def _value(definition: Definition, match_pass: KeyedPass, side: SideName) -> str:
     """The field's value on a side, as text."""
+    several = side in _many_sides(match_pass)
     cases = [f"WHEN g.field = 'currency' THEN coalesce(g.{side}_currency, g.{side}_mixed_currency)"]
     for c in definition.compare:
         column = f"g.{side}_is_{c.name}"
         shown = {"amount": f"g.shown[{SIDES.index(side) + 1}]", "number": f"plain({column})"}
-        cases.append(f"WHEN g.field = {text(c.name)} THEN {shown.get(c.kind, f'{column}::VARCHAR')}")
+        plain = f"g.{side}_shown_{c.name}" if several else f"{column}::VARCHAR"
+        cases.append(f"WHEN g.field = {text(c.name)} THEN {shown.get(c.kind, plain)}")
     return f"CASE {' '.join(cases)} END"
 
 

@@ -27,6 +27,7 @@ SUGGESTED = "suggested"
 
 _PLACES = Decimal("0.000001")
 _BINS = 10
+_PAIR = "legal_entity_id, left_id, right_id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,10 @@ class Measurement:
     calibration: tuple[Calibration, ...]
     """By tenths of probability, matches and suggestions together; empty where no pass gives one."""
     wrong: pa.Table
-    """pass_name, left_id, right_id of claimed pairs that are not true."""
+    """pass_name, legal_entity_id, left_id, right_id of claimed pairs that are not true; the entity is empty where the
+    truth does not tell entities apart."""
     missed: pa.Table
-    """left_id, right_id of true pairs that no match and no suggestion claims."""
+    """legal_entity_id, left_id, right_id of true pairs that no match and no suggestion claims."""
 
 
 def measure(
@@ -93,9 +95,9 @@ def measure(
 ) -> Measurement:
     """Compare what a reconciliation found (with `matches="all"`) with the pairs that are known to be true.
 
-    `truth` has the columns `left_id` and `right_id`, the ids as the definition names rows; a pair there twice counts
-    once. `passes` is the order of the definition's passes; without it the passes come in order of name. Raises
-    DataError where truth lacks a column or a match lists only the first of its rows.
+    `truth` has the columns `left_id` and `right_id`, the ids as the definition names rows, and `legal_entity_id` where
+    entities number their rows alike; a pair there twice counts once. `passes` is the order of the definition's passes;
+    without it the passes come in order of name. Raises DataError where truth lacks a column.
     """
     with open_session(engine) as session:
         types = session.bind("truth_given", truth)
@@ -103,13 +105,16 @@ def measure(
         if lacking:
             raise DataError("the truth lacks columns", expected="left_id, right_id", got=", ".join(types))
         matches, breaks = (session.bind(f"measured_{n}", getattr(found, n)) for n in ("matches", "breaks"))
-        _refuse_cut(session)
-        session.make("claims", _claims("probability" in matches, "probability" in breaks))
+        by_entity = "legal_entity_id" in types
+        session.make("claims", _claims("probability" in matches, "probability" in breaks, by_entity))
+        entity = "coalesce(legal_entity_id::VARCHAR, '')" if by_entity else "''"
         session.make(
             "truth",
-            "SELECT DISTINCT left_id::VARCHAR AS left_id, right_id::VARCHAR AS right_id FROM truth_given\n"
-            "WHERE left_id IS NOT NULL AND right_id IS NOT NULL",
+            f"SELECT DISTINCT {entity} AS legal_entity_id, left_id::VARCHAR AS left_id, right_id::VARCHAR AS right_id\n"
+            "FROM truth_given WHERE left_id IS NOT NULL AND right_id IS NOT NULL",
         )
+        if not by_entity:
+            _refuse_entities_alike(session)
         there = [name for (name,) in session.rows("SELECT DISTINCT pass_name FROM claims WHERE NOT is_suggested")]
         order = ["accepted", *passes, *sorted(set(there) - {"accepted", *passes})]
         scores, earlier = [], "false"
@@ -123,50 +128,57 @@ def measure(
             suggested=_score(session, SUGGESTED, "is_suggested", "NOT is_suggested"),
             calibration=_calibration(session),
             wrong=session.connection.sql(
-                "SELECT pass_name, left_id, right_id FROM claims ANTI JOIN truth USING (left_id, right_id)"
-                " ORDER BY pass_name, left_id, right_id"
+                f"SELECT pass_name, {_PAIR} FROM claims ANTI JOIN truth USING ({_PAIR}) ORDER BY pass_name, {_PAIR}"
             ).to_arrow_table(),
             missed=session.connection.sql(
-                "SELECT left_id, right_id FROM truth ANTI JOIN claims USING (left_id, right_id)"
-                " ORDER BY left_id, right_id"
+                f"SELECT {_PAIR} FROM truth ANTI JOIN claims USING ({_PAIR}) ORDER BY {_PAIR}"
             ).to_arrow_table(),
         )
 
 
-def _refuse_cut(session: Session) -> None:
-    cut = session.rows(
-        "SELECT match_key FROM measured_matches WHERE left_ids LIKE '%; and % more' OR right_ids LIKE '%; and % more'"
-        " LIMIT 1"
+def _refuse_entities_alike(session: Session) -> None:
+    """Raise DataError where a pair of the truth, which names no entity, may be meant of several."""
+    alike = session.rows(
+        "SELECT left_id || ' and ' || right_id FROM claims SEMI JOIN truth USING (left_id, right_id)\n"
+        "GROUP BY left_id, right_id HAVING count(DISTINCT of_entity) > 1 ORDER BY 1 LIMIT 1"
     )
-    if cut:
+    if alike:
         raise DataError(
-            "a match has more rows than it lists, so its pairs cannot be judged",
-            record=cut[0][0],
-            remedy="measure on a sample whose groups have at most 50 rows a side",
+            "two legal entities have rows of these ids, so the truth does not say whose pair is true",
+            record=alike[0][0],
+            remedy="add the column legal_entity_id to the truth",
         )
 
 
-def _claims(matches_scored: bool, breaks_scored: bool) -> str:
+def _claims(matches_scored: bool, breaks_scored: bool, by_entity: bool) -> str:
     parts = []
     for table, is_suggested, scored in (("matches", "false", matches_scored), ("breaks", "true", breaks_scored)):
         probability = "probability" if scored else "NULL"
         where = "WHERE break_type = 'suggested_match'" if table == "breaks" else ""
         parts.append(
             f"SELECT pass_name, {is_suggested} AS is_suggested, {probability}::DECIMAL(18, 9) AS probability,\n"
+            "    legal_entity_id AS of_entity,\n"
             f"    unnest(string_split(left_ids, '; ')) AS left_id, string_split(right_ids, '; ') AS right_list\n"
             f"  FROM measured_{table} {where}"
         )
     union = "\n  UNION ALL\n  ".join(parts)
-    return f"SELECT pass_name, is_suggested, probability, left_id, unnest(right_list) AS right_id\nFROM (\n  {union}\n)"
+    entity = "of_entity" if by_entity else "''"
+    return (
+        f"SELECT DISTINCT pass_name, is_suggested, probability, of_entity, {entity} AS legal_entity_id, left_id,\n"
+        f"  unnest(right_list) AS right_id\nFROM (\n  {union}\n)"
+    )
 
 
 def _score(session: Session, name: str, which: str, taken: str) -> Score:
     """The score of some claims over the true pairs none of whose rows the claims in `taken` have."""
-    free = " AND ".join(f"{s}_id NOT IN (SELECT {s}_id FROM claims WHERE {taken})" for s in ("left", "right"))
+    free = " AND ".join(
+        f"(legal_entity_id, {s}_id) NOT IN (SELECT legal_entity_id, {s}_id FROM claims WHERE {taken})"
+        for s in ("left", "right")
+    )
     claimed, right, true = session.rows(
         f"SELECT (SELECT count(*) FROM claims WHERE {which}),\n"
-        f"  (SELECT count(*) FROM (SELECT DISTINCT left_id, right_id FROM claims WHERE {which})"
-        " SEMI JOIN truth USING (left_id, right_id)),\n"
+        f"  (SELECT count(*) FROM (SELECT DISTINCT {_PAIR} FROM claims WHERE {which})"
+        f" SEMI JOIN truth USING ({_PAIR})),\n"
         f"  (SELECT count(*) FROM truth WHERE {free})"
     )[0]
     return Score(name, claimed, right, true)
@@ -175,7 +187,7 @@ def _score(session: Session, name: str, which: str, taken: str) -> Score:
 def _calibration(session: Session) -> tuple[Calibration, ...]:
     rows = session.rows(
         f"SELECT least(floor(probability * {_BINS})::INT, {_BINS - 1}) AS bin, count(*), sum(probability),\n"
-        "  count(t.left_id)\nFROM claims LEFT JOIN truth t USING (left_id, right_id)\n"
+        f"  count(t.left_id)\nFROM claims LEFT JOIN truth t USING ({_PAIR})\n"
         "WHERE probability IS NOT NULL GROUP BY bin ORDER BY bin"
     )
     width = Decimal(1) / _BINS
@@ -210,12 +222,25 @@ def as_facts(measured: Measurement) -> dict[str, Any]:
 
 
 def read_truth(path: Path) -> pa.Table | Path:
-    """Labelled pairs from a CSV file, or the path of a Parquet one as it is."""
-    if path.suffix != ".csv":
+    """Labelled pairs from a CSV file, or the path of a Parquet one as it is. Raises DataError naming the line."""
+    if path.suffix.lower() != ".csv":
         return path
     import csv
 
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    names = list(rows[0]) if rows else ["left_id", "right_id"]
-    return pa.table({name: pa.array([row[name] for row in rows], pa.string()) for name in names})
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, skipinitialspace=True)
+            header = next(reader, [])
+            rows = [row for row in reader if row]
+            wrong = next((n for n, row in enumerate(rows, 1) if len(row) != len(header)), None)
+    except UnicodeDecodeError as error:
+        raise DataError("the truth is not in UTF-8", record=str(path), got=error.reason) from None
+    if wrong is not None:
+        raise DataError(
+            "a row of the truth has other columns than its header",
+            record=f"{path}, row {wrong}",
+            expected=", ".join(header),
+            got=", ".join(rows[wrong - 1]),
+        )
+    columns = list(zip(*rows, strict=True)) or [()] * len(header)
+    return pa.table({name: pa.array(values, pa.string()) for name, values in zip(header, columns, strict=True)})

@@ -66,7 +66,10 @@ class Session:
         self.run(table, f"CREATE TEMP TABLE {name(table)} AS\n{query}")
 
     def run(self, step: str, statement: str) -> None:
-        """Run a statement of a step. A condition the engine cannot understand raises DefinitionError."""
+        """Run a statement of a step.
+
+        A condition the engine cannot understand raises DefinitionError, a value that does not fit DataError.
+        """
         self.statements.append((step, statement))
         with _understood(step):
             self.connection.execute(statement)
@@ -95,12 +98,14 @@ class Session:
 
     def arrow(self, query: str, schema: pa.Schema) -> pa.Table:
         """All rows of a query in a given schema."""
-        return self.connection.sql(query).to_arrow_table().select(schema.names).cast(schema)
+        with _understood("result"):
+            return self.connection.sql(query).to_arrow_table().select(schema.names).cast(schema)
 
     def write(self, query: str, schema: pa.Schema, path: Path) -> Path:
         """Stream all rows of a query in a given schema into a Parquet file."""
         columns = ", ".join(f"CAST({name(f.name)} AS {sql_type(f.type)}) AS {name(f.name)}" for f in schema)
-        self.connection.execute(f"COPY (SELECT {columns} FROM ({query})) TO {text(str(path))} ({_PARQUET})")
+        with _understood(path.stem):
+            self.connection.execute(f"COPY (SELECT {columns} FROM ({query})) TO {text(str(path))} ({_PARQUET})")
         return path
 
     def explained(self) -> str:
@@ -110,7 +115,7 @@ class Session:
 
 @contextmanager
 def _understood(step: str) -> Iterator[None]:
-    """Raise DefinitionError for a condition that the engine cannot understand."""
+    """Raise DefinitionError for a condition that the engine cannot understand, DataError for a value it cannot take."""
     try:
         yield
     except (duckdb.BinderException, duckdb.ParserException, duckdb.CatalogException) as error:
@@ -118,6 +123,13 @@ def _understood(step: str) -> Iterator[None]:
             f"a condition of the definition is not understood in step {step}",
             got=str(error).strip().splitlines()[0],
             remedy="check `filter`, `exclude`, `where` and column names against the side's columns",
+        ) from None
+    except (duckdb.ConversionException, duckdb.OutOfRangeException, duckdb.InvalidInputException) as error:
+        raise DataError(
+            f"a value does not fit in step {step}",
+            got=str(error).strip().splitlines()[0],
+            expected="conditions that are true or false of every row, amounts and their sums below 10^32",
+            remedy="check `filter`, `exclude` and `where` against the side's values, and its amounts",
         ) from None
 
 

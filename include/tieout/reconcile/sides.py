@@ -32,7 +32,7 @@ def check_columns(definition: Definition, side_name: SideName, types: dict[str, 
     wanted += [("id", c, "any") for c in side.id] + [("identity", c, "any") for c in side.identity]
     wanted += [(f"evidence {e.type}", e.column, "any") for e in side.evidence]
     for match_pass in definition.passes:
-        wanted += [(f"pass {match_pass.name}", getattr(key, side_name), "any") for key in match_pass.by]
+        wanted += [(f"pass {match_pass.name}", getattr(key, side_name), "key") for key in match_pass.by]
         if not isinstance(match_pass, KeyedPass):
             wanted.append((f"pass {match_pass.name} amount", getattr(match_pass.amount, side_name), "amount"))
         if isinstance(match_pass, FuzzyPass):
@@ -64,6 +64,14 @@ def _check_type(where: str, column: str, kind: str, found: str) -> None:
             got=found,
             remedy="cast it in the side's query; an instant becomes a date in the legal entity's zone",
         )
+    if kind == "key" and found in ("FLOAT", "DOUBLE"):
+        raise DataError(
+            f"column {column} is no exact key",
+            record=where,
+            expected="a text, a whole number or a date",
+            got=found,
+            remedy="cast it in the side's query; a whole number with gaps may have been read as a float, 12 as 12.0",
+        )
     if kind not in ("amount", "number"):
         return
     places = 6 if kind == "amount" else 12
@@ -90,20 +98,25 @@ def told(side: Side) -> dict[str, str]:
 
 
 def control_totals(definition: Definition, side_name: SideName, types: Mapping[str, str]) -> str:
-    """The query for a side's rows and sums by entity, currency and period, with the latest day of each."""
+    """The query for a side's rows and sums by entity, currency and period, with the latest day of each.
+
+    `priced` counts the rows that have an amount: a sum of none is null, not zero.
+    """
     side: Side = getattr(definition, side_name)
     columns = standard_columns(definition, side_name)
     total = f"sum({columns['amount']})"
     if side.amount and _DECIMAL.fullmatch(types[side.amount]):  # summed as it is stored: the cast costs more
         total = f"sum({name(side.amount)})::{AMOUNT}"
     grouped = f"{columns['entity']} AS entity, {columns['currency']} AS currency"
-    sums = f"count(*) AS rows, {total} AS amount"
+    priced = f"count({name(side.amount)})" if side.amount else "0::BIGINT"
+    sums = f"count(*) AS rows, {priced} AS priced, {total} AS amount"
     if side.period:
         grouped += f", {columns['period']} AS period"
         return f"SELECT {grouped}, {sums}, max({columns['day']}) AS latest\nFROM {side_name}_input GROUP BY 1, 2, 3"
     return (  # a period is written once per day, not once per row
-        "SELECT entity, currency, strftime(day, '%Y-%m') AS period, sum(rows)::BIGINT AS rows, sum(amount) AS amount,\n"
-        f"  max(day) AS latest\nFROM (SELECT {grouped}, {columns['day']} AS day, {sums} FROM {side_name}_input"
+        "SELECT entity, currency, strftime(day, '%Y-%m') AS period, sum(rows)::BIGINT AS rows,\n"
+        "  sum(priced)::BIGINT AS priced, sum(amount) AS amount, max(day) AS latest\n"
+        f"FROM (SELECT {grouped}, {columns['day']} AS day, {sums} FROM {side_name}_input"
         " GROUP BY 1, 2, 3)\nGROUP BY 1, 2, 3"
     )
 
@@ -142,7 +155,7 @@ def standard_columns(definition: Definition, side_name: SideName, no_currencies:
         if no_currencies:
             code = columns["currency"]
             listed = ", ".join(text(c) for c in no_currencies)
-            said = f"{code} || ' is no ISO 4217 currency'"
+            said = f"coalesce(nullif({code}, ''), 'an empty text') || ' is no ISO 4217 currency'"
             cases.append((f"CASE WHEN {code} IN ({listed}) THEN {said} END", "mapping"))
         whens = " ".join(f"WHEN {value} IS NOT NULL THEN {text(kind)}" for value, kind in cases)
         columns[f"{prefix}_type"] = f"CASE {whens} END" if cases else "NULL::VARCHAR"
@@ -151,7 +164,7 @@ def standard_columns(definition: Definition, side_name: SideName, no_currencies:
         for position, key in enumerate(match_pass.by, 1):
             columns[f"key_{index}_{position}"] = normalised(getattr(key, side_name), key.normalise)
         condition = getattr(match_pass.where, side_name)
-        columns[f"takes_part_{index}"] = f"coalesce(({condition}), false)" if condition else "true"
+        columns[f"takes_part_{index}"] = f"coalesce({_condition(condition)}, false)" if condition else "true"
         if not isinstance(match_pass, KeyedPass):
             columns[f"sought_{index}"] = f"{name(getattr(match_pass.amount, side_name))}::{AMOUNT}"
         if isinstance(match_pass, FuzzyPass):
@@ -202,10 +215,15 @@ def _shown(expression: str, key: Key) -> str:
 
 def _reasons(side: Side, applies: str) -> str:
     cases = [(e.when, e.reason) for e in side.exclude if e.applies == applies]
-    whens = " ".join(f"WHEN ({condition}) THEN {text(reason)}" for condition, reason in cases)
+    whens = " ".join(f"WHEN {_condition(condition)} THEN {text(reason)}" for condition, reason in cases)
     if applies == "always" and side.filter:
-        whens = f"WHEN ({side.filter}) IS NOT TRUE THEN 'outside the filter' {whens}"
+        whens = f"WHEN {_condition(side.filter)} IS NOT TRUE THEN 'outside the filter' {whens}"
     return f"CASE {whens} END" if whens else "NULL::VARCHAR"
+
+
+def _condition(condition: str) -> str:
+    """A condition of the definition in brackets; one that ends in a comment ends before the closing one."""
+    return f"({condition}\n)" if "--" in condition else f"({condition})"
 
 
 def _compared(comparison: Comparison, side_name: SideName) -> str:
@@ -216,7 +234,7 @@ def _compared(comparison: Comparison, side_name: SideName) -> str:
         return f"{name(column)}::{NUMBER}"
     if comparison.kind == "date":
         return f"{name(column)}::DATE"
-    return mapped(normalised(column, comparison.normalise), getattr(comparison, f"{side_name}_values"))
+    return mapped(column, comparison.normalise, getattr(comparison, f"{side_name}_values"))
 
 
 def open_rows(side_name: SideName, index: int | None = None, keys: int = 0) -> str:

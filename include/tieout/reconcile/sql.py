@@ -13,7 +13,7 @@ NUMBER = "DECIMAL(38,12)"
 
 _NORMALISERS = {
     "trim": "trim({0})",
-    "collapse_spaces": r"trim(regexp_replace({0}, '\s+', ' ', 'g'))",
+    "collapse_spaces": r"trim(regexp_replace({0}, '[\s\pZ]+', ' ', 'g'))",
     "upper": "upper({0})",
     "lower": "lower({0})",
     # a key of zeros alone keeps one, so that it does not become an empty key
@@ -41,7 +41,11 @@ def normalised(column: str, steps: Iterable[Normaliser]) -> str:
 
     Where a step gives several values, they are sorted, without repeats, and joined by `SEVERAL`.
     """
-    expression, is_list = f"{name(column)}::VARCHAR", False
+    return _normalised(f"{name(column)}::VARCHAR", steps)
+
+
+def _normalised(expression: str, steps: Iterable[Normaliser]) -> str:
+    is_list = False
     for step in steps:
         if is_list:
             expression = f"list_transform({expression}, lambda part: {_applied('part', step)})"
@@ -62,11 +66,19 @@ def _applied(expression: str, step: Normaliser) -> str:
     return _NORMALISERS[step].format(expression)
 
 
-def mapped(expression: str, values: Mapping[str, str]) -> str:
-    """An expression with the listed words replaced by the common vocabulary."""
+def mapped(column: str, steps: Sequence[Normaliser], values: Mapping[str, str]) -> str:
+    """A normalised column with the listed words replaced by the common vocabulary, both as normalising leaves them.
+
+    A word of which it leaves nothing, such as what a pattern is to find, is meant as it stands.
+    """
+    expression = normalised(column, steps)
     if not values:
         return expression
-    cases = " ".join(f"WHEN {text(k)} THEN {text(v)}" for k, v in sorted(values.items()))
+
+    def word(value: str) -> str:
+        return f"coalesce({_normalised(text(value), steps)}, {text(value)})" if steps else text(value)
+
+    cases = " ".join(f"WHEN {word(k)} THEN {word(v)}" for k, v in sorted(values.items()))
     return f"CASE {expression} {cases} ELSE {expression} END"
 
 
@@ -152,7 +164,8 @@ def digits_of(currency: str, occurring: frozenset[str] | None = None) -> str:
 def macros() -> tuple[str, ...]:
     """Statements that teach the engine to write money and numbers as people do.
 
-    `money(amount, currency, digits)` gives `-1,234.50 EUR`; `plain(number)` drops zeros after the point. A macro's
+    `money(amount, currency, digits)` gives `-1,234.50 EUR`, and `finely(amount, currency)` all decimals there are, for
+    differences (`is_finer`) of less than a minor unit; `plain(number)` drops zeros after the point. A macro's
     arguments are copied into its text wherever they are used, so each uses them as rarely as it can.
     """
     create = "CREATE OR REPLACE TEMP MACRO"
@@ -162,8 +175,11 @@ def macros() -> tuple[str, ...]:
         "|| CASE WHEN d = 0 THEN '' ELSE '.' || right(units, d) END",
         f"{create} padded(units, d) AS lpad(units, greatest(d + 1, length(units))::INTEGER, '0')",
         f"{create} spaced(amount, d) AS CASE WHEN amount < 0 THEN '-' ELSE '' END || pointed(padded("
-        "round(abs(amount) * (CASE d WHEN 0 THEN 1 WHEN 2 THEN 100 WHEN 3 THEN 1000 ELSE 10000 END), 0)"
-        "::HUGEINT::VARCHAR, d), d)",
+        "round(abs(amount) * (CASE d WHEN 0 THEN 1 WHEN 2 THEN 100 WHEN 3 THEN 1000 WHEN 4 THEN 10000 "
+        "ELSE 1000000 END), 0)::HUGEINT::VARCHAR, d), d)",
+        f"{create} is_finer(amount, d) AS amount % (CASE d WHEN 0 THEN 1 WHEN 2 THEN 0.01 WHEN 3 THEN 0.001 "
+        "ELSE 0.0001 END)::DECIMAL(5, 4) <> 0",
+        f"{create} finely(amount, c) AS regexp_replace(spaced(amount, 6), '(\\.\\d\\d\\d*?)0+$', '\\1') || ' ' || c",
         # most amounts need no comma, and then the engine's own text of a decimal will do
         f"{create} money(amount, c, d) AS CASE WHEN d = 2 AND amount BETWEEN 0 AND 999 "
         "THEN amount::DECIMAL(18, 6)::DECIMAL(18, 2)::VARCHAR ELSE spaced(amount, d) END || ' ' || c",

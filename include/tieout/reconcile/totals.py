@@ -21,8 +21,8 @@ def count_totals(session: Session, definition: Definition, *, aside: int) -> Non
         "totals",
         f"SELECT {text(definition.id)} AS definition_id, legal_entity_id, currency, period, outcome, detail,\n"
         "  coalesce(sum(left_rows), 0)::BIGINT AS left_rows, coalesce(sum(right_rows), 0)::BIGINT AS right_rows,\n"
-        "  CASE WHEN sum(left_rows) <> 0 THEN sum(left_amount) END AS left_amount,\n"
-        "  CASE WHEN sum(right_rows) <> 0 THEN sum(right_amount) END AS right_amount\n"
+        "  CASE WHEN sum(left_priced) <> 0 THEN sum(left_amount) END AS left_amount,\n"
+        "  CASE WHEN sum(right_priced) <> 0 THEN sum(right_amount) END AS right_amount\n"
         f"FROM (\n{sums}\n)\nGROUP BY legal_entity_id, currency, period, outcome, detail\n"
         "HAVING sum(coalesce(left_rows, 0)) <> 0 OR sum(coalesce(right_rows, 0)) <> 0",
     )
@@ -43,8 +43,8 @@ def _outcomes(side: str) -> str:
 
 def _sums(side: str, aside: bool) -> str:
     grouped = "coalesce(currency, '') AS currency, coalesce(period, '') AS period"
-    sums = f"count(*) AS {side}_rows, sum(amount) AS {side}_amount"
-    whole = f"sum(rows) AS {side}_rows, sum(amount) AS {side}_amount"
+    sums = f"count(*) AS {side}_rows, count(amount) AS {side}_priced, sum(amount) AS {side}_amount"
+    whole = f"sum(rows) AS {side}_rows, sum(priced) AS {side}_priced, sum(amount) AS {side}_amount"
     by = f"SELECT entity AS legal_entity_id, {grouped}"
     parts = [
         f"{by}, outcome, detail, {sums} FROM {side}_outcomes GROUP BY ALL",
@@ -52,7 +52,7 @@ def _sums(side: str, aside: bool) -> str:
     ]
     if aside:
         parts.append(f"{by}, 'matched' AS outcome, '' AS detail, {whole} FROM {side}_all GROUP BY ALL")
-        minus = f"-count(*) AS {side}_rows, -sum(amount) AS {side}_amount"
+        minus = f"-count(*) AS {side}_rows, -count(amount) AS {side}_priced, -sum(amount) AS {side}_amount"
         parts.append(f"{by}, 'matched' AS outcome, '' AS detail, {minus} FROM {side}_rows GROUP BY ALL")
     return "\nUNION ALL BY NAME\n".join(parts)
 

@@ -38,6 +38,9 @@ TRANSITIONS: Mapping[str, Mapping[str, str]] = {
 NEEDS_REASON = ("resolve", "known_difference", "write_off", "reopen", "reject", "withdraw", "comment")
 _SUGGESTIONS = ("suggested_match", "ambiguous")
 _IN = 500
+_LONGEST_NAME = 200
+_LONGEST_PAIR = 2_500
+"""Bytes of the ids of both sides: they are the verdict's key, and PostgreSQL's indexes hold no longer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,11 @@ class Act:
             raise DataError("nobody can do that to a break", got=self.action, expected=", ".join(TRANSITIONS))
         if not self.actor.strip():
             raise DataError("say who does it", record=self.action)
+        for name in (self.actor, self.assignee or ""):
+            if len(name) > _LONGEST_NAME:
+                raise DataError(
+                    "a name is too long", record=self.action, expected=f"at most {_LONGEST_NAME} characters"
+                )
         if self.action in NEEDS_REASON and not self.reason.strip():
             raise DataError("give a reason", record=self.action)
         if self.action == "assign" and not (self.assignee or "").strip():
@@ -206,6 +214,8 @@ def _about_a_match(act: Act, at: Standing, refuse: Refuse) -> None:
     pair = (act.pairs or {}).get(at.break_id)
     if pair is None:
         raise refuse("it is not clear which rows are meant", "name one of the candidates it lists")
+    if len(f"{pair.left_ids}{pair.right_ids}".encode()) > _LONGEST_PAIR:
+        raise refuse(f"it has too many rows to be {act.action}ed as one", "settle it in the systems its rows come from")
     if (act.action + "ed", pair) in at.verdicts:
         raise refuse(f"it is {act.action}ed already")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
@@ -22,6 +22,7 @@ SQLITE_VALUE = (
 )
 POSTGRESQL_VALUE = "CAST(breaks.value AS NUMERIC(38, 6))"
 _PREFIX = 6
+_WHOLE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ def chosen_ids(session: Session, wanted: Filter) -> list[str]:
 
 def full_id(session: Session, start: str) -> str:
     """The id that begins so. Raises DataError unless exactly one does."""
+    start = start.lower()
     if len(start) < _PREFIX or not start.isalnum():
         raise DataError("not a break's id", got=start, expected=f"at least {_PREFIX} of its 32 hex digits")
     query = select(BreakRow.break_id).where(BreakRow.break_id >= start, BreakRow.break_id < start + "g").limit(2)
@@ -112,6 +114,18 @@ def full_id(session: Session, start: str) -> str:
         fault = "several breaks have ids that begin so" if found else "no break has this id"
         raise DataError(fault, got=start, remedy="`tieout breaks list --json` shows them in full")
     return found[0]
+
+
+def whole_ids(session: Session, given: Sequence[str]) -> list[str]:
+    """Ids or beginnings of them, such as a list shows, as whole ids; what begins no id or several stays as it is."""
+    return [one if len(one) == _WHOLE else _whole_id(session, one) for one in given]
+
+
+def _whole_id(session: Session, start: str) -> str:
+    try:
+        return full_id(session, start)
+    except DataError:
+        return start
 
 
 def _where(query: Select[Any], session: Session, wanted: Filter) -> Select[Any]:

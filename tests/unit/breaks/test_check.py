@@ -38,6 +38,10 @@ def test_every_shipped_reconciliation_fits_the_tables(name):
     ("old", "new", "says"),
     [
         ("id: [payment_id]", "id: [paymnt_id]", "payment_id?"),
+        ("  name: billing", "  name: billing\n  reason: custmer_name", "left.reason names a column"),
+        ("  name: billing", "  name: billing\n  working: custmer_name", "left.working names a column"),
+        ("sql: payment_to_invoice.left.sql", "sql: nowhere.sql", "no configuration file reconciliations/nowhere.sql"),
+        ("id: payment_to_invoice", "id: payments_to_invoices", "id is not the name of its file"),
         ("by: [customer_id]", "by: [customer_nr]", "customer_name or customer_id?"),
         ("left: amount_paid, right: amount}", "left: amount_payd, right: amount}", "amount_paid or amount?"),
         ("column: reference_gap", "column: reason_gap", "reference_gap?"),

@@ -11,10 +11,12 @@ from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from tieout.cli.commands import app
 from tieout.store.batches import select_batches
+from tieout.store.break_acts import Act, Pair, consider
 from tieout.store.breaks import break_id
 
 runner = CliRunner()
@@ -83,8 +85,31 @@ def test_breaks_are_listed_by_what_is_asked_the_largest_first(house):
     assert "3 breaks, 1 shown" in tieout("list", "--limit", "1")
 
 
+def test_a_question_that_can_find_nothing_is_told_from_one_that_found_nothing(house):
+    assert "no such reconciliation; expected: case_to_contract, " in refused("list", "--definition", "payments")
+    assert "no such reconciliation" in refused("assign", "--definition", "payments", "--to", "anna")
+    assert listed("--definition", "case_to_contract") == listed("--definition", "journal_read_back") == []
+    assert listed("--currency", "usd", "--limit", "1") == [("P-1", "open")]
+    assert "3 breaks on 2026-03-29" in tieout("--business-date", "2026-03-29")
+    assert "no row was reconciled on 2026-03-28" in refused("--business-date", "2026-03-28")
+    assert "no row was reconciled" in refused("--business-date", "2026-03-29", "--definition", "case_to_contract")
+
+
+def test_a_match_of_more_rows_than_a_verdict_can_hold_is_refused(house):
+    one = identity("P-1")
+    many = Pair("; ".join(f"I-{n:04}" for n in range(400)), "P-1", None, None)
+    with house.store.reading() as session:
+        done = consider(session, Act("accept", "anna", pairs={one: many}), [one])
+    assert "too many rows to be accepted as one" in done.refused[0].reason
+
+
+def test_who_does_something_is_named(house):
+    assert "say who does it" in refused("assign", identity("P-2"), "--to", "anna", "--as", "")
+    assert "a name is too long" in refused("assign", identity("P-2"), "--to", "a" * 201)
+
+
 def test_one_break_is_shown_with_its_rows_and_its_history(house):
-    shown = json.loads(tieout("show", identity("P-1")[:12], "--json"))
+    shown = json.loads(tieout("show", identity("P-1")[:12].upper(), "--json"))
     assert shown["found"]["left_ids"] == "I-1"
     assert [row["number"] for row in shown["rows"]["left"]] == ["I-1"]
     assert [row["payment_id"] for row in shown["rows"]["right"]] == ["P-1"]
@@ -116,7 +141,8 @@ def test_a_resolution_keeps_its_evidence_by_content_and_a_break_still_there_open
 def test_a_known_difference_opens_again_when_it_expires(house):
     one = identity("P-3")
     assert "give a cap" in refused("known", one, "--reason", "x", "--until", "2026-03-30")
-    assert "beyond the cap" in refused("known", one, "--reason", "x", "--until", "2026-03-30", "--cap", "29.99 USD")
+    assert "beyond the cap" in refused("known", one, "--reason", "x", "--until", "2026-03-30", "--cap", "29.99 usd")
+    assert "such as 1200.00" in refused("known", one, "--reason", "x", "--until", "2026-03-30", "--cap", "1,200 USD")
     tieout("known", one, "--reason", "paid in cash", "--until", "2026-03-30", "--cap", "30 USD", "--by", "anna")
     house.run(NAME, DAY + timedelta(days=1))
     assert listed("--state", "known_difference") == [("P-3", "known_difference")]
@@ -169,6 +195,56 @@ def test_of_several_candidates_one_is_accepted_by_name(house):
     assert (match["left_ids"], match["right_ids"]) == ("I-2", "P-1")
 
 
+def changed_pass(house, tmp_path, **changes):
+    """Let the second pass of the definition be another one."""
+    shutil.copytree(house.settings.config, tmp_path / "config")
+    file = tmp_path / "config" / "reconciliations" / f"{NAME}.yaml"
+    rules = yaml.safe_load(file.read_text())
+    searched = {
+        n: v for n, v in rules["passes"][1].items() if n not in ("rivals", "accept", *changes.get("without", ()))
+    }
+    rules["passes"][1] = searched | {n: v for n, v in changes.items() if n != "without"}
+    file.write_text(yaml.safe_dump(rules))
+    house.settings = replace(house.settings, config=tmp_path / "config")
+
+
+def test_a_candidate_of_a_fuzzy_pass_is_named_by_its_id_alone(house, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIEOUT_CONFIG", str(tmp_path / "config"))
+    changed_pass(house, tmp_path, method="fuzzy", prior="0.9", accept="suggested")
+    payments(house, invoice("I-2"))
+    found = house.run(NAME, DAY + timedelta(days=1))
+    (ambiguous,) = (b for b in found.breaks.to_pylist() if b["break_type"] == "ambiguous")
+    assert ambiguous["rivals"].startswith("I-1 (")
+    assert "name one of the candidates" in refused("accept", identity("P-1"), "--with", "I-9")
+    tieout("accept", identity("P-1"), "--with", "I-2")
+    (match,) = house.run(NAME, DAY + timedelta(days=2)).matches.to_pylist()
+    assert (match["left_ids"], match["right_ids"]) == ("I-2", "P-1")
+
+
+def test_a_candidate_beyond_those_that_are_listed_may_be_named(house):
+    payments(house, *(invoice(f"I-{n}") for n in range(10, 70)))
+    found = house.run(NAME, DAY + timedelta(days=1))
+    (ambiguous,) = (b for b in found.breaks.to_pylist() if b["break_type"] == "ambiguous")
+    assert ambiguous["rivals"].endswith("; I-28; …")
+    assert "name one of the candidates" in refused("accept", identity("P-1"), "--with", "I-99")
+    tieout("accept", identity("P-1"), "--with", "I-69")
+    (match,) = house.run(NAME, DAY + timedelta(days=2)).matches.to_pylist()
+    assert (match["left_ids"], match["right_ids"]) == ("I-69", "P-1")
+
+
+def test_several_candidates_that_add_up_are_accepted_together(house, tmp_path, monkeypatch):
+    monkeypatch.setenv("TIEOUT_CONFIG", str(tmp_path / "config"))
+    changed_pass(house, tmp_path, method="subset", cardinality="N:1", without=("identity",))
+    payments(house, invoice("I-2"), invoice("I-3"))
+    house.put("payment", payment("P-4", 200))
+    found = house.run(NAME, DAY + timedelta(days=1))
+    (ambiguous,) = found.breaks.to_pylist()
+    assert (ambiguous["break_key"], ambiguous["rivals"]) == ("P-4", "I-1; I-2; I-3")
+    tieout("accept", identity("P-4"), "--with", "I-3", "--with", "I-1")
+    (match,) = house.run(NAME, DAY + timedelta(days=2)).matches.to_pylist()
+    assert (match["left_ids"], match["right_ids"], match["difference"]) == ("I-1; I-3", "P-4", 0)
+
+
 def test_many_breaks_are_shown_first_and_done_with_the_mark_that_showing_them_gave(house):
     words = ("assign", "--definition", NAME, "--type", "missing_left", "--to", "carla")
     dry = tieout(*words)
@@ -183,6 +259,21 @@ def test_many_breaks_are_shown_first_and_done_with_the_mark_that_showing_them_ga
     assert house.store.verify_audit(f"breaks/{NAME}") == []
 
 
+def test_the_mark_of_a_dry_run_holds_for_the_rows_and_the_evidence_it_showed_only(house, tmp_path):
+    words = ("accept", "--definition", NAME, "--type", "suggested_match")
+    mark = tieout(*words).split("--apply ")[1].strip()
+    house.put("invoice", invoice("I-2"))  # takes the place of I-1, for the same amount
+    house.run(NAME, DAY + timedelta(days=1))
+    assert "not what the dry run showed" in refused(*words, "--apply", mark)
+    proofs = [tmp_path / name for name in ("one.txt", "two.txt")]
+    for proof in proofs:
+        proof.write_text(proof.name)
+    words = ("resolve", "--definition", NAME, "--reason", "refunded", "--evidence")
+    mark = tieout(*words, str(proofs[0])).split("--apply ")[1].strip()
+    assert "not what the dry run showed" in refused(*words, str(proofs[1]), "--apply", mark)
+    assert "3 open → resolved" in tieout(*words, str(proofs[0]), "--apply", mark)
+
+
 def test_a_list_of_breaks_is_done_whole_or_not_at_all_unless_said_otherwise(house, tmp_path):
     file = tmp_path / "mine.csv"
     file.write_text(f"note,break_id\nx,{identity('P-2')}\ny,{identity('P-1')}\nz,{'f' * 32}\n")
@@ -195,6 +286,22 @@ def test_a_list_of_breaks_is_done_whole_or_not_at_all_unless_said_otherwise(hous
     assert [a.subject for a in house.store.audit_entries(f"breaks/{NAME}") if a.action == "break.accept"] == [
         identity("P-1")
     ]
+
+
+def test_a_list_of_breaks_may_hold_ids_as_they_are_shown_and_come_from_any_spreadsheet(house, tmp_path):
+    file = tmp_path / "mine.csv"
+    file.write_text(f"break_id;note\n{identity('P-2')[:12]};x\n{identity('P-3')};y\n")
+    assert "2 would be open → assigned" in tieout("assign", "--csv", str(file), "--to", "anna")
+    file.write_text(f"break_id\n{identity('P-2')[:12]}\nffffffffffff\n")
+    assert "ffffffffffff  no break has this id" in refused("assign", "--csv", str(file), "--to", "anna")
+    file.write_bytes("break_id\né\n".encode("latin-1"))
+    assert "not in UTF-8" in refused("assign", "--csv", str(file), "--to", "anna")
+
+
+def test_the_preview_of_a_run_counts_what_people_accepted(house):
+    tieout("accept", identity("P-1"))
+    said = runner.invoke(app, ["reconcile", NAME, "--business-date", "2026-03-30"])
+    assert json.loads(said.output)["matched"] == 1
 
 
 def test_a_write_off_needs_a_second_person_and_is_taken_back_with_its_journal(house):

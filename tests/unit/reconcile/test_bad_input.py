@@ -112,6 +112,23 @@ def test_odd_rows_each_land_somewhere_and_amounts_of_two_currencies_are_never_su
         assert "is in EUR, USD in billing but in EUR in the ledger" in mixed[0]["sentence"]
 
 
+@pytest.mark.parametrize("kind", ["search", "subset", "fuzzy"])
+@pytest.mark.parametrize("lacking", ["amount", "day", "currency"])
+def test_a_row_without_an_amount_a_day_or_a_currency_is_found_by_no_search(session, kind, lacking):
+    near = PASSES[kind] | {"amount": AMOUNT | {"tolerance": {"minor_units": 100}}}
+    sides = [rows({"id": "a", "amount": "10"}) for _ in range(2)]
+    place = SHAPE.names.index(lacking)
+    sides = [t.set_column(place, lacking, pa.nulls(1, SHAPE.field(lacking).type)) for t in sides]
+    found = reconcile(definition(kind, passes=[{"name": "p"} | near]), *sides, engine=session)
+    assert found.summary.breaks_by_type == {"missing_left": 1, "missing_right": 1}
+
+
+def test_an_empty_currency_is_told(session):
+    nowhere = rows({"id": "a", "key": "A", "currency": ""})
+    (found,) = reconcile(definition("1:1"), nowhere, nowhere, engine=session).breaks.to_pylist()
+    assert (found["break_type"], found["reason"]) == ("mapping", "an empty text is no ISO 4217 currency")
+
+
 @EVERY_KIND
 @pytest.mark.parametrize("sides", [(1, 0), (0, 0)], ids=["empty side", "both sides empty"])
 def test_empty_sides(session, kind, sides):
@@ -165,6 +182,10 @@ def test_a_missing_column_and_a_wrong_type_are_told(session, kind):
     floats = good.set_column(5, "amount", pa.array([1.5]))
     with pytest.raises(DataError, match="never a float"):
         reconcile(definition(kind), good, floats, engine=session)
+    key = "customer" if "method" in PASSES[kind] else "key"
+    numbers = good.set_column(SHAPE.names.index(key), key, pa.array([12.0]))
+    with pytest.raises(DataError, match=f"column {key} is no exact key.*12 as 12.0"):
+        reconcile(definition(kind), good, numbers, engine=session)
 
 
 @EVERY_KIND

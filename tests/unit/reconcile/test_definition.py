@@ -51,6 +51,14 @@ def test_shipped_definitions_fit_the_published_schema(path):
         (("owners: {default: finance}", "owners: {amount: finance}"), 10, "name a `default` owner"),
         (("owners: {default: finance}", "sentences: {amount: 'off by {diff}'}"), 10, "uses {diff}"),
         (("left: amount, right: amount}", "left: amount, right: amount, tolerance: {minor_units: -1}}"), 9, "negative"),
+        (("left: amount, right: amount}", "left: amount, right: amount, tolerance: {minor_units: {eur: 1}}}"), 9,
+         "eur is no ISO 4217 currency; did you mean EUR?"),
+        (("left: amount, right: amount}", "left: amount, right: amount, tolerance: {percent: 1, combine: lesser}}"), 9,
+         "needs both `minor_units` and `percent`"),
+        (("owners: {default: finance}", "materiality: {EURO: 1}"), 10, "EURO is no ISO 4217 currency"),
+        (("owners: {default: finance}", "immaterial_limit: {EUR: -1}"), 10, "cannot be negative"),
+        (("owners: {default: finance}", "lags: [{type: missing_left, days: 1}, {type: missing_left, days: 2}]"), 1,
+         "not two of the same type"),
         (("owners: {default: finance}", "lags: [{type: amount, days: 1}]"), 10, "missing_left"),
         (("    by: [number]", "    by: [{left: a, right: b, normalise: [{extract: '('}]}]"), 7, "regular expression"),
     ],
@@ -66,8 +74,26 @@ def test_a_mistake_is_told_by_line(tmp_path, change, line, told):
     assert "remedy" in str(error.value)
 
 
+def test_a_cardinality_needs_no_quotes(tmp_path):
+    path = tmp_path / "sample.yaml"
+    path.write_text(GOOD.replace("    by: [number]", "    by: [number]\n    cardinality: 1:1"))
+    assert load_definition(path).passes[0].cardinality == "1:1"
+
+
+def test_what_may_be_read_in_several_ways_is_told_once(tmp_path):
+    path = tmp_path / "sample.yaml"
+    path.write_text(GOOD.replace("by: [number]", "by: [{left: a, right: b, normalise: [strip]}]"))
+    with pytest.raises(DefinitionError) as error:
+        load_definition(path)
+    assert error.value.message.count("line 7") == 1
+    assert "line 7, passes.0.by.0.normalise.0: Input should be 'trim'" in error.value.message
+
+
 def test_broken_yaml_and_a_missing_file_are_told(tmp_path):
     path = tmp_path / "sample.yaml"
+    path.write_text(GOOD + "compare: []\n")
+    with pytest.raises(DefinitionError, match=r"sample.yaml:11:1; got: compare stands twice, first in line 8"):
+        load_definition(path)
     path.write_text("id: [")
     with pytest.raises(DefinitionError, match=r"sample.yaml:\d"):
         load_definition(path)

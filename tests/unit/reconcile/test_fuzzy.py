@@ -112,6 +112,37 @@ def test_a_text_that_one_side_lacks_says_nothing(session):
     assert suggested["reason"] == "match weight -1.3: amount within the tolerance -1.3, lag of 1 days +0.0"
 
 
+@pytest.mark.parametrize(
+    ("measure", "left", "right", "alike"),
+    [
+        ("levenshtein", "Müller", "Muller", "0.83"),  # one of six letters differs
+        ("levenshtein", "äöü", "aöü", "0.66"),
+        ("levenshtein", "日本", "日木", "0.5"),
+        ("jaccard", "日本語", "日本人", "0.5"),  # two of four letters
+        ("jaro_winkler", "Zoë", "Zoe", "0.82"),
+        ("jaro_winkler", "é", "e", None),
+        ("levenshtein", "0123456789", "0123456780", "0.9"),
+        ("levenshtein", "".join(map(chr, range(0x400, 0x450))), "".join(map(chr, range(0x400, 0x450))) + "a", "0.9"),
+    ],
+)
+def test_texts_are_compared_letter_by_letter_in_any_script(session, measure, left, right, alike):
+    def level(least):
+        texts = [{"name": "memo", "left": "memo", "right": "memo", "measure": measure, "levels": [least],
+                  "likelihood": GIVEN["memo"]}]  # fmt: skip
+        rules = load_definition(definition(texts=texts, suggest_from="0.001", threshold="0.999"))
+        sides = rows(("a", "10", 0, left)), rows(("p", "10", 0, right))
+        (found,) = reconcile(rules, *sides, engine=session).breaks.to_pylist()
+        (mirrored,) = reconcile(rules.mirrored(), *sides[::-1], engine=session).breaks.to_pylist()
+        assert mirrored["probability"] == found["probability"]
+        return found["reason"].partition("memo ")[2].rsplit(" ", 1)[0]
+
+    if alike is None:
+        assert level("0.01") == "different"
+        return
+    assert level(alike) == f"at least {alike} alike"
+    assert level(str(Decimal(alike) + Decimal("0.02"))) == "different" or Decimal(alike) > Decimal("0.88")
+
+
 def test_probabilities_are_the_shares_of_all_pairings(session):
     """Rivals in a chain a – p – b – q – c: the farther ones count too."""
     left = rows(("a", "10.00", 0, None), ("b", "10.40", 1, None), ("c", "10.80", 3, None))

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from tieout.cli.commands import app
 from tieout.errors import DataError
 from tieout.reconcile import Reconciliation, Summary, compare, measure, reconcile, result_schema, simulate
+from tieout.reconcile.measure import read_truth
 
 SUMMARY = Summary("d", "h", None, 0, 0, {}, {}, {})
 
@@ -54,10 +55,10 @@ def test_precision_recall_and_f1_of_the_whole_and_of_each_pass():
     assert (never.claimed, never.precision, never.recall) == (0, None, 0)
     assert (measured.suggested.claimed, measured.suggested.right, measured.suggested.true) == (1, 1, 2)
     assert measured.wrong.to_pylist() == [
-        {"pass_name": "near", "left_id": "c", "right_id": "4"},
-        {"pass_name": "near", "left_id": "d", "right_id": "6"},
+        {"pass_name": "near", "legal_entity_id": "", "left_id": "c", "right_id": "4"},
+        {"pass_name": "near", "legal_entity_id": "", "left_id": "d", "right_id": "6"},
     ]
-    assert measured.missed.to_pylist() == [{"left_id": "c", "right_id": "3"}, {"left_id": "f", "right_id": "8"}]
+    assert [list(row.values()) for row in measured.missed.to_pylist()] == [["", "c", "3"], ["", "f", "8"]]
     assert measured.calibration == ()
 
 
@@ -77,11 +78,48 @@ def test_nothing_found_and_nothing_known_has_no_figures():
     assert (whole.precision, whole.recall, whole.f1) == (None, None, None)
 
 
-def test_truth_without_its_columns_and_matches_cut_short_are_refused():
+def test_truth_without_its_columns_is_refused():
     with pytest.raises(DataError, match="truth lacks columns"):
         measure(result([]), pa.table({"invoice": ["a"]}))
-    with pytest.raises(DataError, match="more rows than it lists"):
-        measure(result([("key", "a; b; and 51 more", "1")]), truth(("a", "1")))
+
+
+def test_entities_that_number_their_rows_alike_are_told_apart():
+    found = result([("p", "1", "1"), ("p", "2", "2"), ("p", "1", "1")])
+    of_both = pa.array(["US", "US", "DE"])
+    matches = found.matches.set_column(found.matches.schema.names.index("legal_entity_id"), "legal_entity_id", of_both)
+    found = Reconciliation(matches, found.breaks, found.totals, SUMMARY)
+    with pytest.raises(DataError, match=r"two legal entities have rows of these ids.*record: 1 and 1"):
+        measure(found, truth(("1", "1")))
+    known = truth(("1", "1"), ("2", "2"), ("3", "3")).append_column("legal_entity_id", pa.array(["US", "US", "DE"]))
+    measured = measure(found, known)
+    assert (measured.whole.claimed, measured.whole.right, measured.whole.true) == (3, 2, 3)
+    assert [list(row.values()) for row in measured.wrong.to_pylist()] == [["p", "DE", "1", "1"]]
+    assert [list(row.values()) for row in measured.missed.to_pylist()] == [["DE", "3", "3"]]
+
+
+def test_every_row_of_a_large_match_is_measured():
+    invoices, payments = side(*((f"i{n:03}", "1") for n in range(60))), side(("p", "60"))
+    keyed = (table.append_column("key", pa.array(["k"] * table.num_rows)) for table in (invoices, payments))
+    rules = RULES | {"passes": [{"name": "by_key", "cardinality": "N:1", "by": ["key"]}]}
+    found = reconcile(rules, *keyed)
+    assert measure(found, truth(*((f"i{n:03}", "p") for n in range(60)))).whole.f1 == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("left_id,right_id\na,1\nb\n", "row 2; expected: left_id, right_id; got: b"),
+        ("left_id,right_id\na,1,x\n", "row 1; expected: left_id, right_id; got: a, 1, x"),
+        ("left_id,right_id\na,\xe9\n", "not in UTF-8"),
+    ],
+)
+def test_a_truth_that_cannot_be_read_is_told_by_row(tmp_path, written, told):
+    path = tmp_path / "truth.CSV"
+    path.write_bytes(written.encode("latin-1"))
+    with pytest.raises(DataError, match=told):
+        read_truth(path)
+    path.write_text("left_id, right_id\na, 1\n\n")
+    assert read_truth(path).to_pylist() == [{"left_id": "a", "right_id": "1"}]
 
 
 def side(*rows):

@@ -28,7 +28,7 @@ def rows(*given):
                 "status": "open", "gap": None}  # fmt: skip
     full = [defaults | ({"number": g} if isinstance(g, str) else g) for g in given]
     for row in full:
-        row["amount"], row["tax"] = Decimal(str(row["amount"])), Decimal(str(row["tax"]))
+        row |= {c: Decimal(str(row[c])) for c in ("amount", "tax") if row[c] is not None}
     return pa.table({c: pa.array([r.get(c) for r in full], kind) for c, kind in SHAPE.items()})
 
 
@@ -79,6 +79,7 @@ def test_a_reference_is_extracted_by_pattern(session):
     [
         (["nfkc", "trim"], "ﬁle①", "\u00a0file1"),
         (["nfc"], "caf\u00e9", "cafe\u0301"),
+        (["collapse_spaces"], "\tINV\u00a07\u2009 8\r\n", "INV 7 8"),
         ([{"extract": "(?P<number>[0-9]{3})"}], "no 123.", "123"),
         ([{"extract": "[(][0-9]+[)]"}], "a (12)", "(12)"),
     ],
@@ -200,6 +201,51 @@ def test_one_invoice_and_many_payments(session, payments, expected):
         assert "(partial payment)." in found["sentence"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"status": "paid"}, "status is open in billing but open, paid in the ledger"),
+        ({"status": None}, "status is open in billing but open, empty in the ledger"),
+        ({"currency": None}, "is in EUR in billing but in EUR, empty in the ledger"),
+        ({"day": date(2026, 4, 2)}, "belongs to 2026-03 in billing but to 2026-03, 2026-04 in the ledger"),
+        ({"day": date(2026, 3, 29)}, "is dated 2026-03-20 in billing and 2026-03-20 to 2026-03-29 in the ledger"),
+    ],
+    ids=["two states", "a state and none", "a currency and none", "two periods", "two days"],
+)
+def test_what_several_rows_say_differently_is_all_in_the_sentence(session, changed, said):
+    compare = [
+        {"name": "status", "kind": "status", "left": "status", "right": "status"},
+        {"name": "day", "kind": "date", "left": "day", "right": "day", "window": {"latest": 1}},
+    ]
+    both = rows({"number": "a", "amount": 5}, {"number": "a", "amount": 5} | changed)
+    for cardinality in ("1:N", "N:N"):
+        rules = definition(compare=compare, passes=[{"name": "p", "cardinality": cardinality, "by": ["number"]}])
+        assert said in only(reconcile(rules, rows("a"), both, engine=session))["sentence"]
+
+
+@pytest.mark.parametrize("cardinality", ["1:N", "N:N"])
+def test_a_sum_with_an_amount_lacking_agrees_with_nothing(session, cardinality):
+    rules = definition(passes=[{"name": "p", "cardinality": cardinality, "by": ["number"]}])
+    unpriced = rows("a", {"number": "a", "amount": None})
+    result = reconcile(rules, rows("a"), unpriced, engine=session)
+    assert types(result) == {"a": "amount"}
+    assert (only(result)["right_amount"], only(result)["difference"]) == (10, None)
+    if cardinality == "N:N":
+        assert types(reconcile(rules, unpriced, unpriced, engine=session)) == {"a": "amount"}
+
+
+def test_one_payment_that_falls_short_of_one_invoice_is_partial_whichever_side_pays(session):
+    passes = [{"name": "p", "by": ["number"], "shortfall": "partial_payment", "payer": "right"}]
+    rules = load_definition(definition(passes=passes))
+    invoices, payments = rows("a", "b"), rows({"number": "a", "amount": 4}, {"number": "b", "amount": 12})
+    found = reconcile(rules, invoices, payments, engine=session).breaks.to_pylist()
+    assert [(b["difference"], parts(b)) for b in found] == [(6, {"partial_payment": "6"}), (-2, {"unexplained": "-2"})]
+    found = reconcile(rules.mirrored(), payments, invoices, engine=session).breaks.to_pylist()
+    assert [parts(b) for b in found] == [{"partial_payment": "-6"}, {"unexplained": "2"}]
+    with pytest.raises(DefinitionError, match="a pass 1:1 needs `payer`"):
+        load_definition(definition(passes=[passes[0] | {"payer": None}]))
+
+
 def test_mixed_currencies_in_a_group_are_never_summed(session):
     rules = definition(passes=[{"name": "p", "by": ["number"], "cardinality": "1:N"}])
     right = rows({"number": "a", "amount": 5}, {"number": "a", "amount": 5, "currency": "USD"})
@@ -220,6 +266,20 @@ def test_a_tax_difference_is_told_from_rounding(session):
     a, b = result.breaks.to_pylist()
     assert (a["difference"], a["part_tax"], a["part_rounding"]) == (Decimal("3.01"), 3, Decimal("0.01"))
     assert (b["break_type"], b["field"], b["difference"], b["part_tax"]) == ("amount", "tax", 1, 1)
+
+
+def test_each_of_two_taxes_explains_its_own_difference_and_both_explain_the_amounts(session):
+    compare = [*TAXES, {"name": "levy", "kind": "amount", "left": "levy", "right": "levy", "part": "tax"}]
+    left = with_columns(rows({"number": "a", "tax": 3}, {"number": "b", "amount": 15, "tax": 3}), levy=[1, 4])
+    right = with_columns(rows({"number": "a", "tax": 1}, {"number": "b", "tax": 1}), levy=[3, 1])
+    for rules in (
+        load_definition(definition(compare=compare)),
+        load_definition(definition(compare=compare)).mirrored(),
+    ):
+        sign = 1 if rules.left.name == "billing" else -1
+        a, b = reconcile(rules, *(left, right)[::sign], engine=session).breaks.to_pylist()
+        assert (a["field"], a["difference"], parts(a)) == ("tax", 2 * sign, {"tax": str(2 * sign)})
+        assert (b["field"], b["difference"], parts(b)) == ("amount", 5 * sign, {"tax": str(5 * sign)})
 
 
 AMOUNTS = [{"name": "amount", "kind": "amount", "left": "amount", "right": "amount"}]
@@ -286,6 +346,19 @@ def test_two_rates_explain_a_difference_and_are_named(session):
     assert [b["part_fx"] for b in mirrored.breaks.to_pylist()] == [-b["part_fx"] for b in result.breaks.to_pylist()]
 
 
+def test_a_rate_of_many_decimals_explains_all_that_it_makes(session):
+    conversion = {"amount": "original", "rate": "rate"}
+    rules = definition(compare=AMOUNTS, conversions={"left": conversion, "right": conversion})
+    converted = [("39123.46", "0.000039123456"), ("39120", "0.00003912")]
+    left, right = (
+        rows({"number": "a", "amount": amount})
+        .append_column("original", pa.array([10**9]))
+        .append_column("rate", pa.array([Decimal(rate)], pa.decimal128(18, 12)))
+        for amount, rate in converted
+    )
+    assert parts(only(reconcile(rules, left, right, engine=session))) == {"fx": "3.46"}
+
+
 @pytest.mark.parametrize(
     ("tax", "expected", "reason"),
     [
@@ -347,6 +420,22 @@ def test_a_value_map_brings_states_to_one_vocabulary(session):
     )
 
 
+@pytest.mark.parametrize(
+    ("normalise", "values", "left", "right"),
+    [
+        (["trim", "upper"], {"Past due": "open"}, " past DUE", "Open"),
+        (["upper"], {"PAST_DUE": "OPEN"}, "past_due", "open"),
+        ([{"extract": "state: (.*)"}], {"late": "open"}, "state: late", "state: open"),
+    ],
+    ids=["words as the system writes them", "words as normalising leaves them", "words as the pattern finds them"],
+)
+def test_the_words_of_a_value_map_are_normalised_as_the_column_is(session, normalise, values, left, right):
+    status = {"name": "status", "kind": "status", "left": "status", "right": "status"}
+    compare = [status | {"left_values": values, "normalise": normalise}]
+    sides = (rows({"number": "a", "status": state}) for state in (left, right))
+    assert reconcile(definition(compare=compare), *sides, engine=session).summary.matched == 1
+
+
 def test_evidence_explains_what_is_missing_or_stops_a_match(session):
     left = definition()["left"] | {"evidence": [{"type": "mapping", "column": "gap"}]}
     right = definition()["right"] | {"evidence": [{"type": "orphan", "column": "gap", "applies": "always"}]}
@@ -386,6 +475,19 @@ def test_very_many_rows_of_one_key_are_one_break(session):
     )
     searched = reconcile(definition(passes=[search()]), many, rows("a"), engine=session).summary
     assert searched.breaks_by_type == {"missing_left": 1, "duplicate": 1}
+
+
+def test_a_match_and_a_suggestion_list_all_their_rows_and_another_break_the_first(session):
+    many = rows(*({"number": "a", "customer": f"c{n:02}", "amount": 1} for n in range(60)))
+    ids = {"id": ["customer"]}
+    named = {"left": definition()["left"] | ids, "right": definition()["right"] | ids}
+    for accept, amount, kind in (("automatic", 60, "matches"), ("suggested", 60, "breaks"), ("suggested", 5, "breaks")):
+        one = {"name": "p", "cardinality": "N:1", "by": ["number"], "accept": accept}
+        rules = definition(passes=[one], **named)
+        result = reconcile(rules, many, rows({"number": "a", "amount": amount}), engine=session)
+        (found,) = getattr(result, kind).to_pylist()
+        listed = [f"c{n:02}" for n in range(60)]
+        assert found["left_ids"].split("; ") == (listed if amount == 60 else [*listed[:50], "and 10 more"])
 
 
 def test_excluded_rows_are_counted_with_their_reason(session):
@@ -620,6 +722,31 @@ def test_a_condition_that_is_not_understood_is_told(session):
         reconcile(definition(left=left), rows("a"), rows("a"), engine=session)
 
 
+@pytest.mark.parametrize(
+    "condition", [{"filter": "amount > 'ten'"}, {"exclude": [{"when": "status", "reason": "open"}]}]
+)
+def test_a_condition_that_the_values_do_not_fit_is_told(session, condition):
+    with pytest.raises(DataError, match=r"a value does not fit .*remedy: check `filter`, `exclude` and `where`"):
+        reconcile(definition(left=definition()["left"] | condition), rows("a"), rows("a"), engine=session)
+
+
+def test_an_amount_too_large_to_be_added_up_is_told(session):
+    huge = rows("a").set_column(4, "amount", pa.array([Decimal("9" * 35)], pa.decimal128(38, 2)))
+    with pytest.raises(DataError, match=r"a value does not fit .*below 10\^32"):
+        reconcile(definition(), huge, rows("a"), engine=session)
+
+
+def test_a_condition_may_end_in_a_comment(session):
+    left = definition()["left"] | {
+        "filter": "amount > 0 -- money only",
+        "exclude": [{"when": "status = 'draft' -- not yet", "reason": "draft"}],
+    }
+    passes = [definition()["passes"][0] | {"where": {"left": "true -- all"}}]
+    left_rows = rows("a", {"number": "b", "status": "draft"}, {"number": "c", "amount": 0})
+    result = reconcile(definition(left=left, passes=passes), left_rows, rows("a"), engine=session)
+    assert result.summary.left_rows == {"all": 3, "matched": 1, "break": 0, "excluded": 2}
+
+
 def test_paths_in_and_out(tmp_path):
     for name, table in (("l", rows("a", "b")), ("r", rows("a"))):
         pq.write_table(table, tmp_path / f"{name}.parquet")
@@ -656,10 +783,11 @@ def test_differing_lists_only_matches_that_needed_a_tolerance(session):
         (({"number": "a", "legal_entity_id": None},) * 2, ({"number": "a", "legal_entity_id": ""},) * 2,
          {"a": "duplicate"}),
         (({"number": None}, ""), ("",), {"": "missing_left"}),
+        (({"number": "a", "amount": None}, "b"), ({"number": "a", "amount": None},), {"b": "missing_right"}),
     ],
     ids=["a key repeated on both sides", "a repeated key in two currencies", "an empty side", "two currencies swapped",
          "differences that cancel out", "amounts too large to add up", "equal amounts too large to add up",
-         "an empty text and none", "no entity and an empty one", "no key"],
+         "an empty text and none", "no entity and an empty one", "no key", "no amount"],
 )  # fmt: skip
 def test_setting_identical_rows_aside_changes_no_break_and_no_total(session, left, right, found):
     named = (
@@ -691,8 +819,10 @@ def test_setting_single_identical_rows_aside_changes_nothing_where_one_side_may_
 @pytest.mark.parametrize(
     "changes",
     [{}, {"passes": [{"name": "by_number", "by": [{"left": "number", "right": "number", "normalise": ["trim"]}]}]},
-     {"passes": [{"name": "by_both", "by": ["customer", "number"]}]}],
-    ids=["the key is the id", "the ids differ", "keys that read the same"],
+     {"passes": [{"name": "by_both", "by": ["customer", "number"]}]},
+     *({side: {n: v for n, v in definition()[side].items() if n != "amount"}} for side in ("left", "right"))],
+    ids=["the key is the id", "the ids differ", "keys that read the same", "the left rows have no amount",
+         "the right rows have no amount"],
 )  # fmt: skip
 def test_identical_rows_set_aside_are_listed_as_the_passes_would(session, changes, monkeypatch, tmp_path):
     left = rows("a", "b", "c", {"number": "d", "amount": "11"}, {"number": "f", "customer": "x|e"})
@@ -739,6 +869,22 @@ def test_rows_are_set_aside_per_currency_and_in_the_decimals_of_the_finer_side(s
     result = reconcile(definition(), left, right, engine=session, matches="differing")
     assert types(result) == {"0": "missing_right", "1": "missing_right", "2": "missing_right"}
     assert result.summary.matched == 497
+
+
+def test_amounts_that_differ_by_less_than_a_minor_unit_do_not_read_the_same(session):
+    left, right = rows({"number": "a", "amount": "1234.004"}), rows({"number": "a", "amount": "1230"})
+    assert (
+        "amount is 1,234.004 EUR in billing but 1,230.00 EUR in the ledger, a difference of 4.004 EUR"
+        in only(reconcile(definition(), left, right, engine=session))["sentence"]
+    )
+    compare = [definition()["compare"][0] | {"tolerance": {"percent": 1}}]
+    (match,) = reconcile(definition(compare=compare), left, right, engine=session).matches.to_pylist()
+    assert match["tolerated"] == "amount differs by 4.004 EUR"
+    yen = [rows({"number": "a", "amount": amount, "currency": "JPY"}) for amount in ("10.5", "-9")]
+    assert (
+        "amount is 10.50 JPY in billing but -9.00 JPY in the ledger, a difference of 19.50 JPY"
+        in only(reconcile(definition(), *yen, engine=session))["sentence"]
+    )
 
 
 def test_explain_prints_the_statements(session, capsys):
