@@ -84,6 +84,7 @@ CANONICAL: tuple[Table, ...] = (
         _c("package_round", "text", "what a broken package counts", "up", "down"),
         _c("usage_type", "text", "licensed or metered", "licensed", "metered"),
         _c("interval_months", "int", "length of its billing interval in months; null on one-time prices"),
+        _c("interval_days", "int", "the same in days, on prices of days or weeks"),
         _c("status", "text", "active or archived"),
     ),
     _entity(
@@ -199,6 +200,7 @@ CANONICAL: tuple[Table, ...] = (
         _c("meter", "text", "meter of a metered price"),
         _c("aggregation", "text", "how the price sums its meter up", "sum", "count", "max", "last"),
         _c("interval_months", "int", "length of its billing interval in months"),
+        _c("interval_days", "int", "the same in days, on prices of days or weeks"),
         _c("status", "text", "the subscription's status"),
         _c("start_date", "date", "first day of the subscription"),
         _c("trial_end", "date", "first day after the trial"),

@@ -15,6 +15,7 @@ from tieout import schema
 from tieout.errors import DataError
 from tieout.lake.engine import Engine, engine, sql_type
 from tieout.usage.inputs import Rows, bind
+from tieout.usage.statements import run
 
 _SQL = Path(__file__).parent
 _REASONS = {
@@ -66,6 +67,7 @@ def stripe_price_book(items: Rows, prices: Rows, tiers: Rows, *, session: Engine
     bind(session, "subscription_item", items, ("subscription_source_id", "meter"))
     bind(session, "price", prices, ())
     bind(session, "price_tier", tiers, ())
+    run(session, "held_prices")
     return _book(session, (_SQL / "stripe_prices.sql").read_text(encoding="utf-8"))
 
 

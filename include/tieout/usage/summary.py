@@ -1,7 +1,7 @@
 """Aggregate usage events: each event once, corrections and voids applied, nothing silently left out.
 
-The statements stand beside this module, in the order they run: `references`, `subscriptions`, `dedup`, `judged`,
-`changes`, `effective_events` (or `plain_events`), `dated`, `parts`, `used_days`, `periods`, `summary`.
+The statements stand beside this module, in the order they run: `held_prices`, `references`, `subscriptions`, `dedup`,
+`judged`, `changes`, `effective_events` (or `plain_events`), `dated`, `parts`, `used_days`, `periods`, `summary`.
 """
 
 from __future__ import annotations
@@ -65,8 +65,9 @@ def aggregate(
 
     Arguments are Arrow tables or Parquet files with the canonical columns of `usage_event`, `subscription`,
     `subscription_item` and `product`. Days are days in the zone of the subscription, else of its legal entity; a
-    billing period counts from the subscription's anchor by the interval of its metered price, before a later anchor
-    from the subscription's start. How a meter is summed up `meters` says, else its prices, else it is added.
+    billing period counts from the subscription's anchor by the interval of the meter's price, before a later anchor
+    from the subscription's start, and ends where the price gives way to one with another interval. How a meter is
+    summed up `meters` says, else its prices, else it is added.
 
     An event counts once, by its source and event id; the first received delivery counts, and other content under the
     id is told in `conflicts`. A correction replaces the quantity of the event it names, a void removes it, both on the
@@ -133,6 +134,7 @@ def bind_references(
     ]
     shape = pa.schema({"meter": pa.string(), "aggregation": pa.string(), "percentile": pa.decimal128(6, 3)})
     session.bind("configured_meters", pa.Table.from_pylist(settings, shape))
+    run(session, "held_prices")
     run(session, "references")
 
 

@@ -51,7 +51,7 @@ WITH period AS (
   SELECT DISTINCT
     m.subscription_source_id, m.meter, d.period_start, d.period_end, s.legal_entity_id, s.customer_id, s.currency
   FROM metered AS m
-  JOIN subscription_days AS d ON d.subscription_source_id = m.subscription_source_id
+  JOIN subscription_days AS d ON d.subscription_source_id = m.subscription_source_id AND d.meter = m.meter
   JOIN subscriptions AS s ON s.source_id = m.subscription_source_id
   WHERE d.period_start < m.after_day AND d.period_end > m.first_day AND d.period_end <= $until
     AND (s.trial_end IS NULL OR d.period_start >= s.trial_end)

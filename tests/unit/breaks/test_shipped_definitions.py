@@ -647,6 +647,7 @@ def test_what_is_due_without_usage_is_rated_and_looked_for_on_the_invoices(house
     runs = {
         "billed": {}, "unbilled": {}, "cheap": {}, "free": {}, "never": {"status": "incomplete_expired"},
         "trial": {"trial_end": DAY}, "ended": {"ended_at": datetime.combine(anchor, time(12), UTC)},
+        "weekly": {"start_date": anchor, "ended_at": datetime.combine(anchor + timedelta(days=21), time(12), UTC)},
     }  # fmt: skip
     house.put(
         "price", *({"source_id": p, "billing_scheme": "tiered", "tiers_mode": "graduated"} for p in ("fee", "free"))
@@ -664,7 +665,8 @@ def test_what_is_due_without_usage_is_rated_and_looked_for_on_the_invoices(house
         "subscription_item",
         *(
             {"source_id": f"si_{s}", "subscription_source_id": s, "meter": "api", "accounting_date": first,
-             "usage_type": "metered", "interval_months": 1, "price_source_id": "free" if s == "free" else "fee"}
+             "usage_type": "metered", "price_source_id": "free" if s == "free" else "fee"}
+            | ({"interval_days": 7} if s == "weekly" else {"interval_months": 1})
             for s in runs
         ),
     )  # fmt: skip
@@ -675,6 +677,7 @@ def test_what_is_due_without_usage_is_rated_and_looked_for_on_the_invoices(house
     lines = house.lake.read("rated_lines", house.store.published()["rated_lines"]).to_pylist()
     fees = {(x["subscription_source_id"], x["period_start"], x["period_end"], x["amount"]) for x in lines}
     ended = {("ended", starts[0], starts[1], 40)}
+    ended |= {("weekly", anchor + timedelta(7 * n), anchor + timedelta(7 * n + 7), 40) for n in range(3)}
     assert fees == ended | {
         (s, start, end, 45 if (s, n) == ("billed", 2) else 40)
         for s in ("billed", "unbilled", "cheap") for n, (start, end) in enumerate(pairwise(starts))
@@ -694,6 +697,7 @@ def test_what_is_due_without_usage_is_rated_and_looked_for_on_the_invoices(house
     breaks = house.run("usage_to_billing", DAY).breaks.to_pylist()
     assert Counter((b["break_key"].split("|")[0], b["break_type"], b["reason"], b["value"]) for b in breaks) == {
         ("unbilled", "missing_right", "due without usage", 40): 3,
+        ("weekly", "missing_right", "due without usage", 40): 3,
         ("cheap", "amount", "wrong tier", 10): 1,
     }
     sentences = [b["sentence"] for b in breaks if b["reason"] == "due without usage"]

@@ -318,6 +318,7 @@ def test_a_subscription_item_has_its_exact_monthly_amount(world: Any, make: Any)
         {"id": "si_1", "quantity": 3, "price": price("p1", "1050", "month", 1), "metadata": {"crm_line_id": "a0X1"}},
         {"id": "si_2", "quantity": 1, "price": price("p2", "100000", "year", 1), "metadata": {}},
         {"id": "si_3", "price": price("p3", "0.25", "month", 3, usage_type="metered"), "metadata": {}},
+        {"id": "si_4", "price": price("p4", "0.25", "week", 2, usage_type="metered"), "metadata": {}},
     ]
     sub = {
         "id": "sub_1", "created": 1774800000, "customer": "cus_1", "status": "active", "currency": "usd",
@@ -329,13 +330,14 @@ def test_a_subscription_item_has_its_exact_monthly_amount(world: Any, make: Any)
     world.land(world.BILLING, "subscriptions", [sub])
     world.conform()
     found = [
-        (r["monthly_amount"], r["unit_amount"], r["interval_months"], r["crm_line_id"])
+        (r["monthly_amount"], r["unit_amount"], r["interval_months"], r["interval_days"], r["crm_line_id"])
         for r in world.rows("subscription_item")
     ]
     assert found == [
-        (Decimal("31.5000"), Decimal("10.5"), 1, "a0X1"),
-        (Decimal("83.3333"), Decimal("1000"), 12, None),
-        (None, Decimal("0.0025"), 3, None),
+        (Decimal("31.5000"), Decimal("10.5"), 1, None, "a0X1"),
+        (Decimal("83.3333"), Decimal("1000"), 12, None, None),
+        (None, Decimal("0.0025"), 3, None, None),
+        (None, Decimal("0.0025"), None, 14, None),
     ]
     assert world.one("subscription")["contract_ref"] == "800C"
 
