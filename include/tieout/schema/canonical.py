@@ -207,6 +207,23 @@ CANONICAL: tuple[Table, ...] = (
         _c("ended_date", "date", "first day on which it no longer runs"),
     ),
     _entity(
+        "former_price",
+        "A metered price that a subscription item had until the day its subscription was changed; it may have kept it "
+        "all the same.",
+        _r("event_source_id", "text", "the event that tells of the change"),
+        _r("subscription_source_id", "text", "the subscription's id"),
+        _r("subscription_item_source_id", "text", "the item's id; it may be gone since"),
+        *PRODUCT,
+        _r("price_source_id", "text", "the price it had"),
+        _c("unit_amount", "price", "amount per unit and interval in currency units"),
+        CURRENCY,
+        _c("usage_type", "text", "metered", "metered"),
+        _c("meter", "text", "what the price counts"),
+        _c("interval_months", "int", "length of its billing interval in months"),
+        _c("interval_days", "int", "the same in days, on prices of days or weeks"),
+        _c("start_date", "date", "day the item was made"),
+    ),
+    _entity(
         "usage_event",
         "One usage event as received; deliveries of one event id with the same content are one row, each other content "
         "is a row of its own.",

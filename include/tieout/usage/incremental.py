@@ -56,6 +56,7 @@ class References:
     entities: Entities
     meters: Meters = field(default_factory=Meters)
     billed: Rows | None = None
+    former_prices: Rows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,8 @@ class _Work:
     def __init__(self, home: UsageState, session: Engine, references: References) -> None:
         self.folder, self.keep_old, self.session, self.given = home.folder, home.keep_old, session, references
         r = references
-        bind_references(session, r.subscriptions, r.subscription_items, r.products, r.billed, r.entities, r.meters)
+        bind_references(session, r.subscriptions, r.subscription_items, r.products, r.former_prices, r.billed,
+                        r.entities, r.meters)  # fmt: skip
         self.made_with = {
             "code": _code(),
             "engine": duckdb.__version__,

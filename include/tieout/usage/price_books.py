@@ -14,7 +14,7 @@ import pyarrow.csv as arrow_csv
 from tieout import schema
 from tieout.errors import DataError
 from tieout.lake.engine import Engine, engine, sql_type
-from tieout.usage.inputs import Rows, bind
+from tieout.usage.inputs import FORMER_NEEDED, Rows, bind
 from tieout.usage.statements import run
 
 _SQL = Path(__file__).parent
@@ -56,17 +56,22 @@ class PriceBook:
     """Columns of `price_quarantine`."""
 
 
-def stripe_price_book(items: Rows, prices: Rows, tiers: Rows, *, session: Engine | None = None) -> PriceBook:
+def stripe_price_book(
+    items: Rows, prices: Rows, tiers: Rows, *, former: Rows | None = None, session: Engine | None = None
+) -> PriceBook:
     """The prices of metered subscription items, from the canonical `subscription_item`, `price` and `price_tier`.
 
-    Raises DataError for a column that is needed and missing, and for amounts in a float column.
+    `former` (columns of `former_price`) tells what prices the items had before their subscriptions were changed: each
+    price is in force on the days it was held on. Raises DataError for a column that is needed and missing, and for
+    amounts in a float column.
     """
     if session is None:
         with engine() as own:
-            return stripe_price_book(items, prices, tiers, session=own)
+            return stripe_price_book(items, prices, tiers, former=former, session=own)
     bind(session, "subscription_item", items, ("subscription_source_id", "meter"))
     bind(session, "price", prices, ())
     bind(session, "price_tier", tiers, ())
+    bind(session, "former_price", [] if former is None else former, FORMER_NEEDED)
     run(session, "held_prices")
     return _book(session, (_SQL / "stripe_prices.sql").read_text(encoding="utf-8"))
 

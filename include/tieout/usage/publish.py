@@ -27,7 +27,7 @@ from tieout.usage.parts import NEEDED, TOGETHER
 from tieout.usage.statements import run, run_marks
 from tieout.usage.summary import Usage, aggregate
 
-_INPUTS = ("usage_event", "subscription", "subscription_item", "product")
+_INPUTS = ("usage_event", "subscription", "subscription_item", "product", "former_price")
 
 
 def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:
@@ -43,6 +43,7 @@ def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str
         given: dict[str, Any] = {
             "entities": load_entities(settings.config_file("entities.yaml")),
             "meters": load_meters(settings.config_file("meters.yaml")),
+            "former_prices": files[4],
             "billed": session.sql("SELECT * EXCLUDE (billed_quantity) FROM billed"),
         }
         until = _business_date(store, run_id)
@@ -50,7 +51,7 @@ def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str
             from tieout.lake.spark import spark
 
             with spark(settings.spark_master, settings.spark_work, name="tieout usage") as cluster:
-                usage = aggregate(*files, **given, until=until, session=cluster)
+                usage = aggregate(*files[:4], **given, until=until, session=cluster)
             _mark(session, files[0], given["meters"])
         elif days := _days(lake, snapshot):
             references = References(files[1], files[2], files[3], **given)
@@ -60,7 +61,7 @@ def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str
             usage = update.usage
             session.bind("marks", update.marks)
         else:
-            usage = aggregate(*files, **given, until=until, out=session.scratch / "usage", session=session)
+            usage = aggregate(*files[:4], **given, until=until, out=session.scratch / "usage", session=session)
             _mark(session, files[0], given["meters"])
         return _publish(usage, session, lake, store, settings, run_id)
 
@@ -70,12 +71,13 @@ def hand_over(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> s
     snapshot = store.published()
     if settings.engine_for(_events(lake, snapshot)) != "spark":
         return None
-    events, subscriptions, items, products = _files(lake, snapshot)
+    events, subscriptions, items, products, former_prices = _files(lake, snapshot)
     request = Request(
         events=events,
         subscriptions=subscriptions,
         subscription_items=items,
         products=products,
+        former_prices=former_prices,
         entities=load_entities(settings.config_file("entities.yaml")),
         meters=load_meters(settings.config_file("meters.yaml")),
         snapshot=dict(snapshot),

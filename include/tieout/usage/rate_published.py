@@ -16,7 +16,7 @@ from tieout.usage.price_books import PriceBook, csv_price_book, stripe_price_boo
 from tieout.usage.rating import rate
 from tieout.usage.unused import unused_periods
 
-_INPUTS = ("usage_summary", "subscription", "subscription_item", "price", "price_tier")
+_INPUTS = ("usage_summary", "subscription", "subscription_item", "price", "price_tier", "former_price")
 _ALWAYS = (date(1900, 1, 1), date(9999, 1, 1))
 
 
@@ -32,13 +32,15 @@ def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str)
     snapshot = store.published()
     files = {name: lake.files(name, snapshot[name]) if name in snapshot else [] for name in _INPUTS}
     with engine(settings) as session:
-        books = [stripe_price_book(*(files[n] for n in _INPUTS[2:]), session=session)]
+        books = [stripe_price_book(files["subscription_item"], files["price"], files["price_tier"],
+                                   former=files["former_price"], session=session)]  # fmt: skip
         books += [csv_price_book(path, session=session) for path in settings.config_files("price_books", ".csv")]
         book = PriceBook(*(pa.concat_tables([getattr(b, c) for b in books]) for c in ("rows", "quarantined")))
         usage = list(files["usage_summary"])
         run = store.run(run_id)
         if run and run.business_date:
             unused = unused_periods(usage, book.rows, files["subscription"], files["subscription_item"],
+                                    former_prices=files["former_price"],
                                     entities=load_entities(settings.config_file("entities.yaml")),
                                     until=run.business_date, out=session.scratch / "unused.parquet",
                                     session=session)  # fmt: skip

@@ -84,6 +84,8 @@ FROM (
     SELECT meter, unit, NULL AS aggregation FROM given_product WHERE meter IS NOT NULL
     UNION ALL
     SELECT meter, NULL, aggregation FROM given_subscription_item WHERE meter IS NOT NULL
+    UNION ALL
+    SELECT meter, NULL, NULL FROM given_former_price WHERE meter IS NOT NULL
   ) AS named
   GROUP BY meter
 ) AS m

@@ -21,6 +21,7 @@ def unused_periods(
     subscriptions: Rows,
     subscription_items: Rows,
     *,
+    former_prices: Rows | None = None,
     entities: Entities,
     until: date,
     out: Path,
@@ -34,7 +35,7 @@ def unused_periods(
     last day (prorated: on any) charges a flat amount or a minimum without usage. Periods are those of `aggregate`.
     Returns the Parquet file `out`.
     """
-    bind_references(session, subscriptions, subscription_items, [], None, entities, Meters())
+    bind_references(session, subscriptions, subscription_items, [], former_prices, None, entities, Meters())
     session.bind("unused_book", prices)
     for statement in statements("unused"):
         session.execute(statement, {"until": until} if "$until" in statement else None)

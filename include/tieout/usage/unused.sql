@@ -18,18 +18,17 @@ FROM unused_book;
 CREATE OR REPLACE TEMP TABLE metered AS
 WITH held AS (
   SELECT
-    i.subscription_source_id, i.meter, greatest(coalesce(s.start_date, s.anchor), i.accounting_date) AS first_day,
-    coalesce(i.ended_date, s.ended_on) AS after_day
-  FROM given_subscription_item AS i
-  JOIN subscriptions AS s ON s.source_id = i.subscription_source_id
-  WHERE i.meter IS NOT NULL AND NOT coalesce(i.is_deleted, false)
+    h.subscription_source_id, h.meter, greatest(coalesce(s.start_date, s.anchor), h.made_on) AS first_day,
+    least(h.valid_to, coalesce(h.ended_date, s.ended_on)) AS after_day
+  FROM held_price AS h
+  JOIN subscriptions AS s ON s.source_id = h.subscription_source_id
   UNION ALL
   SELECT p.subscription_source_id, p.meter, coalesce(s.start_date, s.anchor), s.ended_on
   FROM book_price AS p
   JOIN subscriptions AS s ON s.source_id = p.subscription_source_id
   WHERE NOT EXISTS (
-    FROM given_subscription_item AS i
-    WHERE i.subscription_source_id = p.subscription_source_id AND i.meter = p.meter)
+    FROM held_price AS h
+    WHERE h.subscription_source_id = p.subscription_source_id AND h.meter = p.meter)
 )
 SELECT
   subscription_source_id, meter, min(first_day) AS first_day,

@@ -641,6 +641,41 @@ def test_entitlement_to_contract(house):
     }
 
 
+def test_a_price_changed_since_leaves_what_was_billed_before_it_right_and_finds_what_was_not(house):
+    """Three periods, the price doubled on the first day of the last: each is held against the price it had."""
+    names = ("right", "early", "late")
+    first, middle, last = [(add_months(date(2025, 12, 20), n), add_months(date(2025, 12, 20), n + 1)) for n in range(3)]
+    house.put("price", {"source_id": "old", "unit_amount": 1, "currency": "USD"},
+              {"source_id": "new", "unit_amount": 2, "currency": "USD"})  # fmt: skip
+    house.put("subscription_item", *(metered_item(s, source_id=f"si_{s}", price_source_id="new") for s in names))
+    house.put(
+        "former_price",
+        *(
+            {"source_id": f"evt_{s}", "event_source_id": f"evt_{s}", "subscription_source_id": s, "meter": "api",
+             "subscription_item_source_id": f"si_{s}", "price_source_id": "old", "accounting_date": last[0],
+             "occurred_at": datetime.combine(last[0], time(12), UTC)}
+            for s in names
+        ),
+    )  # fmt: skip
+    spans = (first, middle, last)
+    house.put("usage_summary", *(usage(s, quantity=10, period_start=a, period_end=b) for s in names for a, b in spans))
+    house.put("invoice", invoice("N1"))
+    billed = {"right": ("old", "old", "new"), "early": ("old", "new", "new"), "late": ("old", "old", "old")}
+    house.put(
+        "invoice_line",
+        *(
+            usage_line("N1", s, source_id=f"il_{s}{n}", quantity=10, price_source_id=price, currency="USD",
+                       amount=10 if price == "old" else 20, period_start=a, period_end=b)
+            for s, prices in billed.items() for n, (price, (a, b)) in enumerate(zip(prices, spans, strict=True))
+        ),
+    )  # fmt: skip
+    rated(house)
+    breaks = house.run("usage_to_billing").breaks.to_pylist()
+    assert {(b["break_key"], b["reason"], b["difference"]) for b in breaks} == {
+        (f"early|api|{middle[0]}", "wrong price version", -10), (f"late|api|{last[0]}", "wrong price version", 10),
+    }  # fmt: skip
+
+
 def test_what_is_due_without_usage_is_rated_and_looked_for_on_the_invoices(house):
     """Periods by the anchor, from the first running day to the end, past the trial, where a price charges for none."""
     first, anchor = DAY - timedelta(days=75), DAY - timedelta(days=70)

@@ -342,6 +342,40 @@ def test_a_subscription_item_has_its_exact_monthly_amount(world: Any, make: Any)
     assert world.one("subscription")["contract_ref"] == "800C"
 
 
+def test_an_event_of_a_changed_subscription_tells_the_metered_prices_that_it_had(world: Any, make: Any) -> None:
+    """Of other objects and licences it tells none, nor of an item in an older shape."""
+
+    def item(id: str, usage_type: str = "metered") -> dict[str, Any]:
+        recurring = {"interval": "week", "usage_type": usage_type}
+        price = {"id": "p_old", "product": "prod_api", "currency": "usd", "unit_amount_decimal": "0.25",
+                 "metadata": {"meter": "api"}, "recurring": recurring}  # fmt: skip
+        return {"id": id, "created": 1772000000, "price": price}
+
+    def event(id: str, kind: str, *before: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": id,
+            "created": 1774829000,
+            "type": kind,
+            "data": {"object": {"id": "sub_1"}, "previous_attributes": {"items": {"data": list(before)}}},
+        }
+
+    world.land(world.BILLING, "events", [
+        event("evt_1", "customer.subscription.updated", item("si_1"), item("si_2", "licensed"),
+              {"id": "si_3", "plan": {"id": "plan_1"}}),
+        event("evt_2", "checkout.session.completed", item("si_1")),
+        event("evt_3", "customer.subscription.created"),
+    ])  # fmt: skip
+    assert world.conform().rows_quarantined == 0
+    found = world.one("former_price")
+    expected = {
+        "source_id": "evt_1:si_1", "subscription_source_id": "sub_1", "subscription_item_source_id": "si_1",
+        "price_source_id": "p_old", "meter": "api", "unit_amount": Decimal("0.0025"), "interval_days": 7,
+        "interval_months": None, "start_date": date(2026, 2, 24), "accounting_date": date(2026, 3, 29),
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+    assert len(world.rows("billing_event")) == 3
+
+
 def test_the_first_delivery_of_a_usage_event_counts(world: Any, make: Any) -> None:
     world.land(world.DROP, "usage", [make.usage(), make.usage("ev_2", quantity="2.5")])
     world.land(world.DROP, "usage", [make.usage(quantity="10")])

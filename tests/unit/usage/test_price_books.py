@@ -1,5 +1,6 @@
 """Price books from billing systems and files: every tier is taken or set aside with a reason."""
 
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -53,6 +54,48 @@ def test_stripe_prices_per_unit_in_packages_and_by_tiers() -> None:
     assert sorted(shown(book.quarantined, "subscription_source_id", "reason_code")) == [
         ("d", "no_mode"), ("f", "no_amount"),
     ]  # fmt: skip
+
+
+def test_a_price_is_in_force_on_the_days_on_which_the_subscription_had_it() -> None:
+    """An item changed, changed back, changed twice in a day, replaced by another item, left as it was, removed."""
+
+    def day(number: int) -> date:
+        return date(2026, 3, number)
+
+    def item(sub: str, price: str, **more: Any) -> dict[str, Any]:
+        return {"source_id": f"si_{sub}", "subscription_source_id": sub, "meter": "api", "price_source_id": price,
+                "currency": "USD", "unit_amount": Decimal(1), "accounting_date": date(2026, 1, 5)} | more  # fmt: skip
+
+    def former(sub: str, price: str, until: int, hour: int = 12, **more: Any) -> dict[str, Any]:
+        return {"source_id": f"evt_{until}_{hour}:si_{sub}", "subscription_source_id": sub, "meter": "api",
+                "subscription_item_source_id": f"si_{sub}", "price_source_id": price, "currency": "USD",
+                "unit_amount": Decimal(2), "occurred_at": datetime(2026, 3, until, hour, tzinfo=UTC),
+                "accounting_date": day(until), "start_date": date(2026, 1, 5)} | more  # fmt: skip
+
+    items = [
+        item("changed", "new"), item("back", "old"), item("twice", "last"), item("same", "old"),
+        item("replaced", "new", source_id="si_other", accounting_date=day(20)),
+    ]  # fmt: skip
+    told = [
+        former("changed", "old", 20), former("changed", "old", 2),
+        former("back", "old", 10), former("back", "new", 20),
+        former("twice", "old", 10, 8), former("twice", "wrong", 10, 9),
+        former("same", "old", 10), former("same", "old", 20),
+        former("replaced", "old", 10), former("replaced", "old", 20), former("removed", "old", 20),
+    ]  # fmt: skip
+    book = stripe_price_book(
+        canonical("subscription_item", *items), canonical("price"), canonical("price_tier"),
+        former=canonical("former_price", *told),
+    )  # fmt: skip
+    assert book.quarantined.num_rows == 0
+    assert set(shown(book.rows, "subscription_source_id", "price_source_id", "valid_from", "valid_to")) == {
+        ("changed", "old", None, day(20)), ("changed", "new", day(20), None),
+        ("back", "old", None, day(10)), ("back", "new", day(10), day(20)), ("back", "old", day(20), None),
+        ("twice", "old", None, day(10)), ("twice", "last", day(10), None),
+        ("same", "old", None, None),
+        ("replaced", "old", None, day(20)), ("replaced", "new", day(20), None),
+        ("removed", "old", None, day(20)),
+    }  # fmt: skip
 
 
 CHARGE = {"SubscriptionId": "sub", "ChargeType": "Usage", "UOM": "GB", "EffectiveStartDate": "2026-01-01"}
