@@ -16,6 +16,8 @@ from tieout.errors import DataError
 from tieout.lake.engine import engine
 from tieout.lake.hashing import result_hash
 from tieout.lake.tables import Lake
+from tieout.orchestration import checking
+from tieout.orchestration.work import Work
 from tieout.settings import SHIPPED_CONFIG, Settings
 from tieout.store import Store
 from tieout.usage import Usage, aggregate, publish_summary
@@ -90,8 +92,14 @@ def test_what_a_cluster_answers_is_published_as_if_it_were_summed_up_here(tmp_pa
         aggregate(asked.events, asked.subscriptions, asked.subscription_items, asked.products, entities=asked.entities,
                   meters=asked.meters, billed=asked.billed_periods())
     )  # fmt: skip
-    assert publish_answer(uri, lake=lake, store=store, settings=there, run_id="there") == counts
+    work = Work(there)
+    work.store.start_run("there", "nightly")
+    found = checking.publish_usage(work, "there", uri)
+    assert {name: found[name] for name in counts} == counts
     assert hashes(lake, store) == expected
+    # and rated, as here
+    usage = lake.read("usage_summary", store.published()["usage_summary"])
+    assert found["unrated"] == usage["grain"].to_pylist().count("period") > 0
     assert not Path(asked.folder).exists()
 
 
