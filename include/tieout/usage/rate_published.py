@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from pathlib import Path
 
 import pyarrow as pa
 
 from tieout.entities import load_entities
-from tieout.lake.engine import engine
+from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.settings import Settings
 from tieout.store import Store
@@ -16,8 +17,20 @@ from tieout.usage.price_books import PriceBook, csv_price_book, stripe_price_boo
 from tieout.usage.rating import rate
 from tieout.usage.unused import unused_periods
 
-_INPUTS = ("usage_summary", "subscription", "subscription_item", "price", "price_tier", "former_price")
-_ALWAYS = (date(1900, 1, 1), date(9999, 1, 1))
+_INPUTS = ("usage_summary", "subscription", "subscription_item", "former_price")
+ALWAYS = (date(1900, 1, 1), date(9999, 1, 1))
+"""Every billing period there may be."""
+
+
+def published_book(lake: Lake, snapshot: Mapping[str, int], settings: Settings, session: Engine) -> PriceBook:
+    """The prices of published subscription items, and those of the CSV files of the configuration's `price_books`."""
+    items, prices, tiers, former = (
+        lake.files(name, snapshot[name]) if name in snapshot else []
+        for name in ("subscription_item", "price", "price_tier", "former_price")
+    )
+    books = [stripe_price_book(items, prices, tiers, former=former, session=session)]
+    books += [csv_price_book(path, session=session) for path in settings.config_files("price_books", ".csv")]
+    return PriceBook(*(pa.concat_tables([getattr(b, c) for b in books]) for c in ("rows", "quarantined")))
 
 
 def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:
@@ -32,10 +45,7 @@ def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str)
     snapshot = store.published()
     files = {name: lake.files(name, snapshot[name]) if name in snapshot else [] for name in _INPUTS}
     with engine(settings) as session:
-        books = [stripe_price_book(files["subscription_item"], files["price"], files["price_tier"],
-                                   former=files["former_price"], session=session)]  # fmt: skip
-        books += [csv_price_book(path, session=session) for path in settings.config_files("price_books", ".csv")]
-        book = PriceBook(*(pa.concat_tables([getattr(b, c) for b in books]) for c in ("rows", "quarantined")))
+        book = published_book(lake, snapshot, settings, session)
         usage = list(files["usage_summary"])
         run = store.run(run_id)
         if run and run.business_date:
@@ -45,7 +55,7 @@ def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str)
                                     until=run.business_date, out=session.scratch / "unused.parquet",
                                     session=session)  # fmt: skip
             usage.append(str(unused))
-        rated = rate(usage, book.rows, _ALWAYS, subscriptions=files["subscription"],
+        rated = rate(usage, book.rows, ALWAYS, subscriptions=files["subscription"],
                      out=session.scratch / "rated", session=session)  # fmt: skip
         session.bind("made_lines", rated.lines)
         lines = int(session.scalar("SELECT count(*) FROM made_lines"))

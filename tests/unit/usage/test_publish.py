@@ -91,6 +91,55 @@ def test_late_usage_and_conflicting_ids_are_published_with_their_money_and_stand
     ]
 
 
+def test_late_usage_and_conflicting_ids_cost_what_they_move_in_the_tiers_of_their_period(tmp_path: Path) -> None:
+    """At 2, beyond a hundred at 1.5, and in packages of four: not what a unit costs times the quantity."""
+    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
+    lake, store = Lake(settings.lake), Store(settings.store)
+    store.upgrade()
+    late = datetime(2026, 4, 11, 12, tzinfo=UTC)
+    other = {"subscription_source_id": "sub_2"}
+    tiers = [{"price_source_id": "p", "tier_no": n, "up_to": up_to, "unit_amount": Decimal(each)}
+             for n, up_to, each in ((1, Decimal(100), "2"), (2, None, "1.5"))]  # fmt: skip
+    given = {
+        "usage_event": [
+            event("e1", 90), event("late", 20, late), event("back", 8), event("void", 0, late) | {
+                "kind": "void", "corrects_event_id": "back"},
+            # the same id with more, and for another subscription, which used nothing else
+            event("more", 5), event("more", 25, NOON + timedelta(hours=1)),
+            event("moved", 10), event("moved", 10, NOON + timedelta(hours=1)) | other,
+            event("peak", 3) | {"meter": "peak"}, event("peak", 9, NOON + timedelta(hours=1)) | {"meter": "peak"},
+        ],
+        "subscription": [{"source_id": s, "billing_anchor": date(2026, 1, 10)} for s in ("sub_1", "sub_2")],
+        "subscription_item": [
+            {"usage_type": "metered", "interval_months": 1, "price_source_id": p, "meter": m, "aggregation": a,
+             "subscription_source_id": s}
+            for s, p, m, a in (("sub_1", "p", "api", "sum"), ("sub_2", "q", "api", "sum"),
+                               ("sub_1", "q", "peak", "max"))
+        ],
+        "price": [{"source_id": "p", "billing_scheme": "tiered", "tiers_mode": "graduated"},
+                  {"source_id": "q", "unit_amount": Decimal(30), "package_size": Decimal(4), "package_round": "up"}],
+        "price_tier": tiers,
+        "product": [{"unit": "call"}, {"unit": "call", "meter": "peak"}],
+        "invoice": [], "invoice_line": [],
+    }  # fmt: skip
+    store.publish("setup", {name: lake.write(name, rows(name, *each)) for name, each in given.items()})
+    store.start_run("night", "nightly", DAY)
+    publish_summary(lake=lake, store=store, settings=settings, run_id="night")
+    snapshot = store.published()
+    (missed,) = lake.read("usage_late", snapshot["usage_late"]).to_pylist()
+    # 90 + 20 + 5 + 10 are known now, of which 20 came late and 8 were taken back since
+    assert (missed["quantity_in_time"], missed["quantity"]) == (113, 125)
+    assert (missed["amount"], missed["currency"]) == (18, "USD")
+    told = lake.read("usage_conflict", snapshot["usage_conflict"]).to_pylist()
+    assert {(r["event_id"], r["version_no"], r["amount"]) for r in told} == {
+        ("more", 1, 0), ("more", 2, 30),
+        # ten at 1.5 for the one, three packages of four for the other
+        ("moved", 1, 0), ("moved", 2, 90),
+        # what else is below a peak nobody can tell from its period's quantity
+        ("peak", 1, None), ("peak", 2, None),
+    }  # fmt: skip
+
+
 def test_many_events_are_summed_up_day_by_day_whichever_snapshot_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
