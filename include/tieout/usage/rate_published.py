@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
 
 import pyarrow as pa
 
+from tieout import schema
 from tieout.entities import load_entities
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
@@ -59,10 +59,13 @@ def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str)
                      out=session.scratch / "rated", session=session)  # fmt: skip
         session.bind("made_lines", rated.lines)
         lines = int(session.scalar("SELECT count(*) FROM made_lines"))
+        shape = schema.table("rated_lines")
+        ordered = f"SELECT {', '.join(shape.names)} FROM made_lines ORDER BY {', '.join(shape.key)}"
         versions = {
             "price_book": lake.write("price_book", book.rows),
             "price_quarantine": lake.write("price_quarantine", book.quarantined),
-            "rated_lines": lake.write("rated_lines", [Path(f) for f in rated.lines]),
+            # the same lines are the same bytes
+            "rated_lines": lake.write("rated_lines", session.copy(ordered, session.scratch / "rated_lines.parquet")),
             "unrated_usage": lake.write("unrated_usage", rated.quarantined),
         }
     store.publish(run_id, versions, {"step": "rating"})

@@ -19,7 +19,7 @@ from tieout.lake.hashing import result_hash
 from tieout.lake.tables import Lake
 from tieout.settings import SHIPPED_CONFIG, Settings
 from tieout.store import Store
-from tieout.usage import publish, publish_summary
+from tieout.usage import publish, publish_rating, publish_summary
 
 DAY = date(2026, 4, 11)
 NOON = datetime(2026, 3, 15, 12, tzinfo=UTC)
@@ -202,3 +202,32 @@ def test_a_level_is_counted_up_to_the_end_of_the_business_date(tmp_path: Path) -
         summary = lake.read("usage_summary", store.published()["usage_summary"]).to_pylist()
         sums = {r["period_start"]: r["quantity"] for r in summary if r["grain"] == "period"}
         assert sums == {date(2026, 3, 10): 155} | ({date(2026, 4, 10): 5} if run_id == "next" else {})
+
+
+def test_the_same_usage_and_prices_give_rated_lines_of_the_same_bytes_whatever_their_order(tmp_path: Path) -> None:
+    """Plain periods, which are priced apart, and others; many enough to be priced by several threads."""
+    written = []
+    for name, turn in (("one", 1), ("other", -1)):
+        home = tmp_path / name
+        settings = Settings(home, SHIPPED_CONFIG, str(home / "lake"), f"sqlite:///{home / 'store.sqlite'}")
+        home.mkdir()
+        lake, store = Lake(settings.lake), Store(settings.store)
+        store.upgrade()
+        subs = [f"sub_{n:05}" for n in range(5000)][::turn]
+        used = {"grain": "period", "event_count": 1, "corrected_count": 0, "late_count": 0, **PERIOD}
+        given = {
+            "usage_summary": [
+                used | {"subscription_source_id": s, "quantity": Decimal(int(s[4:])) / (1 if int(s[4:]) % 3 else 10**9)}
+                for s in subs
+            ],
+            "subscription": [{"source_id": s, "id": s} for s in subs],
+            "subscription_item": [
+                {"id": s, "source_id": s, "subscription_source_id": s, "unit_amount": Decimal(2)} for s in subs
+            ],
+        }  # fmt: skip
+        store.publish("setup", {name: lake.write(name, rows(name, *each)) for name, each in given.items()})
+        store.start_run("night", "nightly", DAY)
+        publish_rating(lake=lake, store=store, settings=settings, run_id="night")
+        files = lake.files("rated_lines", store.published()["rated_lines"])
+        written.append([Path(f).read_bytes() for f in files])
+    assert written[0] == written[1]
