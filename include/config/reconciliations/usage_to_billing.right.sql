@@ -1,24 +1,96 @@
 -- Usage lines of final invoices with the money they bill. Billing may take several lines for one usage: one per tier, one
 -- per price where the price changes, one that corrects another, one that fills up to a minimum. Those of one invoice are
--- taken together. A line that bills another period or another customer than used the very quantity is put beside the
+-- taken together, and those of several where one takes back, or all of them bill no more than was used: only what is
+-- beyond was billed more than once. What is taken back whole in one currency leaves what is billed in another. A line that bills another period or another customer than used the very quantity is put beside the
 -- usage it should have billed, where there is only one such line and usage.
 WITH used AS (
   SELECT u.subscription_source_id, u.meter, u.period_start, u.period_end, u.legal_entity_id, u.quantity, u.unit
   FROM usage_summary AS u
   WHERE u.grain = 'period' AND u.period_end <= $business_date AND u.quantity <> 0
-), line AS (
+), rated AS (
   SELECT
-    l.*, p.billing_scheme = 'tiered' AS is_tiered,
-    min(l.source_id) OVER together AS first_id, count(*) OVER together AS lines, sum(l.quantity) OVER together AS whole
+    subscription_source_id, meter, period_start, count(DISTINCT currency) > 1 AS is_mixed,
+    min(currency) AS currency,
+    CASE WHEN count(DISTINCT currency) = 1 THEN sum(amount) END AS amount,
+    list_sort(list(DISTINCT price_source_id)) AS prices,
+    CASE WHEN count(DISTINCT currency) = 1
+      THEN string_agg(regexp_replace(arithmetic, ' = [^=]*$', ''), ' + ' ORDER BY line_no)
+      ELSE string_agg(arithmetic, '; ' ORDER BY line_no) END AS terms
+  FROM rated_lines GROUP BY ALL
+), minimum AS (
+  SELECT DISTINCT subscription_source_id, meter, period_start, currency, amount FROM rated_lines WHERE charge = 'minimum'
+), final AS (
+  SELECT
+    l.*, p.billing_scheme = 'tiered' AS is_tiered, i.accounting_date AS billed_on,
+    CASE WHEN m.amount IS NOT NULL AND l.quantity <= 1 THEN 0 ELSE l.quantity END AS used_up
   FROM invoice_line AS l
   JOIN invoice AS i ON i.source = l.source AND i.source_id = l.invoice_source_id
   LEFT JOIN price AS p ON p.source = l.source AND p.source_id = l.price_source_id
+  LEFT JOIN minimum AS m
+    ON m.subscription_source_id = l.subscription_source_id AND m.meter = l.meter AND m.period_start = l.period_start
+    AND m.currency = l.currency AND m.amount = l.amount
   WHERE l.meter IS NOT NULL AND NOT l.is_deleted AND NOT i.is_deleted
     AND i.status <> 'draft' AND NOT (i.status = 'void' AND i.voided_date <= $business_date)
     AND i.accounting_date <= $business_date AND l.period_end <= $business_date
-  WINDOW together AS (
-    PARTITION BY l.source, l.invoice_source_id, l.subscription_source_id, l.meter, l.period_start, l.currency
+), due AS (
+  SELECT subscription_source_id, meter, period_start, map_from_entries(list((currency, amount))) AS amounts
+  FROM (SELECT subscription_source_id, meter, period_start, currency, sum(amount) AS amount FROM rated_lines GROUP BY ALL)
+  GROUP BY ALL
+), summed AS (
+  SELECT
+    f.*, sum(used_up) OVER of_invoice AS invoice_quantity, sum(amount) OVER of_invoice AS invoice_amount,
+    sum(used_up) OVER of_currency AS currency_quantity, sum(amount) OVER of_currency AS currency_amount
+  FROM final AS f
+  WINDOW
+    of_invoice AS (PARTITION BY source, subscription_source_id, meter, period_start, currency, invoice_source_id),
+    of_currency AS (PARTITION BY source, subscription_source_id, meter, period_start, currency)
+), standing AS (
+  SELECT
+    s.*, u.quantity AS used, r.is_mixed, r.currency AS due_currency, r.amount AS due,
+    min(least(invoice_quantity, invoice_amount)) OVER of_currency < 0 AS takes_back,
+    sum(used_up) OVER of_usage AS usage_quantity,
+    count(DISTINCT CASE WHEN currency_quantity <> 0 OR currency_amount <> 0 THEN s.currency END) OVER of_usage AS currencies,
+    min(CASE WHEN currency_quantity <> 0 OR currency_amount <> 0 THEN s.currency END) OVER of_usage AS stands_in,
+    -- charged in two currencies: whether each is billed what is due in it
+    bool_and(coalesce(d.amounts[s.currency], 0) = currency_amount) OVER of_usage
+      AND count(DISTINCT s.currency) OVER of_usage >= cardinality(d.amounts) AS is_due,
+    money(currency_amount, s.currency, g.digits) AS billed_amount
+  FROM summed AS s
+  LEFT JOIN used AS u USING (subscription_source_id, meter, period_start)
+  LEFT JOIN rated AS r USING (subscription_source_id, meter, period_start)
+  LEFT JOIN due AS d USING (subscription_source_id, meter, period_start)
+  LEFT JOIN currency_digits AS g ON g.currency = s.currency
+  WINDOW
+    of_currency AS (PARTITION BY s.source, s.subscription_source_id, s.meter, s.period_start, s.currency),
+    of_usage AS (PARTITION BY s.source, s.subscription_source_id, s.meter, s.period_start)
+), line AS (
+  SELECT
+    *, min(source_id) OVER together AS first_id, count(*) OVER together AS lines, sum(quantity) OVER together AS whole,
+    first_value(invoice_source_id) OVER in_order AS first_invoice, first_value(invoice_number) OVER in_order AS first_number,
+    count(DISTINCT invoice_source_id) OVER together AS invoices
+  FROM (
+    SELECT
+      * REPLACE (
+        CASE WHEN is_mixed AND currencies > 1 THEN due_currency
+          WHEN currency_quantity = 0 AND currency_amount = 0 AND currencies = 1 THEN stands_in
+          ELSE currency END AS currency,
+        -- no one amount in two currencies
+        CASE WHEN NOT (is_mixed AND currencies > 1) OR (currency = due_currency AND NOT is_due) THEN amount END AS amount
+      ),
+      CASE
+        WHEN is_mixed AND currencies > 1 AND usage_quantity <= coalesce(used, 0) THEN ''
+        WHEN currency_quantity = 0 AND currency_amount = 0 THEN ''
+        WHEN takes_back OR currency_quantity <= used OR (used IS NULL AND currency_amount = due) THEN ''
+        ELSE invoice_source_id
+      END AS bill
+    FROM standing
   )
+  WINDOW
+    together AS (PARTITION BY source, bill, subscription_source_id, meter, period_start, currency),
+    in_order AS (
+      PARTITION BY source, bill, subscription_source_id, meter, period_start, currency
+      ORDER BY billed_on, invoice_source_id ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING
+    )
 ), unbilled AS (
   SELECT * FROM used ANTI JOIN line USING (subscription_source_id, meter, period_start)
 ), apart AS (
@@ -31,15 +103,13 @@ WITH used AS (
     AND (o.subscription_source_id = l.subscription_source_id OR o.period_start = l.period_start)
   WHERE l.lines > 1 AND l.whole - l.quantity = u.quantity
   GROUP BY ALL
-), minimum AS (
-  SELECT DISTINCT subscription_source_id, meter, period_start, currency, amount FROM rated_lines WHERE charge = 'minimum'
 ), counting AS (
   -- one line of each minimum's very amount fills up to it, and counts nothing
   SELECT
     CASE WHEN a.source_id IS NULL THEN l.first_id ELSE l.source_id END AS line_id, l.*,
     CASE
       WHEN m.amount IS NOT NULL AND l.quantity <= 1 AND (l.lines > 1 OR u.quantity IS NULL) AND row_number() OVER (
-        PARTITION BY l.source, l.invoice_source_id, l.subscription_source_id, l.meter, l.period_start, l.amount
+        PARTITION BY l.source, l.bill, l.subscription_source_id, l.meter, l.period_start, l.amount
         ORDER BY l.quantity > 1, l.line_no DESC, l.source_id DESC
       ) = 1 THEN 0
       ELSE l.quantity
@@ -53,10 +123,11 @@ WITH used AS (
     AND m.currency = l.currency AND m.amount = l.amount
 ), billed AS (
   SELECT
-    source, line_id, invoice_source_id, invoice_number, subscription_source_id, meter, period_start,
-    max(period_end) AS period_end, min(legal_entity_id) AS legal_entity_id, currency,
+    source, line_id, first_invoice AS invoice_source_id, first_number AS invoice_number, invoices, subscription_source_id,
+    meter, period_start, max(period_end) AS period_end, min(legal_entity_id) AS legal_entity_id, currency,
     list_sort(list(DISTINCT price_source_id) FILTER (price_source_id IS NOT NULL)) AS prices,
-    coalesce(bool_or(is_tiered), false) AS is_tiered, sum(counts) AS quantity, sum(amount) AS amount
+    coalesce(bool_or(is_tiered), false) AS is_tiered, sum(counts) AS quantity, sum(amount) AS amount,
+    string_agg(DISTINCT billed_amount, ' and ' ORDER BY billed_amount) AS billed_amounts
   FROM counting GROUP BY ALL
 ), stray AS (
   -- bills what nobody used, or what another line bills right
@@ -86,16 +157,6 @@ WITH used AS (
     coalesce(c.period_start, b.period_start) AS period_start,
     c.reason AS misplaced
   FROM billed AS b LEFT JOIN claim AS c USING (source, line_id)
-), rated AS (
-  SELECT
-    subscription_source_id, meter, period_start, count(DISTINCT currency) > 1 AS is_mixed,
-    min(currency) AS currency,
-    CASE WHEN count(DISTINCT currency) = 1 THEN sum(amount) END AS amount,
-    list_sort(list(DISTINCT price_source_id)) AS prices,
-    CASE WHEN count(DISTINCT currency) = 1
-      THEN string_agg(regexp_replace(arithmetic, ' = [^=]*$', ''), ' + ' ORDER BY line_no)
-      ELSE string_agg(arithmetic, '; ' ORDER BY line_no) END AS terms
-  FROM rated_lines GROUP BY ALL
 ), judged AS (
   SELECT
     l.*, r.amount AS due, r.terms, r.is_mixed, r.currency AS due_currency, u.unit,
@@ -119,14 +180,15 @@ SELECT
   l.line_id, l.invoice_number, l.subscription_source_id, l.meter, l.period_start, l.period_end,
   l.legal_entity_id, l.quantity,
   replace(l.meter, '_', ' ') || ' by ' || coalesce(k.name, 'an unknown customer') || ' from ' || l.billed_from
-    || ' to ' || (l.period_end - 1) || coalesce(' (invoice ' || l.invoice_number || ')', '') AS about,
+    || ' to ' || (l.period_end - 1) || coalesce(' (invoice ' || l.invoice_number
+    || CASE WHEN l.invoices > 1 THEN ' and ' || (l.invoices - 1) || ' more' ELSE '' END || ')', '') AS about,
   l.currency,
   -- what no price says the worth of is compared by its quantity alone
   CASE WHEN x.meter IS NULL THEN l.amount END::DECIMAL(38, 6) AS amount,
   CAST(l.billed_from AS VARCHAR) AS period, l.billed_subscription AS customer, l.reason,
   CASE
     WHEN l.counted IS NULL THEN 'nothing was counted; billed ' || money(l.amount, l.currency, d.digits)
-    WHEN l.is_mixed THEN l.terms || '; billed ' || money(l.amount, l.currency, d.digits)
+    WHEN l.is_mixed THEN l.terms || '; billed ' || l.billed_amounts
     WHEN l.due_currency <> l.currency THEN
       l.terms || ' = ' || money(l.due, l.due_currency, o.digits) || '; billed ' || money(l.amount, l.currency, d.digits)
     WHEN l.due IS NOT NULL THEN

@@ -191,6 +191,37 @@ def test_the_lines_of_one_invoice_bill_one_usage(house):
     assert found["short", "amount"] == found["doubled", "amount"] == "wrong quantity"
 
 
+def test_what_several_invoices_bill_of_one_usage(house):
+    """Ten units are counted. In parts, or with a correction, they are billed once; what is beyond is billed again."""
+    bills = {
+        "parts": {"N1": [6], "N2": [4]}, "corrected": {"N1": [11], "N2": [-1]},
+        "credited": {"N1": [10], "N2": [10, -10]}, "renewed": {"N1": [12], "N2": [-12], "N3": [10]},
+        "under": {"N1": [6], "N2": [3]},
+        "again": {"N1": [10], "N2": [10]}, "more": {"N1": [10], "N2": [1]}, "too much": {"N1": [12], "N2": [-1]},
+    }  # fmt: skip
+    house.put("usage_summary", *(usage(s, quantity=10) for s in (*bills, "moved")))
+    house.put("invoice", *(invoice(n) for n in ("N1", "N2", "N3")))
+    lines = [(s, number, q, "JPY") for s, each in bills.items() for number, parts in each.items() for q in parts]
+    # billed in another currency, taken back, and billed in the right one
+    lines += [("moved", "N1", 10, "EUR"), ("moved", "N2", -10, "EUR"), ("moved", "N3", 10, "JPY")]
+    house.put("subscription_item", *(metered_item(s, unit_amount=3) for s in (*bills, "moved")))
+    house.put(
+        "invoice_line",
+        *(usage_line(number, s, source_id=f"il_{n}", quantity=q, amount=3 * q, currency=currency)
+          for n, (s, number, q, currency) in enumerate(lines)),
+    )  # fmt: skip
+    rated(house)
+    breaks = house.run("usage_to_billing").breaks.to_pylist()
+    found = {b["break_key"].split("|")[0]: (b["break_type"], b["reason"], b["difference"]) for b in breaks}
+    assert {s: kind[0] for s, kind in found.items()} == {
+        "under": "amount", "too much": "amount", "again": "duplicate", "more": "duplicate",
+    }  # fmt: skip
+    assert found["under"][1:] == ("wrong quantity", 3)
+    assert found["too much"][1:] == ("wrong quantity", -3)
+    (under,) = (b["sentence"] for b in breaks if b["break_key"].startswith("under|"))
+    assert under.endswith("10 by metering but 9 by billing; 10 × 3 = 30 JPY; billed 9 for 27 JPY; short 3 JPY."), under
+
+
 def test_usage_billed_right_on_several_lines_is_no_break(house, tmp_path):
     """Prices of a book: one that changes within the period, one with a minimum, one of tiers."""
     house.settings = replace(house.settings, config=tmp_path / "config")
@@ -248,19 +279,25 @@ def test_usage_charged_in_two_currencies_shows_its_working_and_never_as_nothing(
         f"api,{s},a-usd,{model},1,{first},{flat},day,,2026-03-02,USD\n"
         f"api,{s},b-eur,{model},1,{last},{flat},day,2026-03-02,,EUR\n"
         for s, model, first, last, flat in (("used", "unit", 2, 1, ""), ("idle", "flat", "", "", 28),
-                                            ("part", "unit", 2, 1, ""))
+                                            ("part", "unit", 2, 1, ""), ("both", "unit", 2, 1, ""),
+                                            ("wrong", "unit", 2, 1, ""))
     ) + "api,other,c-eur,unit,1,2,,,,,EUR\n"  # fmt: skip
     book.write_text(f"{heading}valid_to,currency\n{rows}")
     house.put(
-        "usage_summary", usage("used", quantity=1000), usage("idle", quantity=0), usage("part", quantity=1000),
-        usage("other", quantity=7),
+        "usage_summary", usage("used", quantity=1000), usage("idle", quantity=0), usage("other", quantity=7),
+        *(usage(s, quantity=1000) for s in ("part", "both", "wrong")),
         *(usage(s, grain="day", period_start=d, period_end=d + timedelta(1), quantity=q)
-          for s in ("used", "part") for d, q in ((date(2026, 2, 21), 400), (date(2026, 3, 3), 600))),
+          for s in ("used", "part", "both", "wrong") for d, q in ((date(2026, 2, 21), 400), (date(2026, 3, 3), 600))),
     )  # fmt: skip
-    house.put("invoice", invoice("N1"))
+    house.put("invoice", invoice("N1"), invoice("N2"))
     house.put(
         "invoice_line", usage_line("N1", "part", quantity=400, amount=800, price_source_id="a-usd"),
         usage_line("N1", "other", quantity=7, amount=14, price_source_id="c-eur"),
+        # an invoice for each currency
+        *(usage_line("N1", s, source_id=f"usd_{s}", quantity=400, amount=800, price_source_id="a-usd")
+          for s in ("both", "wrong")),
+        *(usage_line("N2", s, source_id=f"eur_{s}", quantity=600, amount=a, price_source_id="b-eur", currency="EUR")
+          for s, a in (("both", 600), ("wrong", 550))),
     )  # fmt: skip
     rated(house)
     breaks = house.run("usage_to_billing").breaks.to_pylist()
@@ -271,6 +308,9 @@ def test_usage_charged_in_two_currencies_shows_its_working_and_never_as_nothing(
     assert found["idle"][:3] == ("missing_right", mixed, None)
     assert found["part"][:2] == ("currency", mixed)
     assert found["part"][3].endswith(f"; {terms}; billed 800.00 USD.")
+    assert "both" not in found
+    assert found["wrong"][:2] == ("amount", mixed)
+    assert found["wrong"][3].endswith(f"; {terms}; billed 550.00 EUR and 800.00 USD.")
     assert found["other"][:2] == ("currency", "wrong currency")
     assert found["other"][3].endswith("in EUR by metering but in USD by billing; 7 × 2 = 14.00 EUR; billed 14.00 USD.")
 
