@@ -54,6 +54,8 @@ WITH rated AS (
 )
 SELECT
   u.* EXCLUDE (terms, customer_id, is_mixed),
+  CASE WHEN u.quantity < 0 THEN '-' ELSE '' END || grouped(split_part(plain(abs(u.quantity)), '.', 1))
+    || CASE WHEN u.quantity = trunc(u.quantity) THEN '' ELSE '.' || split_part(plain(abs(u.quantity)), '.', 2) END AS shown_quantity,
   CAST(u.period_start AS VARCHAR) AS period, u.subscription_source_id AS customer,
   CASE WHEN u.is_mixed THEN 'charged in two currencies' WHEN g.meter IS NOT NULL THEN 'free by entitlement'
     WHEN u.quantity = 0 THEN 'due without usage'

@@ -179,6 +179,8 @@ WITH used AS (
 SELECT
   l.line_id, l.invoice_number, l.subscription_source_id, l.meter, l.period_start, l.period_end,
   l.legal_entity_id, l.quantity,
+  CASE WHEN l.quantity < 0 THEN '-' ELSE '' END || grouped(split_part(plain(abs(l.quantity)), '.', 1))
+    || CASE WHEN l.quantity = trunc(l.quantity) THEN '' ELSE '.' || split_part(plain(abs(l.quantity)), '.', 2) END AS shown_quantity,
   replace(l.meter, '_', ' ') || ' by ' || coalesce(k.name, 'an unknown customer') || ' from ' || l.billed_from
     || ' to ' || (l.period_end - 1) || coalesce(' (invoice ' || l.invoice_number
     || CASE WHEN l.invoices > 1 THEN ' and ' || (l.invoices - 1) || ' more' ELSE '' END || ')', '') AS about,

@@ -199,11 +199,14 @@ def test_what_several_invoices_bill_of_one_usage(house):
         "under": {"N1": [6], "N2": [3]},
         "again": {"N1": [10], "N2": [10]}, "more": {"N1": [10], "N2": [1]}, "too much": {"N1": [12], "N2": [-1]},
     }  # fmt: skip
-    house.put("usage_summary", *(usage(s, quantity=10) for s in (*bills, "moved")))
+    house.put(
+        "usage_summary", *(usage(s, quantity=10) for s in (*bills, "moved")), usage("large", quantity="12345678.5")
+    )
     house.put("invoice", *(invoice(n) for n in ("N1", "N2", "N3")))
     lines = [(s, number, q, "JPY") for s, each in bills.items() for number, parts in each.items() for q in parts]
     # billed in another currency, taken back, and billed in the right one
     lines += [("moved", "N1", 10, "EUR"), ("moved", "N2", -10, "EUR"), ("moved", "N3", 10, "JPY")]
+    lines += [("large", "N1", 1000, "JPY"), ("large", "N2", -3000, "JPY")]
     house.put("subscription_item", *(metered_item(s, unit_amount=3) for s in (*bills, "moved")))
     house.put(
         "invoice_line",
@@ -214,8 +217,10 @@ def test_what_several_invoices_bill_of_one_usage(house):
     breaks = house.run("usage_to_billing").breaks.to_pylist()
     found = {b["break_key"].split("|")[0]: (b["break_type"], b["reason"], b["difference"]) for b in breaks}
     assert {s: kind[0] for s, kind in found.items()} == {
-        "under": "amount", "too much": "amount", "again": "duplicate", "more": "duplicate",
+        "under": "amount", "too much": "amount", "again": "duplicate", "more": "duplicate", "large": "amount",
     }  # fmt: skip
+    (large,) = (b["sentence"] for b in breaks if b["break_key"].startswith("large|"))
+    assert "12,345,678.5 by metering but -2,000 by billing" in large, large
     assert found["under"][1:] == ("wrong quantity", 3)
     assert found["too much"][1:] == ("wrong quantity", -3)
     (under,) = (b["sentence"] for b in breaks if b["break_key"].startswith("under|"))
@@ -375,7 +380,7 @@ def test_every_kind_of_usage_leak_shows_its_money_and_how_it_comes_about(house, 
     found = {b["break_key"].split("|")[0]: b for b in house.run("usage_to_billing").breaks.to_pylist()}
     worth = {k: (b["break_type"], b["reason"], b["value"], b["sentence"].partition(": ")[2]) for k, b in found.items()}
     assert worth == {
-        "short": ("amount", "wrong quantity", Decimal("124"), "1000 by metering but 600 by billing; "
+        "short": ("amount", "wrong quantity", Decimal("124"), "1,000 by metering but 600 by billing; "
                   "1,000 × 0.31 = 310.00 USD; billed 600 for 186.00 USD; short 124.00 USD."),
         "unbilled": ("missing_right", "used not billed", Decimal("2.17"),
                      "7 × 0.31 = 2.17 USD; billed nothing; short 2.17 USD."),
