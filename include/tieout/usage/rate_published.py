@@ -9,36 +9,51 @@ import pyarrow as pa
 
 from tieout import schema
 from tieout.entities import load_entities
+from tieout.errors import ConfigError
 from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.settings import Settings
 from tieout.store import Store
-from tieout.usage.price_books import PriceBook, csv_price_book, stripe_price_book
+from tieout.usage.price_books import PriceBook, csv_price_book, stripe_price_book, zuora_files
 from tieout.usage.rating import rate
 from tieout.usage.unused import unused_periods
 
 _INPUTS = ("usage_summary", "subscription", "subscription_item", "former_price")
+_ZUORA_CHARGES, _ZUORA_TIERS = "RatePlanCharge", "RatePlanChargeTier"
 ALWAYS = (date(1900, 1, 1), date(9999, 1, 1))
 """Every billing period there may be."""
 
 
 def published_book(lake: Lake, snapshot: Mapping[str, int], settings: Settings, session: Engine) -> PriceBook:
-    """The prices of published subscription items, and those of the CSV files of the configuration's `price_books`."""
+    """The prices of published subscription items, and those of the configuration's folder `price_books`.
+
+    There, each CSV file has columns of `price_book`; in its folder `zuora` each `RatePlanCharge….csv` is Zuora's export
+    of charges, and `RatePlanChargeTier….csv` that of their tiers. Raises ConfigError where the latter is not there.
+    """
     items, prices, tiers, former = (
         lake.files(name, snapshot[name]) if name in snapshot else []
         for name in ("subscription_item", "price", "price_tier", "former_price")
     )
     books = [stripe_price_book(items, prices, tiers, former=former, session=session)]
     books += [csv_price_book(path, session=session) for path in settings.config_files("price_books", ".csv")]
+    exports = {path.name: path for path in settings.config_files("price_books/zuora", ".csv")}
+    for name in sorted(exports):
+        if name.startswith(_ZUORA_CHARGES) and not name.startswith(_ZUORA_TIERS):
+            its_tiers = name.replace(_ZUORA_CHARGES, _ZUORA_TIERS, 1)
+            if its_tiers not in exports:
+                raise ConfigError(
+                    "an export of charges needs that of their tiers", record=str(exports[name]), expected=its_tiers
+                )
+            books.append(zuora_files(exports[name], exports[its_tiers], session=session))
     return PriceBook(*(pa.concat_tables([getattr(b, c) for b in books]) for c in ("rows", "quarantined")))
 
 
 def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:
     """Rate the published usage by the prices of its subscriptions; returns the counts.
 
-    Beside what billing knows, the price book has what the CSV files of the configuration's folder `price_books` say,
-    such as list prices, or prices agreed on paper. Billing periods that ended by the run's business date without usage
-    are rated with quantity 0 where a price charges for them all the same.
+    Beside what billing knows, the price book has what the files of the configuration's folder `price_books` say, such
+    as list prices, prices agreed on paper, or those of another billing system. Billing periods that ended by the run's
+    business date without usage are rated with quantity 0 where a price charges for them all the same.
 
     Publishes `price_book`, `price_quarantine`, `rated_lines` and `unrated_usage`.
     """

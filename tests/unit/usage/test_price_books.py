@@ -170,6 +170,29 @@ def test_a_csv_cell_that_would_be_rounded_or_read_otherwise_sets_its_price_aside
     assert book.rows.num_rows == (0 if code else 1)
 
 
+@pytest.mark.parametrize(
+    ("where", "cell", "code"),
+    [
+        ("Price", "0.0000000000005", "no_number"), ("Price", "1e-3", None), ("Price", "1,5", "no_amount"),
+        ("EndingUnit", "500.0000000001", "no_number"), ("EndingUnit", "500.0", None), ("Tier", "1.5", "no_number"),
+        ("IncludedUnits", "0.0000000005", "no_number"), ("IncludedUnits", "10", None),
+        ("EffectiveStartDate", "2026-01-05T00:00:00", "no_date"), ("EffectiveEndDate", "01/05/2026", "no_date"),
+        ("EffectiveEndDate", "2026-12-31", None),
+    ],
+)  # fmt: skip
+def test_a_zuora_cell_that_would_be_rounded_or_read_otherwise_sets_its_price_aside(
+    where: str, cell: str, code: str | None
+) -> None:
+    model = "Overage Pricing" if where == "IncludedUnits" else "Tiered Pricing"
+    charge = CHARGE | {"Id": "c", "ChargeModel": model, "EffectiveEndDate": None, "IncludedUnits": "1"}
+    tier = TIER | {"RatePlanChargeId": "c", "Tier": "1", "StartingUnit": "0", "Price": "1", "EndingUnit": None,
+                   "IsOveragePrice": None}  # fmt: skip
+    (charge if where in charge else tier)[where] = cell
+    book = zuora_price_book(zuora(tuple(charge), charge), zuora(tuple(tier), tier))
+    assert [r["reason_code"] for r in book.quarantined.to_pylist()] == ([code] if code else [])
+    assert book.rows.num_rows == (0 if code else 1)
+
+
 def test_a_csv_file_is_read_exactly_and_a_bad_cell_sets_its_price_aside(tmp_path) -> None:
     file = tmp_path / "prices.csv"
     file.write_text(

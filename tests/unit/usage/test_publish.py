@@ -15,6 +15,7 @@ from tieout import schema
 from tieout.calendar import period_of
 from tieout.close import backlog
 from tieout.entities import load_entities
+from tieout.errors import ConfigError
 from tieout.lake.hashing import result_hash
 from tieout.lake.tables import Lake
 from tieout.settings import SHIPPED_CONFIG, Settings
@@ -231,3 +232,32 @@ def test_the_same_usage_and_prices_give_rated_lines_of_the_same_bytes_whatever_t
         files = lake.files("rated_lines", store.published()["rated_lines"])
         written.append([Path(f).read_bytes() for f in files])
     assert written[0] == written[1]
+
+
+def test_usage_is_rated_by_zuora_exports_in_the_configuration_too(tmp_path: Path) -> None:
+    """Overage: the first ten are free; and an export of charges without that of their tiers is refused."""
+    folder = tmp_path / "config" / "price_books" / "zuora"
+    folder.mkdir(parents=True)
+    (folder / "RatePlanCharge-us.csv").write_text(
+        "Id,Name,SubscriptionId,ChargeModel,ChargeType,UOM,IncludedUnits,EffectiveStartDate,EffectiveEndDate\n"
+        "c1,Calls,sub_1,Overage Pricing,Usage,api,10,2026-01-01,\n"
+    )
+    tiers = folder / "RatePlanChargeTier-us.csv"
+    tiers.write_text(
+        "RatePlanChargeId,Tier,StartingUnit,EndingUnit,Price,PriceFormat,IsOveragePrice,Currency\n"
+        "c1,1,,,0.25,Per Unit,true,USD\n"
+    )
+    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
+    settings = replace(settings, config=tmp_path / "config")
+    lake, store = Lake(settings.lake), Store(settings.store)
+    store.upgrade()
+    used = {"grain": "period", "event_count": 1, "corrected_count": 0, "late_count": 0, **PERIOD}
+    given = {"usage_summary": [used | {"quantity": Decimal(18)}], "subscription": [{"source_id": "sub_1"}]}
+    store.publish("setup", {name: lake.write(name, rows(name, *each)) for name, each in given.items()})
+    store.start_run("night", "nightly", DAY)
+    publish_rating(lake=lake, store=store, settings=settings, run_id="night")
+    (line,) = lake.read("rated_lines", store.published()["rated_lines"]).to_pylist()
+    assert (line["price_source_id"], line["amount"]) == ("c1", 2)
+    tiers.unlink()
+    with pytest.raises(ConfigError, match="needs that of their tiers"):
+        publish_rating(lake=lake, store=store, settings=settings, run_id="night")
