@@ -32,6 +32,8 @@ WITH used AS (
   WHERE l.meter IS NOT NULL AND NOT l.is_deleted AND NOT i.is_deleted
     AND i.status <> 'draft' AND NOT (i.status = 'void' AND i.voided_date <= $business_date)
     AND i.accounting_date <= $business_date AND l.period_end <= $business_date
+    AND (l.subscription_source_id, l.price_source_id) NOT IN (
+      SELECT (subscription_source_id, price_source_id) FROM commitment_true_up WHERE price_source_id IS NOT NULL)
 ), due AS (
   SELECT subscription_source_id, meter, period_start, map_from_entries(list((currency, amount))) AS amounts
   FROM (SELECT subscription_source_id, meter, period_start, currency, sum(amount) AS amount FROM rated_lines GROUP BY ALL)
@@ -175,36 +177,77 @@ WITH used AS (
   FROM placed AS l
   LEFT JOIN used AS u USING (subscription_source_id, meter, period_start)
   LEFT JOIN rated AS r USING (subscription_source_id, meter, period_start)
+), committed AS (
+  -- lines under a commitment's price: what the term that had ended by then was short of, corrections taken together
+  SELECT
+    min(source_id) AS line_id, min(invoice_number) AS invoice_number, count(DISTINCT invoice_source_id) AS invoices,
+    commitment_id, subscription_source_id, currency, sum(amount) AS amount, any_value(legal_entity_id) AS legal_entity_id,
+    any_value(billed_customer) AS customer_source_id, any_value(source) AS source
+  FROM (
+    SELECT l.*, i.customer_source_id AS billed_customer, t.commitment_id
+    FROM invoice_line AS l
+    JOIN invoice AS i ON i.source = l.source AND i.source_id = l.invoice_source_id
+    JOIN commitment_true_up AS t
+      ON t.subscription_source_id = l.subscription_source_id AND t.price_source_id = l.price_source_id
+      AND t.term_end <= i.accounting_date + 1
+    WHERE NOT l.is_deleted AND NOT i.is_deleted AND i.status <> 'draft'
+      AND NOT (i.status = 'void' AND i.voided_date <= $business_date) AND i.accounting_date <= $business_date
+    QUALIFY row_number() OVER (
+      PARTITION BY l.source, l.source_id ORDER BY t.term_end DESC, t.commitment_id
+    ) = 1
+  )
+  GROUP BY commitment_id, subscription_source_id, currency
+), shown AS (
+  SELECT
+    l.line_id, l.invoice_number, l.subscription_source_id, l.meter, l.period_start, l.period_end,
+    l.legal_entity_id, l.quantity,
+    CASE WHEN l.quantity < 0 THEN '-' ELSE '' END || grouped(split_part(plain(abs(l.quantity)), '.', 1))
+      || CASE WHEN l.quantity = trunc(l.quantity) THEN '' ELSE '.' || split_part(plain(abs(l.quantity)), '.', 2) END AS shown_quantity,
+    replace(l.meter, '_', ' ') || ' by ' || coalesce(k.name, 'an unknown customer') || ' from ' || l.billed_from
+      || ' to ' || (l.period_end - 1) || coalesce(' (invoice ' || l.invoice_number
+      || CASE WHEN l.invoices > 1 THEN ' and ' || (l.invoices - 1) || ' more' ELSE '' END || ')', '') AS about,
+    l.currency,
+    -- what no price says the worth of is compared by its quantity alone
+    CASE WHEN x.meter IS NULL THEN l.amount END::DECIMAL(38, 6) AS amount,
+    CAST(l.billed_from AS VARCHAR) AS period, l.billed_subscription AS customer, l.reason,
+    CASE
+      WHEN l.counted IS NULL THEN 'nothing was counted; billed ' || money(l.amount, l.currency, d.digits)
+      WHEN l.is_mixed THEN l.terms || '; billed ' || l.billed_amounts
+      WHEN l.due_currency <> l.currency THEN
+        l.terms || ' = ' || money(l.due, l.due_currency, o.digits) || '; billed ' || money(l.amount, l.currency, d.digits)
+      WHEN l.due IS NOT NULL THEN
+        replace(l.terms, ' used − ', ' ' || coalesce(l.unit, 'unit') || 's − ') || ' = '
+        || money(l.due, l.currency, d.digits)
+        || '; billed ' || CASE WHEN l.quantity <> l.counted THEN CASE WHEN l.quantity = trunc(l.quantity) THEN grouped(plain(l.quantity)) ELSE plain(l.quantity) END || ' for ' ELSE '' END
+        || money(l.amount, l.currency, d.digits)
+        || CASE WHEN l.due > l.amount THEN '; short ' || money(l.due - l.amount, l.currency, d.digits)
+          WHEN l.due < l.amount THEN '; over ' || money(l.amount - l.due, l.currency, d.digits) ELSE '' END
+    END AS working
+  FROM judged AS l
+  JOIN invoice AS i ON i.source = l.source AND i.source_id = l.invoice_source_id
+  LEFT JOIN unrated_usage AS x
+    ON x.subscription_source_id = l.subscription_source_id AND x.meter = l.meter AND x.period_start = l.period_start
+  LEFT JOIN customer AS k ON k.source = i.source AND k.source_id = i.customer_source_id
+  LEFT JOIN currency_digits AS d ON d.currency = l.currency
+  LEFT JOIN currency_digits AS o ON o.currency = l.due_currency
 )
+SELECT * FROM shown
+UNION ALL BY NAME
 SELECT
-  l.line_id, l.invoice_number, l.subscription_source_id, l.meter, l.period_start, l.period_end,
-  l.legal_entity_id, l.quantity,
-  CASE WHEN l.quantity < 0 THEN '-' ELSE '' END || grouped(split_part(plain(abs(l.quantity)), '.', 1))
-    || CASE WHEN l.quantity = trunc(l.quantity) THEN '' ELSE '.' || split_part(plain(abs(l.quantity)), '.', 2) END AS shown_quantity,
-  replace(l.meter, '_', ' ') || ' by ' || coalesce(k.name, 'an unknown customer') || ' from ' || l.billed_from
-    || ' to ' || (l.period_end - 1) || coalesce(' (invoice ' || l.invoice_number
-    || CASE WHEN l.invoices > 1 THEN ' and ' || (l.invoices - 1) || ' more' ELSE '' END || ')', '') AS about,
-  l.currency,
-  -- what no price says the worth of is compared by its quantity alone
-  CASE WHEN x.meter IS NULL THEN l.amount END::DECIMAL(38, 6) AS amount,
-  CAST(l.billed_from AS VARCHAR) AS period, l.billed_subscription AS customer, l.reason,
-  CASE
-    WHEN l.counted IS NULL THEN 'nothing was counted; billed ' || money(l.amount, l.currency, d.digits)
-    WHEN l.is_mixed THEN l.terms || '; billed ' || l.billed_amounts
-    WHEN l.due_currency <> l.currency THEN
-      l.terms || ' = ' || money(l.due, l.due_currency, o.digits) || '; billed ' || money(l.amount, l.currency, d.digits)
-    WHEN l.due IS NOT NULL THEN
-      replace(l.terms, ' used − ', ' ' || coalesce(l.unit, 'unit') || 's − ') || ' = '
-      || money(l.due, l.currency, d.digits)
-      || '; billed ' || CASE WHEN l.quantity <> l.counted THEN CASE WHEN l.quantity = trunc(l.quantity) THEN grouped(plain(l.quantity)) ELSE plain(l.quantity) END || ' for ' ELSE '' END
-      || money(l.amount, l.currency, d.digits)
-      || CASE WHEN l.due > l.amount THEN '; short ' || money(l.due - l.amount, l.currency, d.digits)
-        WHEN l.due < l.amount THEN '; over ' || money(l.amount - l.due, l.currency, d.digits) ELSE '' END
-  END AS working
-FROM judged AS l
-JOIN invoice AS i ON i.source = l.source AND i.source_id = l.invoice_source_id
-LEFT JOIN unrated_usage AS x
-  ON x.subscription_source_id = l.subscription_source_id AND x.meter = l.meter AND x.period_start = l.period_start
-LEFT JOIN customer AS k ON k.source = i.source AND k.source_id = i.customer_source_id
-LEFT JOIN currency_digits AS d ON d.currency = l.currency
-LEFT JOIN currency_digits AS o ON o.currency = l.due_currency
+  c.line_id, c.invoice_number, c.subscription_source_id, 'commitment ' || c.commitment_id AS meter,
+  t.term_start AS period_start, t.term_end AS period_end, c.legal_entity_id, 0 AS quantity, '0' AS shown_quantity,
+  'commitment ' || c.commitment_id || ' by ' || coalesce(k.name, 'an unknown customer') || ' from ' || t.term_start || ' to '
+    || (t.term_end - 1) || coalesce(' (invoice ' || c.invoice_number
+    || CASE WHEN c.invoices > 1 THEN ' and ' || (c.invoices - 1) || ' more' ELSE '' END || ')', '') AS about,
+  c.currency, c.amount::DECIMAL(38, 6) AS amount, CAST(t.term_start AS VARCHAR) AS period,
+  c.subscription_source_id AS customer, 'wrong commitment' AS reason,
+  money(t.committed, t.currency, d.digits) || ' committed − ' || money(t.charged, t.currency, d.digits) || ' charged = '
+    || money(t.amount, t.currency, d.digits) || '; billed ' || money(c.amount, c.currency, o.digits)
+    || CASE WHEN c.currency <> t.currency OR c.amount = t.amount THEN ''
+      WHEN t.amount > c.amount THEN '; short ' || money(t.amount - c.amount, c.currency, d.digits)
+      ELSE '; over ' || money(c.amount - t.amount, c.currency, d.digits) END AS working
+FROM committed AS c
+JOIN commitment_true_up AS t USING (commitment_id)
+LEFT JOIN customer AS k ON k.source = c.source AND k.source_id = c.customer_source_id
+LEFT JOIN currency_digits AS d ON d.currency = t.currency
+LEFT JOIN currency_digits AS o ON o.currency = c.currency

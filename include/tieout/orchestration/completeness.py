@@ -28,6 +28,7 @@ UNPROVEN = "unproven/"
 _SUMMED_FROM = {
     "usage_summary": ("usage_event", "subscription", "subscription_item", "product", "former_price"),
     "rated_lines": ("subscription_item", "price", "price_tier", "former_price"),
+    "commitment_true_up": ("usage_event", "subscription_item", "price", "price_tier", "former_price"),
 }
 _RECEIVABLE_STREAMS = ("billing", "prior_period")
 _UNDER_WAY = ("submitted", "unknown", "partially_posted", "confirmed", "mismatched")

@@ -14,6 +14,7 @@ from tieout.lake.engine import Engine, engine
 from tieout.lake.tables import Lake
 from tieout.settings import Settings
 from tieout.store import Store
+from tieout.usage.agreements import published_agreements
 from tieout.usage.price_books import PriceBook, csv_price_book, stripe_price_book, zuora_files
 from tieout.usage.rating import rate
 from tieout.usage.unused import unused_periods
@@ -55,7 +56,10 @@ def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str)
     as list prices, prices agreed on paper, or those of another billing system. Billing periods that ended by the run's
     business date without usage are rated with quantity 0 where a price charges for them all the same.
 
-    Publishes `price_book`, `price_quarantine`, `rated_lines` and `unrated_usage`.
+    Of a run with a business date, what rated usage owes to commitments and takes from prepaid credit by that day is
+    worked out too (`published_agreements`).
+
+    Publishes `price_book`, `price_quarantine`, `rated_lines`, `unrated_usage`, and the tables of those agreements.
     """
     snapshot = store.published()
     files = {name: lake.files(name, snapshot[name]) if name in snapshot else [] for name in _INPUTS}
@@ -76,17 +80,23 @@ def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str)
         lines = int(session.scalar("SELECT count(*) FROM made_lines"))
         shape = schema.table("rated_lines")
         ordered = f"SELECT {', '.join(shape.names)} FROM made_lines ORDER BY {', '.join(shape.key)}"
+        made = session.copy(ordered, session.scratch / "rated_lines.parquet")
+        agreed = published_agreements(
+            [str(made)], settings, run.business_date if run and run.business_date else date(1900, 1, 1), session=session
+        )
+        aside = pa.concat_tables([book.quarantined, agreed.quarantined])
         versions = {
             "price_book": lake.write("price_book", book.rows),
-            "price_quarantine": lake.write("price_quarantine", book.quarantined),
+            "price_quarantine": lake.write("price_quarantine", aside),
             # the same lines are the same bytes
-            "rated_lines": lake.write("rated_lines", session.copy(ordered, session.scratch / "rated_lines.parquet")),
+            "rated_lines": lake.write("rated_lines", made),
             "unrated_usage": lake.write("unrated_usage", rated.quarantined),
+            **{name: lake.write(name, rows) for name, rows in agreed.tables.items()},
         }
     store.publish(run_id, versions, {"step": "rating"})
     return {
         "prices": book.rows.num_rows,
-        "prices_quarantined": book.quarantined.num_rows,
+        "prices_quarantined": aside.num_rows,
         "lines": lines,
         "unrated": rated.quarantined.num_rows,
     }

@@ -227,6 +227,51 @@ def test_what_several_invoices_bill_of_one_usage(house):
     assert under.endswith("10 by metering but 9 by billing; 10 × 3 = 30 JPY; billed 9 for 27 JPY; short 3 JPY."), under
 
 
+def test_what_usage_falls_short_of_a_commitment_is_due_at_the_end_of_its_term(house, tmp_path):
+    """A hundred was committed to, thirty charged: seventy are due, once, under the price that the commitment names."""
+    house.settings = replace(house.settings, config=tmp_path / "config")
+    folder = tmp_path / "config" / "commitments"
+    folder.mkdir(parents=True)
+    names = ("right", "unbilled", "cheap", "dear", "elsewhere", "reached", "foreign", "twice")
+    heading = "commitment_id,subscription_source_id,term_start,term_end,amount,currency,price_source_id"
+    agreed = [f"c-{s},{s},2025-03-20,2026-03-20,{30 if s == 'reached' else 100},USD,true_up" for s in names]
+    agreed += ["c-free,free,2025-03-20,2026-03-20,100,USD,", "c-open,open,2026-03-20,2027-03-20,100,USD,true_up",
+               "c-odd,odd,2025-03-20,2026-03-20,100.00001,USD,true_up"]  # fmt: skip
+    (folder / "sales.csv").write_text("\n".join([heading, *agreed]) + "\n")
+    everyone = (*names, "free", "open", "odd")
+    house.put("usage_summary", *(usage(s, quantity=10) for s in everyone))
+    house.put("subscription", *({"source_id": s} for s in everyone))
+    house.put(
+        "subscription_item",
+        *(metered_item(s, unit_amount=3, currency="EUR" if s == "foreign" else "USD") for s in everyone),
+    )
+    house.put("invoice", invoice("N1"), invoice("N2", accounting_date=date(2026, 3, 22)))
+    owed = {"right": [70], "cheap": [60], "dear": [80], "foreign": [70], "twice": [50, 20]}
+    house.put(
+        "invoice_line",
+        *(usage_line("N1", s, source_id=f"use_{s}", quantity=10, amount=30, currency="EUR" if s == "foreign" else "USD")
+          for s in everyone),
+        *(usage_line(f"N{n}", s, source_id=f"up_{s}{n}", meter=None, quantity=1, amount=a, price_source_id="true_up")
+          for s, amounts in owed.items() for n, a in enumerate(amounts, 1)),
+        usage_line("N1", "elsewhere", source_id="up_elsewhere", meter=None, amount=70, price_source_id="fee"),
+    )  # fmt: skip
+    rated(house)
+    breaks = house.run("usage_to_billing").breaks.to_pylist()
+    found = {b["break_key"]: (b["break_type"], b["reason"], b["value"]) for b in breaks}
+    assert found == {
+        "unbilled|commitment c-unbilled|2025-03-20": ("missing_right", "commitment not billed", 70),
+        "elsewhere|commitment c-elsewhere|2025-03-20": ("missing_right", "commitment not billed", 70),
+        "cheap|commitment c-cheap|2025-03-20": ("amount", "wrong commitment", 10),
+        "dear|commitment c-dear|2025-03-20": ("amount", "wrong commitment", 10),
+    }
+    (cheap,) = (b["sentence"] for b in breaks if b["break_key"].startswith("cheap"))
+    assert cheap.endswith("100.00 USD committed − 30.00 USD charged = 70.00 USD; billed 60.00 USD; short 10.00 USD.")
+    aside = house.lake.read("price_quarantine", house.store.published()["price_quarantine"]).to_pylist()
+    assert {(r["price_source_id"], r["reason_code"]) for r in aside} == {
+        ("c-foreign", "other_currency"), ("c-odd", "no_number"),
+    }  # fmt: skip
+
+
 def test_usage_billed_right_on_several_lines_is_no_break(house, tmp_path):
     """Prices of a book: one that changes within the period, one with a minimum, one of tiers."""
     house.settings = replace(house.settings, config=tmp_path / "config")

@@ -261,3 +261,40 @@ def test_usage_is_rated_by_zuora_exports_in_the_configuration_too(tmp_path: Path
     tiers.unlink()
     with pytest.raises(ConfigError, match="needs that of their tiers"):
         publish_rating(lake=lake, store=store, settings=settings, run_id="night")
+
+
+def test_prepaid_credit_of_the_configuration_is_drawn_down_by_the_night(tmp_path: Path) -> None:
+    """By the business date; a credit that cannot be used waits with its reason."""
+    (tmp_path / "config" / "prepaid_credits").mkdir(parents=True)
+    (tmp_path / "config" / "prepaid_credits" / "sales.csv").write_text(
+        "credit_id,subscription_source_id,amount,currency,granted_on,expires_on,meter\n"
+        "old,sub_1,3,USD,2026-01-01,2026-05-01,\nnew,sub_1,10.50,USD,2026-02-01,,api\n"
+        "late,sub_1,9,USD,2026-09-01,,\ntwo,sub_1,1,USD,2026-01-01,,\ntwo,sub_1,2,USD,2026-01-01,,\n"
+        "short,sub_1,1,USD,2026-02-01,2026-01-01,\nday,sub_1,1,USD,1 May,,\nless,sub_1,-1,USD,2026-02-01,,\n"
+        "whose,,1,USD,2026-02-01,,\n"
+    )
+    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
+    settings = replace(settings, config=tmp_path / "config")
+    lake, store = Lake(settings.lake), Store(settings.store)
+    store.upgrade()
+    used = {"grain": "period", "event_count": 1, "corrected_count": 0, "late_count": 0, **PERIOD}
+    later = {"period_start": PERIOD["period_end"], "period_end": date(2026, 5, 10)}
+    given = {
+        "usage_summary": [used | {"quantity": Decimal(20)}, used | {"quantity": Decimal(99)} | later],
+        "subscription": [{"source_id": "sub_1"}], "subscription_item": [{"unit_amount": Decimal("0.25")}],
+    }  # fmt: skip
+    store.publish("setup", {name: lake.write(name, rows(name, *each)) for name, each in given.items()})
+    store.start_run("night", "nightly", DAY)
+    publish_rating(lake=lake, store=store, settings=settings, run_id="night")
+    snapshot = store.published()
+    draws = lake.read("credit_draws", snapshot["credit_draws"]).to_pylist()
+    assert [(r["credit_id"], r["period_end"], r["amount"]) for r in draws] == [
+        ("new", date(2026, 4, 10), 2), ("old", date(2026, 4, 10), 3),
+    ]  # fmt: skip
+    balances = lake.read("credit_balances", snapshot["credit_balances"]).to_pylist()
+    assert [(r["credit_id"], r["balance"]) for r in balances] == [("late", 9), ("new", Decimal("8.5")), ("old", 0)]
+    aside = lake.read("price_quarantine", snapshot["price_quarantine"]).to_pylist()
+    assert sorted((r["price_source_id"], r["reason_code"]) for r in aside) == [
+        ("day", "no_date"), ("less", "negative"), ("short", "no_term"), ("two", "repeated"), ("two", "repeated"),
+        ("whose", "missing"),
+    ]  # fmt: skip
