@@ -51,18 +51,38 @@ WITH rated AS (
   LEFT JOIN subscription AS s ON s.source_id = u.subscription_source_id
   LEFT JOIN customer AS k ON k.source = s.source AND k.source_id = s.customer_source_id
   WHERE u.period_end <= $business_date
+), shown AS (
+  SELECT
+    u.* EXCLUDE (terms, customer_id, is_mixed),
+    CASE WHEN u.quantity < 0 THEN '-' ELSE '' END || grouped(split_part(plain(abs(u.quantity)), '.', 1))
+      || CASE WHEN u.quantity = trunc(u.quantity) THEN '' ELSE '.' || split_part(plain(abs(u.quantity)), '.', 2) END AS shown_quantity,
+    CAST(u.period_start AS VARCHAR) AS period, u.subscription_source_id AS customer,
+    CASE WHEN u.is_mixed THEN 'charged in two currencies' WHEN g.meter IS NOT NULL THEN 'free by entitlement'
+      WHEN u.quantity = 0 THEN 'due without usage'
+      ELSE 'used not billed' END AS reason,
+    replace(u.terms, ' used − ', ' ' || coalesce(u.unit, 'unit') || 's − ')
+      || CASE WHEN u.is_mixed THEN '; billed nothing' ELSE ' = ' || money(u.amount, u.currency, d.digits)
+        || '; billed nothing; short ' || money(u.amount, u.currency, d.digits) END AS working
+  FROM usage AS u
+  LEFT JOIN currency_digits AS d ON d.currency = u.currency
+  LEFT JOIN granted AS g
+    ON g.customer_id = u.customer_id AND g.meter = u.meter AND g.start_date < u.period_end
+    AND coalesce(g.end_date, DATE '9999-12-31') >= u.period_end
 )
+SELECT * FROM shown
+UNION ALL BY NAME
+-- what usage falls short of a commitment is due at the end of its term
 SELECT
-  u.* EXCLUDE (terms, customer_id, is_mixed),
-  CAST(u.period_start AS VARCHAR) AS period, u.subscription_source_id AS customer,
-  CASE WHEN u.is_mixed THEN 'charged in two currencies' WHEN g.meter IS NOT NULL THEN 'free by entitlement'
-    WHEN u.quantity = 0 THEN 'due without usage'
-    ELSE 'used not billed' END AS reason,
-  replace(u.terms, ' used − ', ' ' || coalesce(u.unit, 'unit') || 's − ')
-    || CASE WHEN u.is_mixed THEN '; billed nothing' ELSE ' = ' || money(u.amount, u.currency, d.digits)
-      || '; billed nothing; short ' || money(u.amount, u.currency, d.digits) END AS working
-FROM usage AS u
-LEFT JOIN currency_digits AS d ON d.currency = u.currency
-LEFT JOIN granted AS g
-  ON g.customer_id = u.customer_id AND g.meter = u.meter AND g.start_date < u.period_end
-  AND coalesce(g.end_date, DATE '9999-12-31') >= u.period_end
+  t.subscription_source_id, 'commitment ' || t.commitment_id AS meter, t.term_start AS period_start,
+  t.term_end AS period_end, s.legal_entity_id, 0 AS quantity, '0' AS shown_quantity,
+  'commitment ' || t.commitment_id || ' by ' || coalesce(k.name, 'an unknown customer') || ' from ' || t.term_start || ' to '
+    || (t.term_end - 1) AS about,
+  t.currency, t.amount::DECIMAL(38, 6) AS amount, CAST(t.term_start AS VARCHAR) AS period,
+  t.subscription_source_id AS customer, 'commitment not billed' AS reason,
+  money(t.committed, t.currency, d.digits) || ' committed − ' || money(t.charged, t.currency, d.digits) || ' charged = '
+    || money(t.amount, t.currency, d.digits) || '; billed nothing; short ' || money(t.amount, t.currency, d.digits) AS working
+FROM commitment_true_up AS t
+LEFT JOIN subscription AS s ON s.source_id = t.subscription_source_id
+LEFT JOIN customer AS k ON k.source = s.source AND k.source_id = s.customer_source_id
+LEFT JOIN currency_digits AS d ON d.currency = t.currency
+WHERE t.price_source_id IS NOT NULL AND t.term_end <= $business_date

@@ -30,6 +30,7 @@ LINKS: dict[str, tuple[str, ...]] = {
     "entitlement": ("crosswalk",),
     "subscription": ("crosswalk",),
     "subscription_item": ("crosswalk", "product"),
+    "former_price": ("crosswalk", "product"),
     "payout_transaction": (),
     "balance_transaction": ("merged_payout_transaction",),
     "invoice_line": ("crosswalk", "merged_invoice"),

@@ -17,7 +17,7 @@ from tieout.money import currencies, minor_digits
 
 SOURCES = (
     "invoice", "invoice_line", "credit_note", "credit_note_line", "payment", "payment_allocation", "refund", "dispute",
-    "payout", "balance_transaction", "bank_line", "subscription_item", "price",
+    "payout", "balance_transaction", "bank_line", "subscription_item", "former_price", "price",
     "price_tier", "usage_summary", "fx_rate",
     "revenue_schedule", "entity_transfer",
 )  # fmt: skip

@@ -43,13 +43,19 @@ def quality_gate(work: Work, run_id: str, business_date: str) -> Facts:
 
 def aggregate_usage(work: Work, run_id: str, business_date: str) -> Facts:
     """Sum usage per subscription, meter and period into `usage_summary`, and rate it by the price book."""
-    from tieout.usage import publish_rating, publish_summary
+    from tieout.usage import publish_summary
 
     with work.kept(run_id, "usage") as facts:
         facts |= publish_summary(lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
-    with work.kept(run_id, "rating") as rated:
-        rated |= publish_rating(lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
-    return facts | rated
+    return facts | _rate(work, run_id)
+
+
+def _rate(work: Work, run_id: str) -> Facts:
+    from tieout.usage import publish_rating
+
+    with work.kept(run_id, "rating") as facts:
+        facts |= publish_rating(lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
+    return facts
 
 
 def hand_over_usage(work: Work, run_id: str, business_date: str) -> str | None:
@@ -63,12 +69,12 @@ def hand_over_usage(work: Work, run_id: str, business_date: str) -> str | None:
 
 
 def publish_usage(work: Work, run_id: str, uri: str) -> Facts:
-    """Publish what the cluster summed up."""
+    """Publish what the cluster summed up, and rate it by the price book."""
     from tieout.usage.publish import publish_answer
 
     with work.kept(run_id, "usage") as facts:
         facts |= publish_answer(uri, lake=work.lake, store=work.store, settings=work.settings, run_id=run_id)
-    return facts
+    return facts | _rate(work, run_id)
 
 
 def reconcile_sources(work: Work, run_id: str, business_date: str) -> Facts:

@@ -26,8 +26,9 @@ UNPROVEN = "unproven/"
 """Facts of a run under this name and a reconciliation's id: why it proves less than it seems, a list of sentences."""
 
 _SUMMED_FROM = {
-    "usage_summary": ("usage_event", "subscription", "subscription_item", "product"),
-    "rated_lines": ("subscription_item", "price", "price_tier"),
+    "usage_summary": ("usage_event", "subscription", "subscription_item", "product", "former_price"),
+    "rated_lines": ("subscription_item", "price", "price_tier", "former_price"),
+    "commitment_true_up": ("usage_event", "subscription_item", "price", "price_tier", "former_price"),
 }
 _RECEIVABLE_STREAMS = ("billing", "prior_period")
 _UNDER_WAY = ("submitted", "unknown", "partially_posted", "confirmed", "mismatched", "reversing")

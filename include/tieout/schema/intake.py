@@ -85,7 +85,12 @@ INTAKE: tuple[Table, ...] = (
             _r("deliveries", "int", "how often this content was delivered"),
             _r("raw_ref", "text", "landed page and position"),
             _c("legal_entity_id", "text", "legal entity that bills, where the subscription is known"),
-            _c("amount", "money", "what it may move against the first content, at the subscription's price per unit"),
+            _c(
+                "amount",
+                "money",
+                "what the billing period would cost more or less with it in place of the first content; of contents of "
+                "two periods the greater of what each adds to its own; null where that cannot be rated",
+            ),
             _c("currency", "text", "its currency"),
         ),
         "result",
@@ -116,7 +121,7 @@ INTAKE: tuple[Table, ...] = (
             _r("late_quantity", "quantity", "what came too late; negative where something was taken back"),
             _c("unit", "text", "the meter's unit"),
             _r("late_count", "int", "events received after the period ended"),
-            _c("amount", "money", "the late quantity at the subscription's price per unit; null where it has tiers"),
+            _c("amount", "money", "what it adds to the charge of the period; null where no price holds"),
             _c("currency", "text", "its currency"),
             _r("correlation_id", "text", "follows subscription, meter and period"),
         ),

@@ -48,11 +48,12 @@ RATING: tuple[Table, ...] = (
     ),
     Table(
         "price_quarantine",
-        "Prices, one row per tier, that no price book can hold, with the reason.",
+        "Prices, one row per tier, that no price book can hold, and commitments and credits that cannot be used, with "
+        "the reason.",
         ("source", "price_source_id", "subscription_source_id", "meter", "tier_no"),
         (
             _c("source", "text", "where the price is from"),
-            _r("price_source_id", "text", "the price's id; empty where it has none"),
+            _r("price_source_id", "text", "the price's, commitment's or credit's id; empty where it has none"),
             _c("subscription_source_id", "text", "subscription it was agreed for"),
             _c("meter", "text", "what it counts"),
             _c("tier_no", "int", "its tier"),
@@ -121,6 +122,11 @@ RATING: tuple[Table, ...] = (
             _r("term_end", "date", "first day after it"),
             _r("amount", "money", "what was committed to"),
             _r("currency", "text", "ISO 4217 code"),
+            _c(
+                "price_source_id",
+                "text",
+                "price under which billing charges what is owed; null: it is not looked for on the invoices",
+            ),
         ),
         "result",
     ),
@@ -138,6 +144,7 @@ RATING: tuple[Table, ...] = (
             _r("charged", "money", "charges of the billing periods that ended within the term"),
             _r("amount", "money", "what is owed on top; 0 where the commitment was reached"),
             _r("currency", "text", "ISO 4217 code"),
+            _c("price_source_id", "text", "price under which billing charges it"),
         ),
         "result",
     ),

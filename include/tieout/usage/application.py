@@ -26,6 +26,7 @@ def main(arguments: Sequence[str]) -> None:
                 asked.products,
                 entities=asked.entities,
                 meters=asked.meters,
+                former_prices=asked.former_prices,
                 billed=asked.billed_periods(),
                 until=asked.until,
                 session=session,

@@ -64,7 +64,8 @@ def true_up(lines: Rows, commitments: Rows, period: tuple[date, date], *, sessio
     return session.sql(
         """
         SELECT c.commitment_id, c.subscription_source_id, c.meter, c.term_start, c.term_end, c.amount AS committed,
-          coalesce(s.charged, 0) AS charged, greatest(c.amount - coalesce(s.charged, 0), 0) AS amount, c.currency
+          coalesce(s.charged, 0) AS charged, greatest(c.amount - coalesce(s.charged, 0), 0) AS amount, c.currency,
+          c.price_source_id
         FROM given_commitment AS c
         LEFT JOIN (
           SELECT commitment_id, sum(amount) AS charged FROM commitment_charge GROUP BY commitment_id

@@ -33,6 +33,7 @@ class Request(BaseModel):
     subscriptions: list[str]
     subscription_items: list[str]
     products: list[str]
+    former_prices: list[str] = []
     entities: Entities
     meters: Meters
     snapshot: dict[str, int]

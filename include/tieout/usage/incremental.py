@@ -56,6 +56,7 @@ class References:
     entities: Entities
     meters: Meters = field(default_factory=Meters)
     billed: Rows | None = None
+    former_prices: Rows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +116,8 @@ class _Work:
     def __init__(self, home: UsageState, session: Engine, references: References) -> None:
         self.folder, self.keep_old, self.session, self.given = home.folder, home.keep_old, session, references
         r = references
-        bind_references(session, r.subscriptions, r.subscription_items, r.products, r.billed, r.entities, r.meters)
+        bind_references(session, r.subscriptions, r.subscription_items, r.products, r.former_prices, r.billed,
+                        r.entities, r.meters)  # fmt: skip
         self.made_with = {
             "code": _code(),
             "engine": duckdb.__version__,
@@ -301,10 +303,11 @@ class _Work:
 
     def _compare_references(self) -> None:
         """What else the references make of it than before, by subscription and meter: `touched` what was billed when,
-        `shown_otherwise` the subscription's own columns, `placed_otherwise` those that its events are judged by."""
+        and how often, `shown_otherwise` the subscription's own columns, `placed_otherwise` those that its events are
+        judged by."""
         session = self.session
         now = {"subscriptions": "SELECT * EXCLUDE (subscription_no) FROM subscription_list",
-               "billed": "SELECT * FROM billed_periods"}  # fmt: skip
+               "billed": "SELECT * FROM billed_periods", "intervals": "SELECT * FROM meter_intervals"}  # fmt: skip
         new = {name: self._copy(query, name) for name, query in now.items()}
         for name in ("placed_otherwise", "shown_otherwise"):
             session.execute(f"CREATE OR REPLACE TEMP TABLE {name} (subscription_source_id VARCHAR)")
@@ -314,6 +317,7 @@ class _Work:
                 ("placed_otherwise", "source_id", "source_id, zone, legal_entity_id", "subscriptions"),
                 ("shown_otherwise", "source_id", "*", "subscriptions"),
                 ("touched", _PAIR, "*", "billed"),
+                ("touched", _PAIR, "*", "intervals"),
             ):
                 self._insert_differing(table, key, f"SELECT {columns} FROM '{self.state[name]}'",
                                        f"SELECT {columns} FROM '{new[name]}'")  # fmt: skip

@@ -14,6 +14,9 @@ from tieout.lake.session import Session
 
 Rows: TypeAlias = "pa.Table | Sequence[str] | str | Path"
 
+FORMER_NEEDED = ("subscription_source_id", "subscription_item_source_id", "price_source_id", "occurred_at")
+"""The columns of `former_price` that nothing can be said without."""
+
 
 def bind(session: Session, table: str, data: Rows, needed: Sequence[str]) -> None:
     """Make the view `given_<table>` with the columns of that table; those the data lacks are null.

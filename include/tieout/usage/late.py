@@ -10,7 +10,7 @@ from tieout import schema
 from tieout.errors import DataError
 from tieout.lake.engine import Engine, engine
 from tieout.usage.inputs import Rows, bind
-from tieout.usage.rating import rate
+from tieout.usage.worth import rate_cases
 
 _NEEDED = ("subscription_source_id", "meter", "grain", "period_start", "period_end", "quantity")
 
@@ -54,29 +54,19 @@ def late_worth(
     )
     if session.rows("SELECT 1 FROM late_usage WHERE quantity IS NULL OR late_quantity > quantity LIMIT 1"):
         raise DataError("more usage is late than was counted", remedy="give all usage, the late included")
-    sums = {}
-    for name, quantity in (("with", "quantity"), ("without", "quantity - late_quantity")):
-        given = session.sql(
-            f"SELECT * REPLACE (CAST({quantity} AS DECIMAL(28, 9)) AS quantity), 'period' AS grain FROM late_usage"
-        )
-        rated = rate(given, prices, period, subscriptions=subscriptions, worded=False, session=session)
-        sums[name] = rated
-        session.bind(f"lines_{name}", rated.lines)
-    session.bind("not_rated", sums["with"].quarantined)
+    rate_cases(session, _CASES, prices, period, subscriptions=subscriptions)
     return session.sql(
         """
-        WITH w AS (
-          SELECT subscription_source_id, meter, period_start, sum(amount) AS amount, any_value(currency) AS currency
-          FROM lines_with GROUP BY ALL
-        ), o AS (
-          SELECT subscription_source_id, meter, period_start, sum(amount) AS amount FROM lines_without GROUP BY ALL
-        )
-        SELECT u.subscription_source_id, u.meter, u.period_start, u.period_end, u.late_quantity,
-          CASE WHEN n.reason_code IS NULL THEN coalesce(w.amount, 0) - coalesce(o.amount, 0) END AS amount, w.currency
-        FROM late_usage AS u
-        LEFT JOIN w USING (subscription_source_id, meter, period_start)
-        LEFT JOIN o USING (subscription_source_id, meter, period_start)
-        LEFT JOIN not_rated AS n USING (subscription_source_id, meter, period_start)
+        SELECT c.subscription_source_id, c.meter, c.period_start, c.period_end,
+          CAST(c.quantity - c.other_quantity AS DECIMAL(28, 9)) AS late_quantity, w.amount, w.currency
+        FROM rated_case AS c JOIN case_worth AS w USING (case_no)
         ORDER BY ALL
         """
     ).cast(schema.table("late_usage_worth").arrow)
+
+
+_CASES = """
+SELECT row_number() OVER (ORDER BY subscription_source_id, meter, period_start) AS case_no,
+  subscription_source_id, meter, period_start, period_end, quantity, quantity - late_quantity AS other_quantity
+FROM late_usage
+"""

@@ -5,6 +5,7 @@ Each system's reading is one query beside this module: `stripe_prices.sql`, `zuo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import pyarrow.csv as arrow_csv
 from tieout import schema
 from tieout.errors import DataError
 from tieout.lake.engine import Engine, engine, sql_type
-from tieout.usage.inputs import Rows, bind
+from tieout.usage.inputs import FORMER_NEEDED, Rows, bind
+from tieout.usage.statements import run
 
 _SQL = Path(__file__).parent
 _REASONS = {
@@ -32,13 +34,15 @@ _REASONS = {
 }
 # a cast rounds what is too fine, and reads days in any writing; more decimals than the wider type has are looked for in
 # the text
-_EXACT_NUMBER = r"""{cast} IS NOT DISTINCT FROM TRY_CAST({text} AS DECIMAL(38, 18))
-  AND NOT regexp_matches({text}, '\.\d{{18}}\d*[1-9]')
-  AND ({cast} <> 0 OR NOT regexp_matches(regexp_replace({text}, '[eE].*', ''), '[1-9]'))"""
-_EXACT = {
-    "date": r"regexp_full_match({text}, '\d{{4}}-\d{{2}}-\d{{2}}')",
-    "instant": r"regexp_matches({text}, '^\d{{4}}-\d{{2}}-\d{{2}}')",
-}
+_EXACT = r"""
+CREATE OR REPLACE TEMP MACRO is_number(text, typed) AS coalesce(
+  typed = TRY_CAST(text AS DECIMAL(38, 18)) AND NOT regexp_matches(text, '\.\d{18}\d*[1-9]')
+    AND (typed <> 0 OR NOT regexp_matches(regexp_replace(text, '[eE].*', ''), '[1-9]')), false);
+CREATE OR REPLACE TEMP MACRO is_day(text, typed) AS typed IS NOT NULL AND regexp_full_match(text, '\d{4}-\d{2}-\d{2}');
+CREATE OR REPLACE TEMP MACRO is_instant(text, typed) AS
+  typed IS NOT NULL AND regexp_matches(text, '^\d{4}-\d{2}-\d{2}');
+"""
+_IS = {"date": "is_day", "instant": "is_instant"}
 _ZUORA_CHARGE = ("Id", "SubscriptionId", "ChargeModel", "ChargeType", "UOM", "IncludedUnits", "EffectiveStartDate",
                  "EffectiveEndDate")  # fmt: skip
 _ZUORA_TIER = ("RatePlanChargeId", "Tier", "StartingUnit", "EndingUnit", "Price", "PriceFormat", "IsOveragePrice",
@@ -55,17 +59,23 @@ class PriceBook:
     """Columns of `price_quarantine`."""
 
 
-def stripe_price_book(items: Rows, prices: Rows, tiers: Rows, *, session: Engine | None = None) -> PriceBook:
+def stripe_price_book(
+    items: Rows, prices: Rows, tiers: Rows, *, former: Rows | None = None, session: Engine | None = None
+) -> PriceBook:
     """The prices of metered subscription items, from the canonical `subscription_item`, `price` and `price_tier`.
 
-    Raises DataError for a column that is needed and missing, and for amounts in a float column.
+    `former` (columns of `former_price`) tells what prices the items had before their subscriptions were changed: each
+    price is in force on the days it was held on. Raises DataError for a column that is needed and missing, and for
+    amounts in a float column.
     """
     if session is None:
         with engine() as own:
-            return stripe_price_book(items, prices, tiers, session=own)
+            return stripe_price_book(items, prices, tiers, former=former, session=own)
     bind(session, "subscription_item", items, ("subscription_source_id", "meter"))
     bind(session, "price", prices, ())
     bind(session, "price_tier", tiers, ())
+    bind(session, "former_price", [] if former is None else former, FORMER_NEEDED)
+    run(session, "held_prices")
     return _book(session, (_SQL / "stripe_prices.sql").read_text(encoding="utf-8"))
 
 
@@ -79,7 +89,8 @@ def zuora_price_book(charges: pa.Table, tiers: pa.Table, *, session: Engine | No
         with engine() as own:
             return zuora_price_book(charges, tiers, session=own)
     for name, table, needed in (("zuora_charge", charges, _ZUORA_CHARGE), ("zuora_tier", tiers, _ZUORA_TIER)):
-        _bind_texts(session, name, table, needed, needed)
+        bind_texts(session, name, table, needed, needed)
+    teach_exact(session)
     return _book(session, (_SQL / "zuora_prices.sql").read_text(encoding="utf-8"))
 
 
@@ -92,14 +103,15 @@ def csv_price_book(path: str | Path, *, session: Engine | None = None) -> PriceB
         with engine() as own:
             return csv_price_book(path, session=own)
     shape = schema.table("price_book")
-    texts = arrow_csv.ConvertOptions(
-        column_types={c: pa.string() for c in shape.names}, strings_can_be_null=True, quoted_strings_can_be_null=True
-    )
-    given = arrow_csv.read_csv(path, convert_options=texts)
-    strange = [c for c in given.column_names if c not in shape.names]
-    if strange:
-        raise DataError("a price book has no such column", record=str(path), got=strange[0], expected=list(shape.names))
-    _bind_texts(session, "csv_price", given, shape.names, [c.name for c in shape.columns if c.required])
+    bind_csv(session, "csv_price", path, shape)
+    return _book(session, f"SELECT 'csv' AS source, * FROM ({typed_texts(shape, 'given_csv_price')})")
+
+
+def typed_texts(shape: schema.Table, view: str) -> str:
+    """A query for the columns of a table from a view of their texts, and `reason_code` where one would be changed.
+
+    Needs the macros of `teach_exact`.
+    """
     typed, broken = [], {"no_number": [], "no_date": []}  # type: tuple[list[str], dict[str, list[str]]]
     for column, field in zip(shape.columns, shape.arrow, strict=True):
         if column.kind == "text":
@@ -107,16 +119,49 @@ def csv_price_book(path: str | Path, *, session: Engine | None = None) -> PriceB
             continue
         cast = f"TRY_CAST({column.name} AS {sql_type(field.type)})"
         typed.append(f"{cast} AS {column.name}")
-        kind = "no_date" if column.kind in ("date", "instant") else "no_number"
-        exact = _EXACT.get(column.kind, _EXACT_NUMBER).format(text=column.name, cast=cast)
-        broken[kind].append(f"({column.name} IS NOT NULL AND ({cast} IS NULL OR NOT ({exact})))")
-    cases = " ".join(f"WHEN {' OR '.join(tests)} THEN '{code}'" for code, tests in broken.items())
-    return _book(
-        session, f"SELECT 'csv' AS source, {', '.join(typed)}, CASE {cases} END AS reason_code FROM given_csv_price"
+        kind = "no_date" if column.kind in _IS else "no_number"
+        exact = f"{_IS.get(column.kind, 'is_number')}({column.name}, {cast})"
+        broken[kind].append(f"({column.name} IS NOT NULL AND NOT {exact})")
+    cases = " ".join(f"WHEN {' OR '.join(tests)} THEN '{code}'" for code, tests in broken.items() if tests)
+    return f"SELECT {', '.join(typed)}, CASE {cases} END AS reason_code FROM {view}"
+
+
+def teach_exact(session: Engine) -> None:
+    """Make the macros that tell whether a text and what it was cast to are the same number, day or instant."""
+    session.execute(_EXACT)
+
+
+def zuora_files(charges: Path, tiers: Path, *, session: Engine) -> PriceBook:
+    """The prices of two CSV exports, of RatePlanCharge and of RatePlanChargeTier; columns that are not needed may stay.
+
+    Raises DataError for a column that is missing.
+    """
+    return zuora_price_book(_texts(charges, _ZUORA_CHARGE), _texts(tiers, _ZUORA_TIER), session=session)
+
+
+def bind_csv(session: Engine, name: str, path: str | Path, shape: schema.Table) -> None:
+    """Make the view `given_<name>` of a CSV file's texts, with the columns of a table, and the macros that judge them.
+
+    Raises DataError for a column that is needed and missing, or that the table does not have.
+    """
+    given = _texts(path, shape.names)
+    strange = [c for c in given.column_names if c not in shape.names]
+    if strange:
+        what = shape.name.replace("_", " ")
+        raise DataError(f"a {what} has no such column", record=str(path), got=strange[0], expected=list(shape.names))
+    bind_texts(session, name, given, shape.names, [c.name for c in shape.columns if c.required])
+    teach_exact(session)
+
+
+def _texts(path: str | Path, columns: Sequence[str]) -> pa.Table:
+    texts = arrow_csv.ConvertOptions(
+        column_types={c: pa.string() for c in columns}, strings_can_be_null=True, quoted_strings_can_be_null=True
     )
+    return arrow_csv.read_csv(path, convert_options=texts)
 
 
-def _bind_texts(session: Engine, name: str, table: pa.Table, columns: tuple[str, ...], needed: object) -> None:
+def bind_texts(session: Engine, name: str, table: pa.Table, columns: Sequence[str], needed: object) -> None:
+    """Make the view `given_<name>` of texts; columns that are not there are null. Raises DataError if one is needed."""
     missing = [c for c in list(needed) if c not in table.column_names]  # type: ignore[call-overload]
     if missing:
         raise DataError("columns are missing", record=name, got=table.column_names, expected=missing)

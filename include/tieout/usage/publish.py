@@ -1,11 +1,12 @@
 """The usage step of a run: aggregate the published events, here or on a cluster, and publish what came of them.
 
-Only the aggregation goes to a cluster; what it comes to in money is asked of its results, here.
+Only the aggregation goes to a cluster; what it comes to in money is asked of its results, here. What came late, and
+what other contents of an event would move, is priced by rating the billing period with and without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
@@ -24,10 +25,13 @@ from tieout.usage.incremental import References, UsageState
 from tieout.usage.inputs import Rows, bind
 from tieout.usage.meters import Meters, load_meters
 from tieout.usage.parts import NEEDED, TOGETHER
+from tieout.usage.rate_published import ALWAYS, published_book
 from tieout.usage.statements import run, run_marks
-from tieout.usage.summary import Usage, aggregate
+from tieout.usage.summary import Usage, aggregate, bind_references
+from tieout.usage.worth import rate_cases
+from tieout.usage.zones import known_zones
 
-_INPUTS = ("usage_event", "subscription", "subscription_item", "product")
+_INPUTS = ("usage_event", "subscription", "subscription_item", "product", "former_price")
 
 
 def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:
@@ -43,6 +47,7 @@ def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str
         given: dict[str, Any] = {
             "entities": load_entities(settings.config_file("entities.yaml")),
             "meters": load_meters(settings.config_file("meters.yaml")),
+            "former_prices": files[4],
             "billed": session.sql("SELECT * EXCLUDE (billed_quantity) FROM billed"),
         }
         until = _business_date(store, run_id)
@@ -50,7 +55,7 @@ def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str
             from tieout.lake.spark import spark
 
             with spark(settings.spark_master, settings.spark_work, name="tieout usage") as cluster:
-                usage = aggregate(*files, **given, until=until, session=cluster)
+                usage = aggregate(*files[:4], **given, until=until, session=cluster)
             _mark(session, files[0], given["meters"])
         elif days := _days(lake, snapshot):
             references = References(files[1], files[2], files[3], **given)
@@ -60,9 +65,9 @@ def publish_summary(*, lake: Lake, store: Store, settings: Settings, run_id: str
             usage = update.usage
             session.bind("marks", update.marks)
         else:
-            usage = aggregate(*files, **given, until=until, out=session.scratch / "usage", session=session)
+            usage = aggregate(*files[:4], **given, until=until, out=session.scratch / "usage", session=session)
             _mark(session, files[0], given["meters"])
-        return _publish(usage, session, lake, store, settings, run_id)
+        return _publish(usage, session, lake, store, settings, run_id, snapshot)
 
 
 def hand_over(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> str | None:
@@ -70,12 +75,13 @@ def hand_over(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> s
     snapshot = store.published()
     if settings.engine_for(_events(lake, snapshot)) != "spark":
         return None
-    events, subscriptions, items, products = _files(lake, snapshot)
+    events, subscriptions, items, products, former_prices = _files(lake, snapshot)
     request = Request(
         events=events,
         subscriptions=subscriptions,
         subscription_items=items,
         products=products,
+        former_prices=former_prices,
         entities=load_entities(settings.config_file("entities.yaml")),
         meters=load_meters(settings.config_file("meters.yaml")),
         snapshot=dict(snapshot),
@@ -92,7 +98,7 @@ def publish_answer(uri: str, *, lake: Lake, store: Store, settings: Settings, ru
     request = Request.read(uri)
     with _local(lake, request.snapshot, settings) as session:
         _mark(session, request.events, request.meters)
-        counts = _publish(request.answered(), session, lake, store, settings, run_id)
+        counts = _publish(request.answered(), session, lake, store, settings, run_id, request.snapshot)
     request.forget()
     return counts
 
@@ -127,28 +133,44 @@ def _mark(session: Engine, events: Rows, meters: Meters) -> None:
 
 @contextmanager
 def _local(lake: Lake, snapshot: Mapping[str, int], settings: Settings) -> Iterator[Engine]:
-    """A session of this machine that knows what was billed and what a unit costs."""
+    """A session of this machine that knows what was billed."""
     with engine(settings) as session:
-        lake.bind(session, snapshot, ("invoice", "invoice_line", "subscription_item"))
+        lake.bind(session, snapshot, ("invoice", "invoice_line"))
         run(session, "publish")
         yield session
 
 
 def _publish(
-    usage: Usage, session: Engine, lake: Lake, store: Store, settings: Settings, run_id: str
+    usage: Usage,
+    session: Engine,
+    lake: Lake,
+    store: Store,
+    settings: Settings,
+    run_id: str,
+    snapshot: Mapping[str, int],
 ) -> dict[str, int]:
-    hours = load_meters(settings.config_file("meters.yaml")).late_after_hours
+    meters = load_meters(settings.config_file("meters.yaml"))
     for name, rows in (("usage_summary", usage.rows), ("usage_conflict", usage.conflicts)):
         session.bind(f"made_{name}", rows, schema.table(name).arrow)
+    book = published_book(lake, snapshot, settings, session).rows
+    subscriptions = lake.files("subscription", snapshot["subscription"]) if "subscription" in snapshot else []
+    watermark = _table(session, "usage_watermark", _WATERMARK, {"hours": meters.late_after_hours})
+    rate_cases(session, _LATE_CASES, book, ALWAYS, subscriptions=subscriptions)
+    late_usage = _table(session, "usage_late", _LATE)
+    conflicts = usage.conflicts
+    if session.scalar("SELECT count(*) FROM made_usage_conflict"):
+        _place_conflicts(session, _files(lake, snapshot), settings, meters)
+        rate_cases(session, "SELECT * FROM conflict_case", book, ALWAYS, subscriptions=subscriptions)
+        conflicts = _table(session, "usage_conflict", _CONFLICTS)
     tables: dict[str, pa.Table | list[str]] = {
         "usage_summary": usage.rows,
         "usage_quarantine": usage.quarantined,
-        "usage_conflict": _table(session, "usage_conflict", _CONFLICTS),
-        "usage_late": _table(session, "usage_late", _LATE),
-        "usage_watermark": _table(session, "usage_watermark", _WATERMARK, {"hours": hours}),
+        "usage_conflict": conflicts,
+        "usage_late": late_usage,
+        "usage_watermark": watermark,
     }
     versions = {name: lake.write(name, _writable(name, rows)) for name, rows in tables.items()}
-    late, conflicts, rows = (
+    late, conflicting, rows = (
         int(session.scalar(query))
         for query in (
             "SELECT coalesce(sum(late_count), 0) FROM made_usage_summary WHERE grain = 'period'",
@@ -163,10 +185,21 @@ def _publish(
         "repeated": usage.repeated,
         "changed": usage.changed,
         "quarantined": usage.faulty,
-        "conflicts": conflicts,
+        "conflicts": conflicting,
         "late": late,
         "rows": rows,
     }
+
+
+def _place_conflicts(session: Engine, files: Sequence[Rows], settings: Settings, meters: Meters) -> None:
+    """Make the table `conflict_case`: the periods that other contents of events would change, for `rate_cases`."""
+    _, subscriptions, items, products, former_prices = files
+    entities = load_entities(settings.config_file("entities.yaml"))
+    bind_references(session, subscriptions, items, products, former_prices, None, entities, meters)
+    zones = session.rows("SELECT DISTINCT zone FROM subscription_list")
+    session.bind("content_zones", known_zones(zone for (zone,) in zones))
+    for name in ("conflicts", "periods", "conflict_cases"):
+        run(session, name)
 
 
 def _writable(name: str, rows: pa.Table | list[str]) -> pa.Table | list[Path]:
@@ -180,26 +213,24 @@ def _table(session: Engine, name: str, query: str, params: dict[str, int] | None
     return session.sql(query, params).cast(schema.table(name).arrow)
 
 
-# two contents of one subscription, meter and day differ by what one has more; else either could be the wrong bill's
 _CONFLICTS = """
-SELECT c.* REPLACE (
-  CASE
-    WHEN p.currency IS DISTINCT FROM q.currency OR c.kind <> 'usage' OR f.kind <> 'usage' THEN NULL
-    WHEN c.subscription_source_id = f.subscription_source_id AND c.meter = f.meter
-        AND CAST(c.occurred_at AS DATE) = CAST(f.occurred_at AS DATE)
-      THEN TRY_CAST(abs(TRY_CAST(c.quantity - f.quantity AS DECIMAL(20,9)) * TRY_CAST(p.unit_amount AS DECIMAL(18,12)))
-        AS DECIMAL(18,4))
-    ELSE TRY_CAST(greatest(
-      TRY_CAST(c.quantity AS DECIMAL(20,9)) * TRY_CAST(p.unit_amount AS DECIMAL(18,12)),
-      TRY_CAST(f.quantity AS DECIMAL(20,9)) * TRY_CAST(q.unit_amount AS DECIMAL(18,12))) AS DECIMAL(18,4))
-  END AS amount,
-  CASE WHEN p.currency = q.currency THEN p.currency END AS currency
+WITH moved AS (
+  SELECT c.source, c.event_id, c.version_no,
+    CASE WHEN count(*) = count(w.amount) AND count(DISTINCT w.currency) <= 1 THEN max(abs(w.amount)) END AS amount,
+    CASE WHEN count(DISTINCT w.currency) <= 1 THEN min(w.currency) END AS currency
+  FROM conflict_case AS c JOIN case_worth AS w USING (case_no)
+  GROUP BY ALL
 )
+SELECT c.* REPLACE (m.amount AS amount, m.currency AS currency)
 FROM made_usage_conflict AS c
-JOIN made_usage_conflict AS f ON f.source = c.source AND f.event_id = c.event_id AND f.version_no = 1
-LEFT JOIN unit_price AS p ON p.subscription_source_id = c.subscription_source_id AND p.meter = c.meter
-LEFT JOIN unit_price AS q ON q.subscription_source_id = f.subscription_source_id AND q.meter = f.meter
+LEFT JOIN moved AS m ON m.source = c.source AND m.event_id = c.event_id AND m.version_no = c.version_no
 ORDER BY c.source, c.event_id, c.version_no
+"""
+_LATE_CASES = """
+SELECT row_number() OVER (ORDER BY subscription_source_id, meter, period_start) AS case_no,
+  subscription_source_id, meter, period_start, period_end, quantity, quantity_in_time AS other_quantity
+FROM made_usage_summary
+WHERE grain = 'period' AND quantity <> quantity_in_time
 """
 _LATE = """
 SELECT u.subscription_source_id, u.meter, u.period_start, u.period_end, u.legal_entity_id, u.customer_id,
@@ -210,15 +241,14 @@ SELECT u.subscription_source_id, u.meter, u.period_start, u.period_end, u.legal_
   END AS late_class,
   b.billed_on,
   u.quantity_in_time, u.quantity, CAST(u.quantity - u.quantity_in_time AS DECIMAL(28,9)) AS late_quantity, u.unit,
-  u.late_count,
-  TRY_CAST(TRY_CAST(u.quantity - u.quantity_in_time AS DECIMAL(20,9)) * TRY_CAST(p.unit_amount AS DECIMAL(18,12))
-    AS DECIMAL(18,4)) AS amount,
-  p.currency, u.correlation_id
-FROM made_usage_summary AS u
+  u.late_count, w.amount, w.currency, u.correlation_id
+FROM rated_case AS c
+JOIN case_worth AS w USING (case_no)
+JOIN made_usage_summary AS u
+  ON u.grain = 'period' AND u.subscription_source_id = c.subscription_source_id AND u.meter = c.meter
+  AND u.period_start = c.period_start
 LEFT JOIN billed AS b
   ON b.subscription_source_id = u.subscription_source_id AND b.meter = u.meter AND b.period_start = u.period_start
-LEFT JOIN unit_price AS p ON p.subscription_source_id = u.subscription_source_id AND p.meter = u.meter
-WHERE u.grain = 'period' AND u.quantity <> u.quantity_in_time
 ORDER BY u.subscription_source_id, u.meter, u.period_start
 """
 _WATERMARK = """

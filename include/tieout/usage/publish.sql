@@ -6,12 +6,4 @@ FROM invoice_line AS l
 JOIN invoice AS i ON i.source = l.source AND i.source_id = l.invoice_source_id
 WHERE l.meter IS NOT NULL AND NOT l.is_deleted AND NOT i.is_deleted AND i.status NOT IN ('draft', 'void')
   AND l.subscription_source_id IS NOT NULL AND l.period_start IS NOT NULL AND i.accounting_date IS NOT NULL
-GROUP BY l.subscription_source_id, l.meter, l.period_start;
-
--- What a unit costs, where one price says so: tiers have no such price.
-CREATE OR REPLACE TEMP TABLE unit_price AS
-SELECT subscription_source_id, meter, min(unit_amount) AS unit_amount, min(currency) AS currency
-FROM subscription_item
-WHERE meter IS NOT NULL AND NOT is_deleted
-GROUP BY subscription_source_id, meter
-HAVING count(DISTINCT unit_amount) = 1 AND count(unit_amount) = count(*) AND count(DISTINCT currency) = 1
+GROUP BY l.subscription_source_id, l.meter, l.period_start

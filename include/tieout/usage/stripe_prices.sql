@@ -1,21 +1,6 @@
--- Stripe: a metered subscription item is priced by its price, per unit, in packages (transform_quantity) or by tiers. An
--- item that took another's place holds from the day it was made; of two made on one day neither goes before the other.
-WITH item AS (
-  SELECT
-    i.*,
-    CASE WHEN i.accounting_date > min(i.accounting_date) OVER one THEN i.accounting_date END AS valid_from,
-    min(i.accounting_date) OVER later AS valid_to
-  FROM given_subscription_item AS i
-  WHERE i.meter IS NOT NULL AND NOT coalesce(i.is_deleted, false)
-  WINDOW
-    one AS (PARTITION BY i.subscription_source_id, i.meter),
-    later AS (
-      PARTITION BY i.subscription_source_id, i.meter ORDER BY i.accounting_date
-      RANGE BETWEEN INTERVAL 1 DAY FOLLOWING AND UNBOUNDED FOLLOWING
-    )
-)
+-- Stripe: a metered subscription item is priced by its price, per unit, in packages (transform_quantity) or by tiers.
 SELECT
-  i.source, i.subscription_source_id, i.meter, coalesce(i.price_source_id, i.source_id) AS price_source_id,
+  i.source, i.subscription_source_id, i.meter, coalesce(i.price_source_id, i.item_id) AS price_source_id,
   CASE WHEN p.billing_scheme = 'tiered' THEN p.tiers_mode WHEN p.package_size IS NOT NULL THEN 'package' ELSE 'unit' END
     AS model,
   CASE WHEN p.billing_scheme = 'tiered' THEN t.tier_no ELSE 1 END AS tier_no,
@@ -30,7 +15,7 @@ SELECT
     WHEN p.billing_scheme = 'tiered' AND p.tiers_mode IS NULL THEN 'no_mode'
     WHEN p.billing_scheme = 'tiered' AND t.tier_no IS NULL THEN 'no_tiers'
   END AS reason_code
-FROM item AS i
+FROM held_price AS i
 LEFT JOIN given_price AS p
   ON p.source IS NOT DISTINCT FROM i.source AND p.source_id = i.price_source_id AND NOT coalesce(p.is_deleted, false)
 LEFT JOIN given_price_tier AS t

@@ -1,7 +1,7 @@
 """Aggregate usage events: each event once, corrections and voids applied, nothing silently left out.
 
-The statements stand beside this module, in the order they run: `references`, `subscriptions`, `dedup`, `judged`,
-`changes`, `effective_events` (or `plain_events`), `dated`, `parts`, `used_days`, `periods`, `summary`.
+The statements stand beside this module, in the order they run: `held_prices`, `references`, `subscriptions`, `dedup`,
+`judged`, `changes`, `effective_events` (or `plain_events`), `dated`, `parts`, `used_days`, `periods`, `summary`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tieout import schema
 from tieout.entities import Entities
 from tieout.lake.engine import Engine, engine
 from tieout.lake.session import Session
-from tieout.usage.inputs import Rows, bind
+from tieout.usage.inputs import FORMER_NEEDED, Rows, bind
 from tieout.usage.meters import Meters
 from tieout.usage.parts import PARTS, collect
 from tieout.usage.statements import run, statements
@@ -56,6 +56,7 @@ def aggregate(
     *,
     entities: Entities,
     meters: Meters | None = None,
+    former_prices: Rows | None = None,
     billed: Rows | None = None,
     until: datetime | date | None = None,
     out: Path | None = None,
@@ -65,8 +66,10 @@ def aggregate(
 
     Arguments are Arrow tables or Parquet files with the canonical columns of `usage_event`, `subscription`,
     `subscription_item` and `product`. Days are days in the zone of the subscription, else of its legal entity; a
-    billing period counts from the subscription's anchor by the interval of its metered price, before a later anchor
-    from the subscription's start. How a meter is summed up `meters` says, else its prices, else it is added.
+    billing period counts from the subscription's anchor by the interval of the meter's price, before a later anchor
+    from the subscription's start, and ends where the price gives way to one with another interval. How a meter is
+    summed up `meters` says, else its prices, else it is added. `former_prices` (columns of `former_price`) are those
+    that items had before.
 
     An event counts once, by its source and event id; the first received delivery counts, and other content under the
     id is told in `conflicts`. A correction replaces the quantity of the event it names, a void removes it, both on the
@@ -87,8 +90,9 @@ def aggregate(
     if session is None:
         with engine() as own:
             return aggregate(events, subscriptions, subscription_items, products, entities=entities, meters=meters,
-                             billed=billed, until=until, out=out, session=own)  # fmt: skip
-    bind_references(session, subscriptions, subscription_items, products, billed, entities, meters or Meters())
+                             former_prices=former_prices, billed=billed, until=until, out=out, session=own)  # fmt: skip
+    bind_references(session, subscriptions, subscription_items, products, former_prices, billed, entities,
+                    meters or Meters())  # fmt: skip
     found = collect(session, events)
     session.bind("all_parts", found.files, None if found.files else PARTS)
     rows = sum_up(session, until, out)
@@ -116,14 +120,17 @@ def bind_references(
     subscriptions: Rows,
     subscription_items: Rows,
     products: Rows,
+    former_prices: Rows | None,
     billed: Rows | None,
     entities: Entities,
     meters: Meters,
 ) -> None:
-    """Make the tables that events are judged and placed by: `subscription_list`, `meters`, `billed_periods`."""
+    """Make the tables that events are judged and placed by: `subscription_list`, `meters`, `meter_intervals`,
+    `billed_periods`."""
     given = {"subscription": subscriptions, "subscription_item": subscription_items, "product": products}
     for name, data in given.items():
         bind(session, name, data, _NEEDED[name])
+    bind(session, "former_price", [] if former_prices is None else former_prices, FORMER_NEEDED)
     bind(session, "usage_event", schema.table("usage_event").arrow.empty_table(), ())
     session.bind("billed_periods", _BILLED.empty_table() if billed is None else billed, _BILLED)
     zones = [{"id": e.id, "zone": e.zone} for e in entities.entities]
@@ -133,6 +140,7 @@ def bind_references(
     ]
     shape = pa.schema({"meter": pa.string(), "aggregation": pa.string(), "percentile": pa.decimal128(6, 3)})
     session.bind("configured_meters", pa.Table.from_pylist(settings, shape))
+    run(session, "held_prices")
     run(session, "references")
 
 

@@ -18,7 +18,8 @@ FROM (
     greatest(d.period_end, coalesce(b.billed_on, d.period_end)) AS known_until
   FROM parts AS p
   JOIN meters AS m ON m.meter = p.meter
-  JOIN subscription_days AS d ON d.subscription_source_id = p.subscription_source_id AND d.usage_day = p.usage_day
+  JOIN subscription_days AS d
+    ON d.subscription_source_id = p.subscription_source_id AND d.meter = p.meter AND d.usage_day = p.usage_day
   LEFT JOIN billed_periods AS b
     ON b.subscription_source_id = p.subscription_source_id AND b.meter = p.meter AND b.period_start = d.period_start
 ) AS both_grains;
@@ -73,7 +74,7 @@ FROM (
   FROM parts AS q
   JOIN meters AS m ON m.meter = q.meter AND m.aggregation = 'time_weighted'
 ) AS p
-JOIN subscription_days AS d ON d.subscription_source_id = p.subscription_source_id
+JOIN subscription_days AS d ON d.subscription_source_id = p.subscription_source_id AND d.meter = p.meter
 LEFT JOIN billed_periods AS b
   ON b.subscription_source_id = p.subscription_source_id AND b.meter = p.meter AND b.period_start = d.period_start
 GROUP BY p.subscription_source_id, p.meter, d.period_start;
@@ -165,7 +166,8 @@ SELECT
   w.subscription_source_id, w.meter, 'period', d.period_start, max(d.period_end), sum(w.quantity),
   sum(w.quantity_in_time)
 FROM weighted_days AS w
-JOIN subscription_days AS d ON d.subscription_source_id = w.subscription_source_id AND d.usage_day = w.day
+JOIN subscription_days AS d
+  ON d.subscription_source_id = w.subscription_source_id AND d.meter = w.meter AND d.usage_day = w.day
 GROUP BY w.subscription_source_id, w.meter, d.period_start;
 
 CREATE OR REPLACE TEMP VIEW pointwise AS

@@ -21,6 +21,7 @@ def unused_periods(
     subscriptions: Rows,
     subscription_items: Rows,
     *,
+    former_prices: Rows | None = None,
     entities: Entities,
     until: date,
     out: Path,
@@ -34,7 +35,7 @@ def unused_periods(
     last day (prorated: on any) charges a flat amount or a minimum without usage. Periods are those of `aggregate`.
     Returns the Parquet file `out`.
     """
-    bind_references(session, subscriptions, subscription_items, [], None, entities, Meters())
+    bind_references(session, subscriptions, subscription_items, [], former_prices, None, entities, Meters())
     session.bind("unused_book", prices)
     for statement in statements("unused"):
         session.execute(statement, {"until": until} if "$until" in statement else None)
@@ -51,7 +52,7 @@ WITH period AS (
   SELECT DISTINCT
     m.subscription_source_id, m.meter, d.period_start, d.period_end, s.legal_entity_id, s.customer_id, s.currency
   FROM metered AS m
-  JOIN subscription_days AS d ON d.subscription_source_id = m.subscription_source_id
+  JOIN subscription_days AS d ON d.subscription_source_id = m.subscription_source_id AND d.meter = m.meter
   JOIN subscriptions AS s ON s.source_id = m.subscription_source_id
   WHERE d.period_start < m.after_day AND d.period_end > m.first_day AND d.period_end <= $until
     AND (s.trial_end IS NULL OR d.period_start >= s.trial_end)

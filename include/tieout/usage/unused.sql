@@ -18,18 +18,17 @@ FROM unused_book;
 CREATE OR REPLACE TEMP TABLE metered AS
 WITH held AS (
   SELECT
-    i.subscription_source_id, i.meter, greatest(coalesce(s.start_date, s.anchor), i.accounting_date) AS first_day,
-    coalesce(i.ended_date, s.ended_on) AS after_day
-  FROM given_subscription_item AS i
-  JOIN subscriptions AS s ON s.source_id = i.subscription_source_id
-  WHERE i.meter IS NOT NULL AND NOT coalesce(i.is_deleted, false)
+    h.subscription_source_id, h.meter, greatest(coalesce(s.start_date, s.anchor), h.made_on) AS first_day,
+    least(h.valid_to, coalesce(h.ended_date, s.ended_on)) AS after_day
+  FROM held_price AS h
+  JOIN subscriptions AS s ON s.source_id = h.subscription_source_id
   UNION ALL
   SELECT p.subscription_source_id, p.meter, coalesce(s.start_date, s.anchor), s.ended_on
   FROM book_price AS p
   JOIN subscriptions AS s ON s.source_id = p.subscription_source_id
   WHERE NOT EXISTS (
-    FROM given_subscription_item AS i
-    WHERE i.subscription_source_id = p.subscription_source_id AND i.meter = p.meter)
+    FROM held_price AS h
+    WHERE h.subscription_source_id = p.subscription_source_id AND h.meter = p.meter)
 )
 SELECT
   subscription_source_id, meter, min(first_day) AS first_day,
@@ -38,19 +37,34 @@ FROM held
 WHERE meter IN (SELECT meter FROM book_price WHERE charges)
 GROUP BY subscription_source_id, meter;
 
--- Days enough to find every billing period by: none is shorter than 28 days but the first and those cut at the anchor.
+-- Days enough to find every billing period by: none is shorter than its interval, a month being 28 days at least, but the
+-- first and those cut at the anchor or where the interval changes.
 CREATE OR REPLACE TEMP TABLE used_days AS
 WITH running AS (
-  SELECT subscription_source_id, min(first_day) AS first_day, max(after_day) AS after_day
-  FROM metered GROUP BY ALL HAVING min(first_day) < max(after_day)
+  SELECT m.subscription_source_id, m.meter, m.first_day, m.after_day, s.anchor,
+    least(28, coalesce(i.days, s.days, 28)) AS step
+  FROM metered AS m
+  JOIN subscriptions AS s ON s.source_id = m.subscription_source_id
+  LEFT JOIN (
+    SELECT subscription_source_id, meter, min(coalesce(days, 28)) AS days FROM meter_intervals GROUP BY ALL
+  ) AS i USING (subscription_source_id, meter)
+  WHERE m.first_day < m.after_day
+), turn AS (
+  SELECT subscription_source_id, meter, CAST(anchor - n AS DATE) AS usage_day
+  FROM running CROSS JOIN (VALUES (0), (1)) AS d(n)
+  UNION
+  SELECT subscription_source_id, meter, CAST(i.first_day - n AS DATE)
+  FROM meter_intervals AS i CROSS JOIN (VALUES (0), (1)) AS d(n)
+  WHERE i.first_day > DATE '0001-01-01'
 )
-SELECT subscription_source_id, CAST(unnest(generate_series(first_day, after_day - 1, INTERVAL 28 DAY)) AS DATE) AS usage_day
+SELECT
+  subscription_source_id, meter,
+  CAST(unnest(generate_series(first_day, after_day - 1, to_days(CAST(step AS INTEGER)))) AS DATE) AS usage_day
 FROM running
 UNION
-SELECT subscription_source_id, CAST(after_day - 1 AS DATE) FROM running
+SELECT subscription_source_id, meter, CAST(after_day - 1 AS DATE) FROM running
 UNION
-SELECT r.subscription_source_id, CAST(s.anchor - n AS DATE)
-FROM running AS r
-JOIN subscriptions AS s ON s.source_id = r.subscription_source_id
-CROSS JOIN (VALUES (0), (1)) AS d(n)
-WHERE s.anchor - n >= r.first_day AND s.anchor - n < r.after_day
+SELECT t.subscription_source_id, t.meter, t.usage_day
+FROM turn AS t
+JOIN running AS r USING (subscription_source_id, meter)
+WHERE t.usage_day >= r.first_day AND t.usage_day < r.after_day

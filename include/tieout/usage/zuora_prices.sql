@@ -6,7 +6,8 @@ WITH tier AS (
     count(*) OVER (PARTITION BY t.RatePlanChargeId) AS tiers,
     row_number() OVER (
       PARTITION BY t.RatePlanChargeId
-      ORDER BY coalesce(lower(t.IsOveragePrice), 'false') = 'true', TRY_CAST(t.Tier AS INTEGER), t.StartingUnit
+      ORDER BY coalesce(lower(t.IsOveragePrice), 'false') = 'true', TRY_CAST(t.Tier AS DECIMAL(18, 9)),
+        TRY_CAST(t.StartingUnit AS DECIMAL(38, 18))
     ) AS place
   FROM given_zuora_tier AS t
 )
@@ -33,9 +34,14 @@ SELECT
     WHEN t.charge IS NULL THEN 'no_tiers'
     WHEN c.ChargeModel = 'Overage Pricing' AND TRY_CAST(c.IncludedUnits AS DECIMAL(28, 9)) IS NULL THEN 'no_included'
     WHEN TRY_CAST(t.Price AS DECIMAL(28, 12)) IS NULL THEN 'no_amount'
-    WHEN t.EndingUnit IS NOT NULL AND TRY_CAST(t.EndingUnit AS DECIMAL(28, 9)) IS NULL THEN 'no_number'
-    WHEN (c.EffectiveStartDate IS NOT NULL AND TRY_CAST(c.EffectiveStartDate AS DATE) IS NULL)
-      OR (c.EffectiveEndDate IS NOT NULL AND TRY_CAST(c.EffectiveEndDate AS DATE) IS NULL) THEN 'no_date'
+    WHEN NOT is_number(t.Price, TRY_CAST(t.Price AS DECIMAL(28, 12)))
+      OR (t.EndingUnit IS NOT NULL AND NOT is_number(t.EndingUnit, TRY_CAST(t.EndingUnit AS DECIMAL(28, 9))))
+      OR (t.Tier IS NOT NULL AND NOT is_number(t.Tier, TRY_CAST(t.Tier AS BIGINT)))
+      OR (c.ChargeModel = 'Overage Pricing' AND NOT is_number(c.IncludedUnits, TRY_CAST(c.IncludedUnits AS DECIMAL(28, 9))))
+      THEN 'no_number'
+    WHEN (c.EffectiveStartDate IS NOT NULL AND NOT is_day(c.EffectiveStartDate, TRY_CAST(c.EffectiveStartDate AS DATE)))
+      OR (c.EffectiveEndDate IS NOT NULL AND NOT is_day(c.EffectiveEndDate, TRY_CAST(c.EffectiveEndDate AS DATE)))
+      THEN 'no_date'
   END AS reason_code
 FROM given_zuora_charge AS c
 LEFT JOIN (

@@ -191,6 +191,87 @@ def test_the_lines_of_one_invoice_bill_one_usage(house):
     assert found["short", "amount"] == found["doubled", "amount"] == "wrong quantity"
 
 
+def test_what_several_invoices_bill_of_one_usage(house):
+    """Ten units are counted. In parts, or with a correction, they are billed once; what is beyond is billed again."""
+    bills = {
+        "parts": {"N1": [6], "N2": [4]}, "corrected": {"N1": [11], "N2": [-1]},
+        "credited": {"N1": [10], "N2": [10, -10]}, "renewed": {"N1": [12], "N2": [-12], "N3": [10]},
+        "under": {"N1": [6], "N2": [3]},
+        "again": {"N1": [10], "N2": [10]}, "more": {"N1": [10], "N2": [1]}, "too much": {"N1": [12], "N2": [-1]},
+    }  # fmt: skip
+    house.put(
+        "usage_summary", *(usage(s, quantity=10) for s in (*bills, "moved")), usage("large", quantity="12345678.5")
+    )
+    house.put("invoice", *(invoice(n) for n in ("N1", "N2", "N3")))
+    lines = [(s, number, q, "JPY") for s, each in bills.items() for number, parts in each.items() for q in parts]
+    # billed in another currency, taken back, and billed in the right one
+    lines += [("moved", "N1", 10, "EUR"), ("moved", "N2", -10, "EUR"), ("moved", "N3", 10, "JPY")]
+    lines += [("large", "N1", 1000, "JPY"), ("large", "N2", -3000, "JPY")]
+    house.put("subscription_item", *(metered_item(s, unit_amount=3) for s in (*bills, "moved")))
+    house.put(
+        "invoice_line",
+        *(usage_line(number, s, source_id=f"il_{n}", quantity=q, amount=3 * q, currency=currency)
+          for n, (s, number, q, currency) in enumerate(lines)),
+    )  # fmt: skip
+    rated(house)
+    breaks = house.run("usage_to_billing").breaks.to_pylist()
+    found = {b["break_key"].split("|")[0]: (b["break_type"], b["reason"], b["difference"]) for b in breaks}
+    assert {s: kind[0] for s, kind in found.items()} == {
+        "under": "amount", "too much": "amount", "again": "duplicate", "more": "duplicate", "large": "amount",
+    }  # fmt: skip
+    (large,) = (b["sentence"] for b in breaks if b["break_key"].startswith("large|"))
+    assert "12,345,678.5 by metering but -2,000 by billing" in large, large
+    assert found["under"][1:] == ("wrong quantity", 3)
+    assert found["too much"][1:] == ("wrong quantity", -3)
+    (under,) = (b["sentence"] for b in breaks if b["break_key"].startswith("under|"))
+    assert under.endswith("10 by metering but 9 by billing; 10 × 3 = 30 JPY; billed 9 for 27 JPY; short 3 JPY."), under
+
+
+def test_what_usage_falls_short_of_a_commitment_is_due_at_the_end_of_its_term(house, tmp_path):
+    """A hundred was committed to, thirty charged: seventy are due, once, under the price that the commitment names."""
+    house.settings = replace(house.settings, config=tmp_path / "config")
+    folder = tmp_path / "config" / "commitments"
+    folder.mkdir(parents=True)
+    names = ("right", "unbilled", "cheap", "dear", "elsewhere", "reached", "foreign", "twice")
+    heading = "commitment_id,subscription_source_id,term_start,term_end,amount,currency,price_source_id"
+    agreed = [f"c-{s},{s},2025-03-20,2026-03-20,{30 if s == 'reached' else 100},USD,true_up" for s in names]
+    agreed += ["c-free,free,2025-03-20,2026-03-20,100,USD,", "c-open,open,2026-03-20,2027-03-20,100,USD,true_up",
+               "c-odd,odd,2025-03-20,2026-03-20,100.00001,USD,true_up"]  # fmt: skip
+    (folder / "sales.csv").write_text("\n".join([heading, *agreed]) + "\n")
+    everyone = (*names, "free", "open", "odd")
+    house.put("usage_summary", *(usage(s, quantity=10) for s in everyone))
+    house.put("subscription", *({"source_id": s} for s in everyone))
+    house.put(
+        "subscription_item",
+        *(metered_item(s, unit_amount=3, currency="EUR" if s == "foreign" else "USD") for s in everyone),
+    )
+    house.put("invoice", invoice("N1"), invoice("N2", accounting_date=date(2026, 3, 22)))
+    owed = {"right": [70], "cheap": [60], "dear": [80], "foreign": [70], "twice": [50, 20]}
+    house.put(
+        "invoice_line",
+        *(usage_line("N1", s, source_id=f"use_{s}", quantity=10, amount=30, currency="EUR" if s == "foreign" else "USD")
+          for s in everyone),
+        *(usage_line(f"N{n}", s, source_id=f"up_{s}{n}", meter=None, quantity=1, amount=a, price_source_id="true_up")
+          for s, amounts in owed.items() for n, a in enumerate(amounts, 1)),
+        usage_line("N1", "elsewhere", source_id="up_elsewhere", meter=None, amount=70, price_source_id="fee"),
+    )  # fmt: skip
+    rated(house)
+    breaks = house.run("usage_to_billing").breaks.to_pylist()
+    found = {b["break_key"]: (b["break_type"], b["reason"], b["value"]) for b in breaks}
+    assert found == {
+        "unbilled|commitment c-unbilled|2025-03-20": ("missing_right", "commitment not billed", 70),
+        "elsewhere|commitment c-elsewhere|2025-03-20": ("missing_right", "commitment not billed", 70),
+        "cheap|commitment c-cheap|2025-03-20": ("amount", "wrong commitment", 10),
+        "dear|commitment c-dear|2025-03-20": ("amount", "wrong commitment", 10),
+    }
+    (cheap,) = (b["sentence"] for b in breaks if b["break_key"].startswith("cheap"))
+    assert cheap.endswith("100.00 USD committed − 30.00 USD charged = 70.00 USD; billed 60.00 USD; short 10.00 USD.")
+    aside = house.lake.read("price_quarantine", house.store.published()["price_quarantine"]).to_pylist()
+    assert {(r["price_source_id"], r["reason_code"]) for r in aside} == {
+        ("c-foreign", "other_currency"), ("c-odd", "no_number"),
+    }  # fmt: skip
+
+
 def test_usage_billed_right_on_several_lines_is_no_break(house, tmp_path):
     """Prices of a book: one that changes within the period, one with a minimum, one of tiers."""
     house.settings = replace(house.settings, config=tmp_path / "config")
@@ -248,19 +329,25 @@ def test_usage_charged_in_two_currencies_shows_its_working_and_never_as_nothing(
         f"api,{s},a-usd,{model},1,{first},{flat},day,,2026-03-02,USD\n"
         f"api,{s},b-eur,{model},1,{last},{flat},day,2026-03-02,,EUR\n"
         for s, model, first, last, flat in (("used", "unit", 2, 1, ""), ("idle", "flat", "", "", 28),
-                                            ("part", "unit", 2, 1, ""))
+                                            ("part", "unit", 2, 1, ""), ("both", "unit", 2, 1, ""),
+                                            ("wrong", "unit", 2, 1, ""))
     ) + "api,other,c-eur,unit,1,2,,,,,EUR\n"  # fmt: skip
     book.write_text(f"{heading}valid_to,currency\n{rows}")
     house.put(
-        "usage_summary", usage("used", quantity=1000), usage("idle", quantity=0), usage("part", quantity=1000),
-        usage("other", quantity=7),
+        "usage_summary", usage("used", quantity=1000), usage("idle", quantity=0), usage("other", quantity=7),
+        *(usage(s, quantity=1000) for s in ("part", "both", "wrong")),
         *(usage(s, grain="day", period_start=d, period_end=d + timedelta(1), quantity=q)
-          for s in ("used", "part") for d, q in ((date(2026, 2, 21), 400), (date(2026, 3, 3), 600))),
+          for s in ("used", "part", "both", "wrong") for d, q in ((date(2026, 2, 21), 400), (date(2026, 3, 3), 600))),
     )  # fmt: skip
-    house.put("invoice", invoice("N1"))
+    house.put("invoice", invoice("N1"), invoice("N2"))
     house.put(
         "invoice_line", usage_line("N1", "part", quantity=400, amount=800, price_source_id="a-usd"),
         usage_line("N1", "other", quantity=7, amount=14, price_source_id="c-eur"),
+        # an invoice for each currency
+        *(usage_line("N1", s, source_id=f"usd_{s}", quantity=400, amount=800, price_source_id="a-usd")
+          for s in ("both", "wrong")),
+        *(usage_line("N2", s, source_id=f"eur_{s}", quantity=600, amount=a, price_source_id="b-eur", currency="EUR")
+          for s, a in (("both", 600), ("wrong", 550))),
     )  # fmt: skip
     rated(house)
     breaks = house.run("usage_to_billing").breaks.to_pylist()
@@ -271,6 +358,9 @@ def test_usage_charged_in_two_currencies_shows_its_working_and_never_as_nothing(
     assert found["idle"][:3] == ("missing_right", mixed, None)
     assert found["part"][:2] == ("currency", mixed)
     assert found["part"][3].endswith(f"; {terms}; billed 800.00 USD.")
+    assert "both" not in found
+    assert found["wrong"][:2] == ("amount", mixed)
+    assert found["wrong"][3].endswith(f"; {terms}; billed 550.00 EUR and 800.00 USD.")
     assert found["other"][:2] == ("currency", "wrong currency")
     assert found["other"][3].endswith("in EUR by metering but in USD by billing; 7 × 2 = 14.00 EUR; billed 14.00 USD.")
 
@@ -335,7 +425,7 @@ def test_every_kind_of_usage_leak_shows_its_money_and_how_it_comes_about(house, 
     found = {b["break_key"].split("|")[0]: b for b in house.run("usage_to_billing").breaks.to_pylist()}
     worth = {k: (b["break_type"], b["reason"], b["value"], b["sentence"].partition(": ")[2]) for k, b in found.items()}
     assert worth == {
-        "short": ("amount", "wrong quantity", Decimal("124"), "1000 by metering but 600 by billing; "
+        "short": ("amount", "wrong quantity", Decimal("124"), "1,000 by metering but 600 by billing; "
                   "1,000 × 0.31 = 310.00 USD; billed 600 for 186.00 USD; short 124.00 USD."),
         "unbilled": ("missing_right", "used not billed", Decimal("2.17"),
                      "7 × 0.31 = 2.17 USD; billed nothing; short 2.17 USD."),
@@ -671,12 +761,48 @@ def test_entitlement_to_contract(house):
     }
 
 
+def test_a_price_changed_since_leaves_what_was_billed_before_it_right_and_finds_what_was_not(house):
+    """Three periods, the price doubled on the first day of the last: each is held against the price it had."""
+    names = ("right", "early", "late")
+    first, middle, last = [(add_months(date(2025, 12, 20), n), add_months(date(2025, 12, 20), n + 1)) for n in range(3)]
+    house.put("price", {"source_id": "old", "unit_amount": 1, "currency": "USD"},
+              {"source_id": "new", "unit_amount": 2, "currency": "USD"})  # fmt: skip
+    house.put("subscription_item", *(metered_item(s, source_id=f"si_{s}", price_source_id="new") for s in names))
+    house.put(
+        "former_price",
+        *(
+            {"source_id": f"evt_{s}", "event_source_id": f"evt_{s}", "subscription_source_id": s, "meter": "api",
+             "subscription_item_source_id": f"si_{s}", "price_source_id": "old", "accounting_date": last[0],
+             "occurred_at": datetime.combine(last[0], time(12), UTC)}
+            for s in names
+        ),
+    )  # fmt: skip
+    spans = (first, middle, last)
+    house.put("usage_summary", *(usage(s, quantity=10, period_start=a, period_end=b) for s in names for a, b in spans))
+    house.put("invoice", invoice("N1"))
+    billed = {"right": ("old", "old", "new"), "early": ("old", "new", "new"), "late": ("old", "old", "old")}
+    house.put(
+        "invoice_line",
+        *(
+            usage_line("N1", s, source_id=f"il_{s}{n}", quantity=10, price_source_id=price, currency="USD",
+                       amount=10 if price == "old" else 20, period_start=a, period_end=b)
+            for s, prices in billed.items() for n, (price, (a, b)) in enumerate(zip(prices, spans, strict=True))
+        ),
+    )  # fmt: skip
+    rated(house)
+    breaks = house.run("usage_to_billing").breaks.to_pylist()
+    assert {(b["break_key"], b["reason"], b["difference"]) for b in breaks} == {
+        (f"early|api|{middle[0]}", "wrong price version", -10), (f"late|api|{last[0]}", "wrong price version", 10),
+    }  # fmt: skip
+
+
 def test_what_is_due_without_usage_is_rated_and_looked_for_on_the_invoices(house):
     """Periods by the anchor, from the first running day to the end, past the trial, where a price charges for none."""
     first, anchor = DAY - timedelta(days=75), DAY - timedelta(days=70)
     runs = {
         "billed": {}, "unbilled": {}, "cheap": {}, "free": {}, "never": {"status": "incomplete_expired"},
         "trial": {"trial_end": DAY}, "ended": {"ended_at": datetime.combine(anchor, time(12), UTC)},
+        "weekly": {"start_date": anchor, "ended_at": datetime.combine(anchor + timedelta(days=21), time(12), UTC)},
     }  # fmt: skip
     house.put(
         "price", *({"source_id": p, "billing_scheme": "tiered", "tiers_mode": "graduated"} for p in ("fee", "free"))
@@ -694,7 +820,8 @@ def test_what_is_due_without_usage_is_rated_and_looked_for_on_the_invoices(house
         "subscription_item",
         *(
             {"source_id": f"si_{s}", "subscription_source_id": s, "meter": "api", "accounting_date": first,
-             "usage_type": "metered", "interval_months": 1, "price_source_id": "free" if s == "free" else "fee"}
+             "usage_type": "metered", "price_source_id": "free" if s == "free" else "fee"}
+            | ({"interval_days": 7} if s == "weekly" else {"interval_months": 1})
             for s in runs
         ),
     )  # fmt: skip
@@ -705,6 +832,7 @@ def test_what_is_due_without_usage_is_rated_and_looked_for_on_the_invoices(house
     lines = house.lake.read("rated_lines", house.store.published()["rated_lines"]).to_pylist()
     fees = {(x["subscription_source_id"], x["period_start"], x["period_end"], x["amount"]) for x in lines}
     ended = {("ended", starts[0], starts[1], 40)}
+    ended |= {("weekly", anchor + timedelta(7 * n), anchor + timedelta(7 * n + 7), 40) for n in range(3)}
     assert fees == ended | {
         (s, start, end, 45 if (s, n) == ("billed", 2) else 40)
         for s in ("billed", "unbilled", "cheap") for n, (start, end) in enumerate(pairwise(starts))
@@ -724,6 +852,7 @@ def test_what_is_due_without_usage_is_rated_and_looked_for_on_the_invoices(house
     breaks = house.run("usage_to_billing", DAY).breaks.to_pylist()
     assert Counter((b["break_key"].split("|")[0], b["break_type"], b["reason"], b["value"]) for b in breaks) == {
         ("unbilled", "missing_right", "due without usage", 40): 3,
+        ("weekly", "missing_right", "due without usage", 40): 3,
         ("cheap", "amount", "wrong tier", 10): 1,
     }
     sentences = [b["sentence"] for b in breaks if b["reason"] == "due without usage"]

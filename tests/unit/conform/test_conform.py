@@ -318,6 +318,7 @@ def test_a_subscription_item_has_its_exact_monthly_amount(world: Any, make: Any)
         {"id": "si_1", "quantity": 3, "price": price("p1", "1050", "month", 1), "metadata": {"crm_line_id": "a0X1"}},
         {"id": "si_2", "quantity": 1, "price": price("p2", "100000", "year", 1), "metadata": {}},
         {"id": "si_3", "price": price("p3", "0.25", "month", 3, usage_type="metered"), "metadata": {}},
+        {"id": "si_4", "price": price("p4", "0.25", "week", 2, usage_type="metered"), "metadata": {}},
     ]
     sub = {
         "id": "sub_1", "created": 1774800000, "customer": "cus_1", "status": "active", "currency": "usd",
@@ -329,15 +330,50 @@ def test_a_subscription_item_has_its_exact_monthly_amount(world: Any, make: Any)
     world.land(world.BILLING, "subscriptions", [sub])
     world.conform()
     found = [
-        (r["monthly_amount"], r["unit_amount"], r["interval_months"], r["crm_line_id"])
+        (r["monthly_amount"], r["unit_amount"], r["interval_months"], r["interval_days"], r["crm_line_id"])
         for r in world.rows("subscription_item")
     ]
     assert found == [
-        (Decimal("31.5000"), Decimal("10.5"), 1, "a0X1"),
-        (Decimal("83.3333"), Decimal("1000"), 12, None),
-        (None, Decimal("0.0025"), 3, None),
+        (Decimal("31.5000"), Decimal("10.5"), 1, None, "a0X1"),
+        (Decimal("83.3333"), Decimal("1000"), 12, None, None),
+        (None, Decimal("0.0025"), 3, None, None),
+        (None, Decimal("0.0025"), None, 14, None),
     ]
     assert world.one("subscription")["contract_ref"] == "800C"
+
+
+def test_an_event_of_a_changed_subscription_tells_the_metered_prices_that_it_had(world: Any, make: Any) -> None:
+    """Of other objects and licences it tells none, nor of an item in an older shape."""
+
+    def item(id: str, usage_type: str = "metered") -> dict[str, Any]:
+        recurring = {"interval": "week", "usage_type": usage_type}
+        price = {"id": "p_old", "product": "prod_api", "currency": "usd", "unit_amount_decimal": "0.25",
+                 "metadata": {"meter": "api"}, "recurring": recurring}  # fmt: skip
+        return {"id": id, "created": 1772000000, "price": price}
+
+    def event(id: str, kind: str, *before: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": id,
+            "created": 1774829000,
+            "type": kind,
+            "data": {"object": {"id": "sub_1"}, "previous_attributes": {"items": {"data": list(before)}}},
+        }
+
+    world.land(world.BILLING, "events", [
+        event("evt_1", "customer.subscription.updated", item("si_1"), item("si_2", "licensed"),
+              {"id": "si_3", "plan": {"id": "plan_1"}}),
+        event("evt_2", "checkout.session.completed", item("si_1")),
+        event("evt_3", "customer.subscription.created"),
+    ])  # fmt: skip
+    assert world.conform().rows_quarantined == 0
+    found = world.one("former_price")
+    expected = {
+        "source_id": "evt_1:si_1", "subscription_source_id": "sub_1", "subscription_item_source_id": "si_1",
+        "price_source_id": "p_old", "meter": "api", "unit_amount": Decimal("0.0025"), "interval_days": 7,
+        "interval_months": None, "start_date": date(2026, 2, 24), "accounting_date": date(2026, 3, 29),
+    }  # fmt: skip
+    assert {name: found[name] for name in expected} == expected
+    assert len(world.rows("billing_event")) == 3
 
 
 def test_the_first_delivery_of_a_usage_event_counts(world: Any, make: Any) -> None:

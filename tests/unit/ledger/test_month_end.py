@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -288,6 +288,23 @@ def test_tiered_usage_still_not_invoiced_is_accrued_again_over_all_of_it_as_rati
         assert sum(lines["amount"].to_pylist()) == Decimal(expected)
         assert books.balances(end) == {UNBILLED: Decimal(expected), USAGE: -Decimal(expected)}
     assert books.balances(date(2026, 5, 1)) == {}
+
+
+def test_a_price_changed_since_leaves_what_was_accrued_before_it_as_it_was(books: Any) -> None:
+    """Doubled on 5 April: March stays as it was accrued, at the old price, and April is accrued at the new one."""
+    metered(books, "1500", price="0.05")
+    month_end(books)
+    books.rows["subscription_item"]["si"] |= {"unit_amount": Decimal("0.10"), "price_source_id": "new"}
+    for day, price, each in ((5, "old", "0.05"), (9, "new", "0.10")):
+        books.put(
+            "former_price", f"evt_{day}:si", event_source_id=f"evt_{day}", subscription_source_id="sub", meter="calls",
+            subscription_item_source_id="si", price_source_id=price, unit_amount=each,
+            accounting_date=date(2026, 4, day), occurred_at=datetime(2026, 4, day, 12, tzinfo=UTC),
+        )  # fmt: skip
+    assert month_end(books).batches == ()
+    assert books.balances(END) == {UNBILLED: Decimal("75"), USAGE: Decimal("-75")}
+    month_end(books, date(2026, 4, 30))
+    assert books.balances(date(2026, 4, 30)) == {UNBILLED: Decimal("227.70"), USAGE: Decimal("-227.70")}
 
 
 def test_usage_sold_in_packages_is_accrued_by_whole_packages(books: Any) -> None:

@@ -97,6 +97,82 @@ def test_events_are_summed_by_day_and_by_billing_period() -> None:
     assert days == [(date(2026, 3, 5), Decimal(4), 1), (date(2026, 3, 15), Decimal("12.5"), 2)]
 
 
+@pytest.mark.parametrize(
+    ("price", "first", "after"),
+    [
+        ({"interval_days": 1}, date(2026, 3, 15), date(2026, 3, 16)),
+        ({"interval_days": 7}, date(2026, 3, 14), date(2026, 3, 21)),
+        ({"interval_days": 14}, date(2026, 3, 7), date(2026, 3, 21)),
+        ({"interval_months": 1}, date(2026, 3, 10), date(2026, 4, 10)),
+        ({"interval_months": 3}, date(2026, 1, 10), date(2026, 4, 10)),
+        ({"interval_months": 24}, date(2026, 1, 10), date(2028, 1, 10)),
+    ],
+    ids=["a day", "a week", "two weeks", "a month", "a quarter", "two years"],
+)  # fmt: skip
+def test_a_billing_period_is_as_long_as_the_interval_of_its_meters_price(
+    price: dict[str, int], first: date, after: date
+) -> None:
+    """Whatever the other prices of the subscription say, and before the anchor too."""
+    others = {
+        "licence": {"interval_months": 12, "usage_type": "licensed", "meter": None},
+        "storage": {"interval_months": 1, "meter": "storage"},
+        "lines": {"interval_days": 7, "meter": "lines"},
+    }
+    items = [item() | {"id": n, "source_id": n, "interval_months": None} | more for n, more in others.items()]
+    usage = aggregate(
+        table("usage_event", event("e1"), event("e2", 2, meter="storage"), event("e3", 3, meter="lines")),
+        table("subscription", subscription()),
+        table("subscription_item", *items, item() | {"interval_months": None} | price),
+        table("product", *({"id": m, "source": "crm", "source_id": m, "meter": m, "unit": "call"}
+                           for m in ("api", "storage", "lines"))),
+        entities=ENTITIES, session=SESSION["engine"],
+    )  # fmt: skip
+    found = {r["meter"]: (r["period_start"], r["period_end"]) for r in usage.rows.to_pylist() if r["grain"] == "period"}
+    assert found == {
+        "api": (first, after), "storage": (date(2026, 3, 10), date(2026, 4, 10)),
+        "lines": (date(2026, 3, 14), date(2026, 3, 21)),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("intervals", "first", "after"),
+    [
+        ([("licensed", {"interval_months": 12}), ("metered", {"interval_days": 7})], (3, 14), (3, 21)),
+        ([("licensed", {"interval_days": 7})], (3, 14), (3, 21)),
+        ([], (3, 10), (4, 10)),
+    ],
+    ids=["of the metered prices", "of any price", "no price: a month"],
+)
+def test_a_meter_that_no_price_names_follows_the_subscription(
+    intervals: list[Any], first: tuple[int, int], after: tuple[int, int]
+) -> None:
+    items = [item() | {"meter": None, "interval_months": None, "usage_type": kind} | each for kind, each in intervals]
+    usage = aggregate(
+        table("usage_event", event("e1")), table("subscription", subscription()), table("subscription_item", *items),
+        table("product", {"id": "p", "source": "crm", "source_id": "p", "meter": "api", "unit": "call"}),
+        entities=ENTITIES, session=SESSION["engine"],
+    )  # fmt: skip
+    assert periods(usage) == [(date(2026, *first), date(2026, *after), Decimal(10))]
+
+
+def test_a_billing_period_ends_where_a_price_with_another_interval_takes_over() -> None:
+    made = {"old": (date(2026, 1, 10), {"interval_months": 1}), "new": (date(2026, 3, 20), {"interval_days": 7})}
+    items = [item() | {"id": n, "source_id": n, "accounting_date": day, "interval_months": None} | price
+             for n, (day, price) in made.items()]  # fmt: skip
+    usage = aggregate(
+        table("usage_event", *(event(f"e{n}", n, occurred_at=NOON + timedelta(days=n)) for n in range(20))),
+        table("subscription", subscription()), table("subscription_item", *items),
+        table("product", {"id": "p", "source": "crm", "source_id": "p", "meter": "api", "unit": "call"}),
+        entities=ENTITIES, session=SESSION["engine"],
+    )  # fmt: skip
+    assert periods(usage) == [
+        (date(2026, 3, 10), date(2026, 3, 20), Decimal(sum(range(5)))),
+        (date(2026, 3, 20), date(2026, 3, 21), Decimal(5)),
+        (date(2026, 3, 21), date(2026, 3, 28), Decimal(sum(range(6, 13)))),
+        (date(2026, 3, 28), date(2026, 4, 4), Decimal(sum(range(13, 20)))),
+    ]
+
+
 def test_a_repeated_delivery_counts_once_and_the_first_received_counts() -> None:
     again = event("e1", 99, received_at=NOON + timedelta(days=2))
     usage = run(again, event("e1", 10))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,15 +15,15 @@ from tieout.errors import DataError
 from tieout.lake.engine import engine
 from tieout.lake.hashing import result_hash
 from tieout.lake.tables import Lake
+from tieout.orchestration import checking
+from tieout.orchestration.work import Work
 from tieout.settings import SHIPPED_CONFIG, Settings
 from tieout.store import Store
 from tieout.usage import Usage, aggregate, publish_summary
 from tieout.usage.handed import Request
 from tieout.usage.publish import hand_over, publish_answer
+from tieout_sandbox.bench.every_rule import ENTITIES, METERS, generate
 from tieout_sandbox.testing import fresh_store
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "integration" / "usage"))
-from events import ENTITIES, METERS, generate
 
 
 @pytest.fixture
@@ -90,8 +89,14 @@ def test_what_a_cluster_answers_is_published_as_if_it_were_summed_up_here(tmp_pa
         aggregate(asked.events, asked.subscriptions, asked.subscription_items, asked.products, entities=asked.entities,
                   meters=asked.meters, billed=asked.billed_periods())
     )  # fmt: skip
-    assert publish_answer(uri, lake=lake, store=store, settings=there, run_id="there") == counts
+    work = Work(there)
+    work.store.start_run("there", "nightly")
+    found = checking.publish_usage(work, "there", uri)
+    assert {name: found[name] for name in counts} == counts
     assert hashes(lake, store) == expected
+    # and rated, as here
+    usage = lake.read("usage_summary", store.published()["usage_summary"])
+    assert found["unrated"] == usage["grain"].to_pylist().count("period") > 0
     assert not Path(asked.folder).exists()
 
 

@@ -51,10 +51,13 @@ def subscription(id: str = "sub_1", anchor: date = date(2026, 1, 10), **more: An
             "billing_anchor": anchor} | more  # fmt: skip
 
 
-def references(*subscriptions: dict[str, Any], meter: str = "sum", billed: date | None = None) -> References:
+def references(
+    *subscriptions: dict[str, Any], meter: str = "sum", billed: date | None = None, weeks: bool = False
+) -> References:
     given = subscriptions or (subscription(), subscription("sub_2", date(2026, 1, 31)))
     items = [{"id": f"si_{s['id']}", "source": "stripe", "source_id": f"si_{s['id']}", "usage_type": "metered",
-              "subscription_source_id": s["id"], "interval_months": 1, "meter": "api"} for s in given]  # fmt: skip
+              "subscription_source_id": s["id"], "meter": "api"}
+             | ({"interval_days": 7} if weeks else {"interval_months": 1}) for s in given]  # fmt: skip
     periods = {"subscription_source_id": ["sub_1"], "meter": ["api"], "period_start": [date(2026, 2, 10)],
                "billed_on": [billed]}  # fmt: skip
     percentile = Decimal(95) if meter == "percentile" else None
@@ -178,6 +181,7 @@ def test_only_the_days_are_read_that_are_others_or_hold_an_event_of_them(
 MOVED = {
     "an anchor": (references(subscription(anchor=date(2026, 1, 20)), subscription("sub_2", date(2026, 1, 31))), set()),
     "a customer": (references(subscription(customer_id="crm:2"), subscription("sub_2", date(2026, 1, 31))), set()),
+    "an interval": (references(weeks=True), set()),
     "an invoice": (references(billed=date(2026, 3, 3)), set()),
     "a subscription more": (
         references(subscription("sub_0"), subscription(), subscription("sub_2", date(2026, 1, 31))), set(),

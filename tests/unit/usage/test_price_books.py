@@ -1,5 +1,6 @@
 """Price books from billing systems and files: every tier is taken or set aside with a reason."""
 
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -53,6 +54,48 @@ def test_stripe_prices_per_unit_in_packages_and_by_tiers() -> None:
     assert sorted(shown(book.quarantined, "subscription_source_id", "reason_code")) == [
         ("d", "no_mode"), ("f", "no_amount"),
     ]  # fmt: skip
+
+
+def test_a_price_is_in_force_on_the_days_on_which_the_subscription_had_it() -> None:
+    """An item changed, changed back, changed twice in a day, replaced by another item, left as it was, removed."""
+
+    def day(number: int) -> date:
+        return date(2026, 3, number)
+
+    def item(sub: str, price: str, **more: Any) -> dict[str, Any]:
+        return {"source_id": f"si_{sub}", "subscription_source_id": sub, "meter": "api", "price_source_id": price,
+                "currency": "USD", "unit_amount": Decimal(1), "accounting_date": date(2026, 1, 5)} | more  # fmt: skip
+
+    def former(sub: str, price: str, until: int, hour: int = 12, **more: Any) -> dict[str, Any]:
+        return {"source_id": f"evt_{until}_{hour}:si_{sub}", "subscription_source_id": sub, "meter": "api",
+                "subscription_item_source_id": f"si_{sub}", "price_source_id": price, "currency": "USD",
+                "unit_amount": Decimal(2), "occurred_at": datetime(2026, 3, until, hour, tzinfo=UTC),
+                "accounting_date": day(until), "start_date": date(2026, 1, 5)} | more  # fmt: skip
+
+    items = [
+        item("changed", "new"), item("back", "old"), item("twice", "last"), item("same", "old"),
+        item("replaced", "new", source_id="si_other", accounting_date=day(20)),
+    ]  # fmt: skip
+    told = [
+        former("changed", "old", 20), former("changed", "old", 2),
+        former("back", "old", 10), former("back", "new", 20),
+        former("twice", "old", 10, 8), former("twice", "wrong", 10, 9),
+        former("same", "old", 10), former("same", "old", 20),
+        former("replaced", "old", 10), former("replaced", "old", 20), former("removed", "old", 20),
+    ]  # fmt: skip
+    book = stripe_price_book(
+        canonical("subscription_item", *items), canonical("price"), canonical("price_tier"),
+        former=canonical("former_price", *told),
+    )  # fmt: skip
+    assert book.quarantined.num_rows == 0
+    assert set(shown(book.rows, "subscription_source_id", "price_source_id", "valid_from", "valid_to")) == {
+        ("changed", "old", None, day(20)), ("changed", "new", day(20), None),
+        ("back", "old", None, day(10)), ("back", "new", day(10), day(20)), ("back", "old", day(20), None),
+        ("twice", "old", None, day(10)), ("twice", "last", day(10), None),
+        ("same", "old", None, None),
+        ("replaced", "old", None, day(20)), ("replaced", "new", day(20), None),
+        ("removed", "old", None, day(20)),
+    }  # fmt: skip
 
 
 CHARGE = {"SubscriptionId": "sub", "ChargeType": "Usage", "UOM": "GB", "EffectiveStartDate": "2026-01-01"}
@@ -123,6 +166,29 @@ def test_a_csv_cell_that_would_be_rounded_or_read_otherwise_sets_its_price_aside
            "currency": "USD"} | {column: cell}  # fmt: skip
     (tmp_path / "prices.csv").write_text(f"{','.join(row)}\n{','.join(row.values())}\n")
     book = csv_price_book(tmp_path / "prices.csv")
+    assert [r["reason_code"] for r in book.quarantined.to_pylist()] == ([code] if code else [])
+    assert book.rows.num_rows == (0 if code else 1)
+
+
+@pytest.mark.parametrize(
+    ("where", "cell", "code"),
+    [
+        ("Price", "0.0000000000005", "no_number"), ("Price", "1e-3", None), ("Price", "1,5", "no_amount"),
+        ("EndingUnit", "500.0000000001", "no_number"), ("EndingUnit", "500.0", None), ("Tier", "1.5", "no_number"),
+        ("IncludedUnits", "0.0000000005", "no_number"), ("IncludedUnits", "10", None),
+        ("EffectiveStartDate", "2026-01-05T00:00:00", "no_date"), ("EffectiveEndDate", "01/05/2026", "no_date"),
+        ("EffectiveEndDate", "2026-12-31", None),
+    ],
+)  # fmt: skip
+def test_a_zuora_cell_that_would_be_rounded_or_read_otherwise_sets_its_price_aside(
+    where: str, cell: str, code: str | None
+) -> None:
+    model = "Overage Pricing" if where == "IncludedUnits" else "Tiered Pricing"
+    charge = CHARGE | {"Id": "c", "ChargeModel": model, "EffectiveEndDate": None, "IncludedUnits": "1"}
+    tier = TIER | {"RatePlanChargeId": "c", "Tier": "1", "StartingUnit": "0", "Price": "1", "EndingUnit": None,
+                   "IsOveragePrice": None}  # fmt: skip
+    (charge if where in charge else tier)[where] = cell
+    book = zuora_price_book(zuora(tuple(charge), charge), zuora(tuple(tier), tier))
     assert [r["reason_code"] for r in book.quarantined.to_pylist()] == ([code] if code else [])
     assert book.rows.num_rows == (0 if code else 1)
 

@@ -42,29 +42,50 @@ WITH span AS (
   JOIN not_prepaid AS d
     ON d.subscription_source_id = p.subscription_source_id AND d.meter = p.meter
     AND d.period_start >= p.period_start AND d.period_start < p.period_end AND d.period_start <= span.end_date
+), held AS (
+  -- the price in force on the last day of what is accrued, whatever it was changed to since
+  SELECT
+    i.source, i.source_id, i.quantum, u.subscription_source_id, u.meter, u.period_start,
+    coalesce(
+      arg_min({'id': f.price_source_id, 'each': f.unit_amount}, f.occurred_at),
+      {'id': any_value(i.price_source_id), 'each': any_value(i.unit_amount)}
+    ) AS price
+  FROM uninvoiced AS u
+  CROSS JOIN span
+  JOIN item AS i ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
+  LEFT JOIN former_price AS f
+    ON f.source = i.source AND f.subscription_item_source_id = i.source_id AND f.meter = i.meter AND NOT f.is_deleted
+    AND f.accounting_date > least(u.period_end - 1, span.end_date)
+  GROUP BY ALL
+), asked AS (
+  SELECT DISTINCT source, source_id, quantum, price FROM held
 ), tier AS (
   -- what a unit costs, and from which on; a price without tiers is a single one without end
-  SELECT i.source, i.source_id, i.quantum, 'graduated' AS mode, 0 AS below, NULL AS up_to, i.unit_amount,
-    0 AS flat_amount, p.package_size, p.package_round
-  FROM item AS i LEFT JOIN price AS p ON p.source = i.source AND p.source_id = i.price_source_id
-  WHERE i.meter IS NOT NULL AND i.unit_amount IS NOT NULL
+  SELECT i.source, i.source_id, i.price, i.quantum, 'graduated' AS mode, 0 AS below, NULL AS up_to,
+    i.price.each AS unit_amount, 0 AS flat_amount, p.package_size, p.package_round
+  FROM asked AS i LEFT JOIN price AS p ON p.source = i.source AND p.source_id = i.price.id
+  WHERE i.price.each IS NOT NULL
   UNION ALL
-  SELECT i.source, i.source_id, i.quantum, p.tiers_mode,
-    coalesce(lag(t.up_to) OVER (PARTITION BY i.source, i.source_id ORDER BY t.tier_no), 0),
+  SELECT i.source, i.source_id, i.price, i.quantum, p.tiers_mode,
+    coalesce(lag(t.up_to) OVER (PARTITION BY i.source, i.source_id, i.price ORDER BY t.tier_no), 0),
     t.up_to, coalesce(t.unit_amount, 0), coalesce(t.flat_amount, 0), NULL, NULL
-  FROM item AS i
-  JOIN price AS p ON p.source = i.source AND p.source_id = i.price_source_id
+  FROM asked AS i
+  JOIN price AS p ON p.source = i.source AND p.source_id = i.price.id
   JOIN price_tier AS t ON t.source = p.source AND t.price_source_id = p.source_id AND NOT t.is_deleted
-  WHERE i.meter IS NOT NULL AND i.unit_amount IS NULL
+  WHERE i.price.each IS NULL
+), priced AS (
+  SELECT
+    u.*, i.source, i.source_id, i.price,
+    (i.source, i.source_id, i.price) IN (SELECT (source, source_id, price) FROM tier) AS is_priced
+  FROM used AS u
+  JOIN held AS i USING (subscription_source_id, meter, period_start)
 ), reached AS (
-  SELECT i.source, i.source_id, u.so_far AS quantity
-  FROM used AS u JOIN item AS i ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
+  SELECT source, source_id, price, so_far AS quantity FROM priced
   UNION
-  SELECT i.source, i.source_id, u.so_far - u.quantity
-  FROM used AS u JOIN item AS i ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
+  SELECT source, source_id, price, so_far - quantity FROM priced
 ), worth AS (
   -- as billing makes lines of it: graduated tiers each their own units, volume prices all units at the tier they reach
-  SELECT r.source, r.source_id, r.quantity,
+  SELECT r.source, r.source_id, r.price, r.quantity,
     CAST(sum(
       rated(
         packages(
@@ -76,7 +97,7 @@ WITH span AS (
       ) + rated(1, t.flat_amount, t.quantum)
     ) AS DECIMAL(18, 4)) AS amount
   FROM reached AS r
-  JOIN tier AS t USING (source, source_id)
+  JOIN tier AS t USING (source, source_id, price)
   WHERE r.quantity > t.below AND (t.mode = 'graduated' OR t.up_to IS NULL OR r.quantity <= t.up_to)
   GROUP BY ALL
 ), usage_row AS (
@@ -87,18 +108,18 @@ WITH span AS (
     ':' || u.day AS part,
     'usage_summary' AS source, u.subscription_source_id || '/' || u.meter || '/' || u.day AS source_id,
     i.currency, i.product_family, i.product_source_id, i.customer_id,
-    CASE WHEN i.is_priced THEN coalesce(now.amount, 0)
+    CASE WHEN u.is_priced THEN coalesce(now.amount, 0)
       - CASE WHEN i.product_family IS NULL THEN 0 ELSE coalesce(before.amount, 0) END END AS amount,
-    CASE WHEN NOT i.is_priced THEN 'the metered price has neither a unit amount nor tiers' END AS fault,
+    CASE WHEN NOT u.is_priced THEN 'the metered price has neither a unit amount nor tiers' END AS fault,
     u.correlation_id, i.raw_ref
-  FROM used AS u
-  JOIN (SELECT *, (source, source_id) IN (SELECT (source, source_id) FROM tier) AS is_priced FROM item) AS i
-    ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
+  FROM priced AS u
+  JOIN item AS i ON i.source = u.source AND i.source_id = u.source_id
   LEFT JOIN worth AS now
-    ON now.source = i.source AND now.source_id = i.source_id AND now.quantity = u.so_far
+    ON now.source = u.source AND now.source_id = u.source_id AND now.price = u.price AND now.quantity = u.so_far
   LEFT JOIN worth AS before
-    ON before.source = i.source AND before.source_id = i.source_id AND before.quantity = u.so_far - u.quantity
-  WHERE u.is_last OR (i.is_priced AND i.product_family IS NOT NULL)
+    ON before.source = u.source AND before.source_id = u.source_id AND before.price = u.price
+    AND before.quantity = u.so_far - u.quantity
+  WHERE u.is_last OR (u.is_priced AND i.product_family IS NOT NULL)
 ), fixed AS (
   SELECT
     i.*,

@@ -97,7 +97,15 @@ def generate(session: Engine, folder: Path, rows: int, *, parts: int = 6) -> dic
           FROM range({subscriptions})""",
         "subscription_items": f"""
           SELECT 'sub_' || range AS subscription_source_id, 'stripe' AS source, 'metered' AS usage_type,
-            CAST(1 + range % 2 * 2 AS BIGINT) AS interval_months FROM range({subscriptions})""",
+            CAST(1 + range % 2 * 2 AS BIGINT) AS interval_months, NULL AS interval_days, NULL AS meter,
+            CAST(NULL AS DATE) AS accounting_date
+          FROM range({subscriptions})
+          UNION ALL
+          -- prices of days, of weeks, and one that gives way to another in the middle of what is summed up
+          SELECT 'sub_' || range, 'stripe', 'metered', CASE WHEN n = 3 THEN 12 END, [1, 7, NULL, 14][n],
+            ['calls', 'seats', 'peak', 'peak'][n], CASE WHEN n < 4 THEN DATE '2026-01-01' ELSE DATE '2026-04-01' END
+          FROM range({subscriptions}), (VALUES (1), (2), (3), (4)) AS given(n)
+          WHERE range % 3 = 0""",
         "products": "SELECT unnest(['" + "', '".join(METERS.meters) + "']) AS meter, 'unit' AS unit",
     }
     return {
