@@ -1,6 +1,8 @@
 """From which size on Spark pays: the same usage summed up by DuckDB and by a cluster of two workers on this machine.
 
-`python -m tieout_sandbox.bench.many_machines 1e6 1e7` prints a line per size; docs/guide/spark.md has them.
+Usage in which every rule has something to do (`every_rule`): all seven aggregations, deduplication, corrections, voids,
+late and faulty events, billing periods of all lengths. Every column of the three results must be the same, and every
+count. `python -m tieout_sandbox.bench.many_machines 2e4 1e6` prints a line per size; docs/guide/spark.md has them.
 """
 
 from __future__ import annotations
@@ -18,22 +20,13 @@ from typing import Any
 import psutil
 
 from tieout import schema
-from tieout.entities import Entities, LegalEntity
 from tieout.lake.engine import engine
 from tieout.lake.hashing import result_hash
-from tieout.usage import aggregate, application
-from tieout.usage.handed import Request
-from tieout.usage.meters import Meters
+from tieout.usage import Usage, aggregate, application
+from tieout.usage.handed import TABLES, Request
 from tieout_sandbox import spark
-from tieout_sandbox.bench.events import FIRST_DAY, generate
+from tieout_sandbox.bench.every_rule import generate
 
-_ZONES = {"US": "America/Los_Angeles", "DE": "Europe/Berlin", "JP": "Asia/Tokyo"}
-_ENTITIES = Entities(
-    entities=tuple(
-        LegalEntity(id=id, name=id, functional_currency="USD", zone=zone, country=id, go_live=FIRST_DAY)
-        for id, zone in _ZONES.items()
-    )
-)
 # what a cluster has unless told otherwise; the sandbox turns it off because its runs are short
 _AS_SHIPPED = {
     "spark.sql.adaptive.enabled": "true",
@@ -46,26 +39,31 @@ _AS_SHIPPED = {
 def measure(rows: int, folder: Path) -> dict[str, Any]:
     """Seconds of both engines for so many events: wall, processor, and the cluster's start, which any size pays."""
     with engine(memory_limit="2GB") as session:
-        files, _ = generate(session, folder, rows)
-    given = {
-        "events": [str(f) for f in files],
-        **{f"{name}s": [str(folder / f"{name}.parquet")] for name in ("subscription", "subscription_item", "product")},
-    }
+        given = generate(session, folder / "events", rows)
     started, used = time.monotonic(), time.process_time()
     with engine(memory_limit="2GB") as session:
-        here = aggregate(**given, entities=_ENTITIES, session=session)
+        here = aggregate(**given, session=session)
     figures = {"rows": rows, "duckdb_s": time.monotonic() - started, "duckdb_cpu_s": time.process_time() - used}
-    request = Request(**given, entities=_ENTITIES, meters=Meters(), snapshot={}, folder=str(folder / "handed"))
+    files = {name: [value] if isinstance(value, str) else value for name, value in given.items()}
+    request = Request(**files, snapshot={}, folder=str(folder / "handed"))
     with spark.cluster(folder / "cluster", memory_mb=2048, conf=_AS_SHIPPED) as running:
         started, used = time.monotonic(), _cpu(running)
         command = ["spark-submit", "--master", running.master, application.__file__, request.write()]
         subprocess.run(command, env=dict(running.environment), check=True, capture_output=True)
         figures |= {"spark_s": time.monotonic() - started, "spark_cpu_s": _cpu(running) - used}
-    there = request.answered()
-    key = schema.table("usage_summary").key
-    if result_hash(there.rows, key, exclude=()) != result_hash(here.rows, key, exclude=()):
+    if content(request.answered()) != content(here):
         raise AssertionError(f"the engines disagree about {rows} events")
+    figures["aggregations"] = len(set(here.rows["aggregation"].to_pylist()))
     return {name: round(value, 1) if isinstance(value, float) else value for name, value in figures.items()}
+
+
+def content(usage: Usage) -> dict[str, object]:
+    """What must be the same: counts, and for each table how many rows it has and the hash of all its columns."""
+    tables = {
+        table: (len(getattr(usage, name)), result_hash(getattr(usage, name), schema.table(table).key, exclude=()))
+        for name, table in TABLES.items()
+    }
+    return tables | {name: getattr(usage, name) for name in ("events", "counted", "repeated", "changed", "faulty")}
 
 
 def _cpu(running: spark.Cluster) -> float:

@@ -10,27 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tieout import schema
 from tieout.lake.engine import engine
-from tieout.lake.hashing import result_hash
 from tieout.usage import Usage, aggregate
-from tieout.usage.handed import TABLES, Request
+from tieout.usage.handed import Request
 from tieout_sandbox import spark
-
-sys.path.insert(0, str(Path(__file__).parent))
-from events import METERS, generate
+from tieout_sandbox.bench.every_rule import METERS, generate
+from tieout_sandbox.bench.many_machines import content
 
 ROOT = Path(__file__).parents[3]
 ROWS = 20_000
-
-
-def content(usage: Usage) -> dict[str, object]:
-    """What must be the same: counts, and for each table how many rows it has and the hash of all its columns."""
-    tables = {
-        table: (len(getattr(usage, name)), result_hash(getattr(usage, name), schema.table(table).key, exclude=()))
-        for name, table in TABLES.items()
-    }
-    return tables | {name: getattr(usage, name) for name in ("events", "counted", "repeated", "changed", "faulty")}
 
 
 def submit(cluster: spark.Cluster, request: Request, home: Path) -> Usage:

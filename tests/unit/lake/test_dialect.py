@@ -63,6 +63,7 @@ def test_what_has_no_word_in_spark_is_refused(statement):
 @pytest.mark.parametrize(
     "name",
     [
+        "held_prices",
         "references",
         "subscriptions",
         "dedup",

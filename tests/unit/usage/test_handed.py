@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -23,10 +22,8 @@ from tieout.store import Store
 from tieout.usage import Usage, aggregate, publish_summary
 from tieout.usage.handed import Request
 from tieout.usage.publish import hand_over, publish_answer
+from tieout_sandbox.bench.every_rule import ENTITIES, METERS, generate
 from tieout_sandbox.testing import fresh_store
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "integration" / "usage"))
-from events import ENTITIES, METERS, generate
 
 
 @pytest.fixture
