@@ -8,7 +8,9 @@ held together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -175,27 +177,58 @@ def hash_ids(session: Engine, one: Slice) -> Path:
 
 def add_repeated(session: Engine, hashes: Sequence[Path], rows: int) -> None:
     """Add to the table `special` the hashes that these files, of so many rows, hold more than once."""
-    for found in _ranges(session, hashes, -(-rows // BUCKET_ROWS)):
-        found.sort()  # a third of the time that grouping them by the engine takes
-        session.bind("again", pa.table({"h": found[1:][found[1:] == found[:-1]]}))
-        session.execute("INSERT INTO special SELECT DISTINCT h FROM again")
+    threads = int(session.scalar("SELECT current_setting('threads')"))
+    with ThreadPoolExecutor(threads) as pool:  # sorting, which is nearly all of it, holds no lock
+        ranges = _ranges(session, hashes, -(-rows // BUCKET_ROWS), pool, threads)
+        for found in _in_turn(pool, threads, _repeated, ranges):
+            session.bind("again", pa.table({"h": found}))
+            session.execute("INSERT INTO special SELECT DISTINCT h FROM again")
 
 
-def _ranges(session: Engine, hashes: Sequence[str | Path], ranges: int) -> Iterator[Any]:
-    """The hashes of all files, one range of values at a time; each file is read once."""
+def _ranges(
+    session: Engine, hashes: Sequence[str | Path], ranges: int, pool: ThreadPoolExecutor, threads: int
+) -> list[Path]:
+    """Files of the hashes of all these, one range of values each; each is read once."""
     edges = np.array([2**64 * n // ranges for n in range(1, ranges)], dtype=np.uint64)
     paths = [session.scratch / f"hashes-{n}" for n in range(ranges)]
+    read = (_hashes_of(session, file) for file in hashes)
     with ExitStack() as stack:
         opened = [stack.enter_context(path.open("wb")) for path in paths]
-        for file in hashes:
-            session.bind("hashes", file)
-            read = np.asarray(session.connection.execute("SELECT h FROM hashes").fetchnumpy()["h"])
-            read.sort()
-            for into, part in zip(opened, np.split(read, np.searchsorted(read, edges)), strict=True):
+        for parts in _in_turn(pool, threads, lambda found: _cut(found, edges), read):
+            for into, part in zip(opened, parts, strict=True):
                 part.tofile(into)
-    for path in paths:
-        yield np.fromfile(path, dtype=np.uint64)
-        path.unlink()
+    return paths
+
+
+def _hashes_of(session: Engine, file: str | Path) -> Any:
+    session.bind("hashes", file)
+    return np.asarray(session.connection.execute("SELECT h FROM hashes").fetchnumpy()["h"])
+
+
+def _cut(found: Any, edges: Any) -> list[Any]:
+    found.sort()
+    return np.split(found, np.searchsorted(found, edges))
+
+
+def _repeated(path: Path) -> Any:
+    """The hashes that a file holds more than once; the file is not needed after."""
+    found = np.fromfile(path, dtype=np.uint64)
+    path.unlink()
+    found.sort()  # a third of the time that grouping them by the engine takes
+    return found[1:][found[1:] == found[:-1]]
+
+
+def _in_turn(
+    pool: ThreadPoolExecutor, threads: int, function: Callable[[Any], Any], items: Iterable[Any]
+) -> Iterator[Any]:
+    """What a function makes of each item, in their order; as many at a time as there are threads, and no more taken."""
+    ahead = deque[Future[Any]]()
+    for item in items:
+        ahead.append(pool.submit(function, item))
+        if len(ahead) >= threads:
+            yield ahead.popleft().result()
+    while ahead:
+        yield ahead.popleft().result()
 
 
 def special_deliveries(session: Engine, one: Slice) -> Special:

@@ -193,7 +193,7 @@ def _take_portion(session: Engine, number: int) -> None:
     session.execute("CREATE TEMP TABLE parts AS SELECT * FROM portion")
 
 
-PORTION_PARTS = 500_000
+PORTION_PARTS = 2_000_000
 _BILLED = pa.schema(
     {
         "subscription_source_id": pa.string(),
