@@ -41,6 +41,10 @@ CURRENCY = _c("currency", "text", "ISO 4217 code, upper case")
 CUSTOMER = _c("customer_id", "text", "canonical customer; null where the crosswalk found none")
 CUSTOMER_REF = _c("customer_source_id", "text", "the customer's id in the row's own source")
 FAMILY = _c("product_family", "text", "product family of the mapping; null where the product is unmapped")
+INTERVAL = (
+    _c("interval_months", "int", "length of its billing interval in months"),
+    _c("interval_days", "int", "the same in days, on prices of days or weeks"),
+)
 PRODUCT = (
     _c("product_id", "text", "canonical product; null where unmapped"),
     _c("product_source_id", "text", "the product's id in the row's own source"),
@@ -199,8 +203,7 @@ CANONICAL: tuple[Table, ...] = (
         _c("usage_type", "text", "licensed or metered", "licensed", "metered"),
         _c("meter", "text", "meter of a metered price"),
         _c("aggregation", "text", "how the price sums its meter up", "sum", "count", "max", "last"),
-        _c("interval_months", "int", "length of its billing interval in months"),
-        _c("interval_days", "int", "the same in days, on prices of days or weeks"),
+        *INTERVAL,
         _c("status", "text", "the subscription's status"),
         _c("start_date", "date", "first day of the subscription"),
         _c("trial_end", "date", "first day after the trial"),
@@ -219,8 +222,7 @@ CANONICAL: tuple[Table, ...] = (
         CURRENCY,
         _c("usage_type", "text", "metered", "metered"),
         _c("meter", "text", "what the price counts"),
-        _c("interval_months", "int", "length of its billing interval in months"),
-        _c("interval_days", "int", "the same in days, on prices of days or weeks"),
+        *INTERVAL,
         _c("start_date", "date", "day the item was made"),
     ),
     _entity(

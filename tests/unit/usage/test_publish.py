@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -29,6 +28,13 @@ COMMON = {"source": "stripe", "legal_entity_id": "US", "correlation_id": "c", "r
           "source_version": "1", "meter": "api", "subscription_source_id": "sub_1", "currency": "USD"}  # fmt: skip
 
 
+def at_home(folder: Path, config: Path = SHIPPED_CONFIG) -> tuple[Settings, Lake, Store]:
+    settings = Settings(folder, config, str(folder / "lake"), f"sqlite:///{folder / 'store.sqlite'}")
+    lake, store = Lake(settings.lake), Store(settings.store)
+    store.upgrade()
+    return settings, lake, store
+
+
 def rows(name: str, *given: dict[str, Any]) -> pa.Table:
     shape = schema.table(name).arrow
     numbered = [COMMON | {"id": f"{name}{n}", "source_id": f"{name}{n}"} | row for n, row in enumerate(given)]
@@ -44,9 +50,7 @@ def event(id: str, quantity: int, received: datetime = NOON) -> dict[str, Any]:
 
 
 def test_late_usage_and_conflicting_ids_are_published_with_their_money_and_stand_in_the_backlog(tmp_path: Path) -> None:
-    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
-    lake, store = Lake(settings.lake), Store(settings.store)
-    store.upgrade()
+    settings, lake, store = at_home(tmp_path)
     soon, late = NOON + timedelta(hours=1), datetime(2026, 4, 11, 12, tzinfo=UTC)
     given = {
         "usage_event": [event("e1", 10), event("e2", 4, late), event("e3", 5), event("e3", 8, soon)],
@@ -94,9 +98,7 @@ def test_late_usage_and_conflicting_ids_are_published_with_their_money_and_stand
 
 def test_late_usage_and_conflicting_ids_cost_what_they_move_in_the_tiers_of_their_period(tmp_path: Path) -> None:
     """At 2, beyond a hundred at 1.5, and in packages of four: not what a unit costs times the quantity."""
-    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
-    lake, store = Lake(settings.lake), Store(settings.store)
-    store.upgrade()
+    settings, lake, store = at_home(tmp_path)
     late = datetime(2026, 4, 11, 12, tzinfo=UTC)
     other = {"subscription_source_id": "sub_2"}
     tiers = [{"price_source_id": "p", "tier_no": n, "up_to": up_to, "unit_amount": Decimal(each)}
@@ -145,9 +147,7 @@ def test_many_events_are_summed_up_day_by_day_whichever_snapshot_is_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And what is published is what reading all events gives, for an earlier snapshot too."""
-    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
-    lake, store = Lake(settings.lake), Store(settings.store)
-    store.upgrade()
+    settings, lake, store = at_home(tmp_path)
     given = {
         "subscription": [{"source_id": "sub_1", "billing_anchor": date(2026, 1, 10)}],
         "subscription_item": [{"usage_type": "metered", "interval_months": 1, "unit_amount": Decimal("0.25")}],
@@ -184,10 +184,7 @@ def test_a_level_is_counted_up_to_the_end_of_the_business_date(tmp_path: Path) -
     """Seats set once, the last event of all eleven days before the period's end; the nightly run sums whole days."""
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "meters.yaml").write_text("meters: {api: {aggregation: time_weighted}}\n")
-    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
-    settings = replace(settings, config=tmp_path / "config")
-    lake, store = Lake(settings.lake), Store(settings.store)
-    store.upgrade()
+    settings, lake, store = at_home(tmp_path, tmp_path / "config")
     at = datetime(2026, 3, 10, 7, tzinfo=UTC)  # midnight in Los Angeles
     given = {
         "usage_event": [event("e1", 5, at) | {"occurred_at": at}],
@@ -210,10 +207,8 @@ def test_the_same_usage_and_prices_give_rated_lines_of_the_same_bytes_whatever_t
     written = []
     for name, turn in (("one", 1), ("other", -1)):
         home = tmp_path / name
-        settings = Settings(home, SHIPPED_CONFIG, str(home / "lake"), f"sqlite:///{home / 'store.sqlite'}")
         home.mkdir()
-        lake, store = Lake(settings.lake), Store(settings.store)
-        store.upgrade()
+        settings, lake, store = at_home(home)
         subs = [f"sub_{n:05}" for n in range(5000)][::turn]
         used = {"grain": "period", "event_count": 1, "corrected_count": 0, "late_count": 0, **PERIOD}
         given = {
@@ -247,10 +242,7 @@ def test_usage_is_rated_by_zuora_exports_in_the_configuration_too(tmp_path: Path
         "RatePlanChargeId,Tier,StartingUnit,EndingUnit,Price,PriceFormat,IsOveragePrice,Currency\n"
         "c1,1,,,0.25,Per Unit,true,USD\n"
     )
-    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
-    settings = replace(settings, config=tmp_path / "config")
-    lake, store = Lake(settings.lake), Store(settings.store)
-    store.upgrade()
+    settings, lake, store = at_home(tmp_path, tmp_path / "config")
     used = {"grain": "period", "event_count": 1, "corrected_count": 0, "late_count": 0, **PERIOD}
     given = {"usage_summary": [used | {"quantity": Decimal(18)}], "subscription": [{"source_id": "sub_1"}]}
     store.publish("setup", {name: lake.write(name, rows(name, *each)) for name, each in given.items()})
@@ -273,10 +265,7 @@ def test_prepaid_credit_of_the_configuration_is_drawn_down_by_the_night(tmp_path
         "short,sub_1,1,USD,2026-02-01,2026-01-01,\nday,sub_1,1,USD,1 May,,\nless,sub_1,-1,USD,2026-02-01,,\n"
         "whose,,1,USD,2026-02-01,,\n"
     )
-    settings = Settings(tmp_path, SHIPPED_CONFIG, str(tmp_path / "lake"), f"sqlite:///{tmp_path / 'store.sqlite'}")
-    settings = replace(settings, config=tmp_path / "config")
-    lake, store = Lake(settings.lake), Store(settings.store)
-    store.upgrade()
+    settings, lake, store = at_home(tmp_path, tmp_path / "config")
     used = {"grain": "period", "event_count": 1, "corrected_count": 0, "late_count": 0, **PERIOD}
     later = {"period_start": PERIOD["period_end"], "period_end": date(2026, 5, 10)}
     given = {
