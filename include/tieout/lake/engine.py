@@ -147,6 +147,7 @@ def engine(settings: Settings | None = None, *, memory_limit: str = "2GB", threa
     )
     try:
         connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
+        connection.execute("SET parquet_metadata_cache = true")  # many statements bind the same files
         yield Engine(connection, scratch)
     finally:
         connection.close()

@@ -72,6 +72,8 @@ def bench(
 
 def part(name: str, case: Case, rows: int, folder: Path, memory: str) -> dict[str, Any]:
     """One measured part of a benchmark, in this process."""
+    import iso4217  # noqa: F401 - where currencies are asked for it is imported late, and imports are not measured
+
     from tieout.lake.engine import engine
     from tieout.observe import peak_memory_mb
     from tieout.reconcile import reconcile

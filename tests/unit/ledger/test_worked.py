@@ -106,6 +106,26 @@ def test_an_unmapped_event_waits_alone_beside_many_that_are_alike(tmp_path: Any)
         assert session.rows(f"SELECT DISTINCT event_id FROM '{made.drilldown}' ORDER BY 1") == [("e1",), ("e4",)]
 
 
+def test_an_event_type_that_comes_after_a_hundred_thousand_of_another_is_summed_by_its_rule() -> None:
+    with engine() as session:
+        session.bind("one", pa.Table.from_pylist(rows(["seats"]), schema=EVENTS))
+        many = (
+            session.sql("""
+            SELECT * REPLACE ('d' || i AS document_id, 'e' || i AS event_id,
+              CASE WHEN i < 150000 THEN event_type ELSE 'invoice_ahead' END AS event_type)
+            FROM one, range(150003) AS r(i) ORDER BY i
+        """)
+            .select(EVENTS.names)
+            .cast(EVENTS)
+        )
+    made = summarise(many, RULES, drilldown=False)
+    found = made.lines.group_by("event_type").aggregate([("row_count", "min"), ("row_count", "max")])
+    assert sorted(map(tuple, found.to_pandas().to_numpy())) == [
+        ("invoice_ahead", 3, 3), ("invoice_delivered", 150_000, 150_000),
+    ]  # fmt: skip
+    assert made.held.num_rows == 0
+
+
 def test_what_waits_is_priced_by_what_is_missing_and_a_journal_names_its_rules() -> None:
     given = rows(["seats", "nobody knows", "seats", "usage"])
     given[0]["document_id"] = given[1]["document_id"]  # waits with it, and for what it waits for
