@@ -277,12 +277,11 @@ class Trial:
             for fault in FAULTS if request.write else READ_FAULTS if first else ():
                 yield fault, request
 
-    def kills(self, plan: Callable[[], str] | None = None, act: Act = "post", *, lost: bool = True) -> Iterator[Kill]:
+    def kills(self, plan: Callable[[], str] | None = None, act: Act = "post") -> Iterator[Kill]:
         """Every moment at which a process can die over a batch so that it makes a difference.
 
         The points are those that processes really pass: an undisturbed one, one whose answer is lost, and one that
-        comes after it; without `lost`, the first of them. So a step that is added to the protocol is killed at unasked.
-        `plan` makes other batches.
+        comes after it. So a step that is added to the protocol is killed at unasked. `plan` makes other batches.
         """
         plan, done = plan or self.plan, self.check if act == "post" else self.check_taken_out
         batch_id = plan()
@@ -295,8 +294,6 @@ class Trial:
         yield from (Kill(point) for point in points if point in known)
         if self.line is not None:
             yield from (Kill(how, r.number) for r in self.line.passed if r.write for how in KILLS)
-        if not lost:
-            return
         batch_id = plan()
         ended, points = self.process(batch_id, lose=True, act=act)
         assert ended == OTHER

@@ -39,9 +39,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     names = [
         n
         for n, s in SUBJECTS.items()
-        if (s.network or "network" not in name)
-        and (s.write_offs or "write_off" not in name)
-        and (s.network or s.write_offs or "taken_out" not in name)
+        if (s.network or "network" not in name) and (s.write_offs or "write_off" not in name)
     ]
     metafunc.parametrize("trial", names, indirect=True, scope="module")
 
@@ -61,10 +59,9 @@ def steps_of(kills: Iterable[Kill]) -> set[Step]:
 
 
 def test_a_batch_that_is_taken_out_by_a_process_killed_at_any_moment_has_one_mirror(trial: Trial) -> None:
-    cheap = trial.line is None  # there at every step; elsewhere after every write, which is before the next one
-    kills = list(trial.kills(trial.plan_posted, "reverse", lost=cheap))
+    kills = list(trial.kills(trial.plan_posted, "reverse"))
     assert steps_of(kills) >= OF_MIRRORS, "a step of the protocol that no reversal passes"
-    for kill in kills if cheap else [kill for kill in kills if kill.at == "killed after"]:
+    for kill in kills:
         batch_id = trial.killed(kill, trial.plan_posted(), "reverse")
         trial.finish(batch_id, "reverse")
         trial.check_taken_out(batch_id)
