@@ -1,6 +1,30 @@
 -- The ERPs' entries since each ledger was taken over: ours, and whoever else's. A journal that was copied into a second
--- ledger is told by that ledger in front of the run key.
-WITH entry AS (
+-- ledger is told by that ledger in front of the run key. A document that somebody wrote in a journal's place is told by
+-- the journal's run key, with what it holds on each account.
+WITH by_hand AS (
+  SELECT d.run_key, d.document, j.legal_entity_id, k.source
+  FROM journal_document AS d
+  JOIN journals AS j USING (run_key)
+  JOIN entity_ledger AS k ON k.legal_entity_id = j.legal_entity_id AND k.ledger = j.ledger
+),
+
+told AS (
+  SELECT e.* REPLACE (CAST(e.line_no AS VARCHAR) AS line_no)
+  FROM gl_entry AS e
+  ANTI JOIN by_hand AS b ON b.document = e.move_id AND b.legal_entity_id = e.legal_entity_id AND b.source = e.source
+  UNION ALL BY NAME
+  SELECT
+    e.source, min(e.source_id) AS source_id, e.legal_entity_id, e.currency, e.account, e.accounting_date,
+    CAST(greatest(sum(e.debit - e.credit), 0) AS DECIMAL(18, 4)) AS debit,
+    CAST(greatest(sum(e.credit - e.debit), 0) AS DECIMAL(18, 4)) AS credit,
+    min(e.narrative) AS narrative, b.run_key, e.account AS line_no, e.move_id, e.move_number, false AS is_deleted
+  FROM gl_entry AS e
+  JOIN by_hand AS b ON b.document = e.move_id AND b.legal_entity_id = e.legal_entity_id AND b.source = e.source
+  WHERE NOT e.is_deleted
+  GROUP BY ALL
+),
+
+entry AS (
   SELECT
     e.* EXCLUDE (run_key, narrative),
     -- the anchor of the audit log in a journal's memo is not what a break is about
@@ -10,7 +34,7 @@ WITH entry AS (
     regexp_replace(e.run_key, '/reversed(/\d+)?$', '') AS origin_key,
     CASE WHEN k.ledger <> split_part(e.run_key, '/', 3) THEN k.ledger || ':' ELSE '' END || e.run_key AS run_key,
     k.ledger, k.taken_over_on
-  FROM gl_entry AS e
+  FROM told AS e
   LEFT JOIN entity_ledger AS k ON k.legal_entity_id = e.legal_entity_id AND k.source = e.source
 ),
 

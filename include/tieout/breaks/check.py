@@ -92,6 +92,7 @@ def _make_tables(session: Engine, queries: dict[str, str]) -> None:
     session.execute("CREATE TEMP TABLE currency_digits (currency VARCHAR, digits BIGINT)")
     states = ", ".join(text(state) for state in JOURNAL_TRANSITIONS)
     session.execute(f"CREATE TEMP TABLE journal_state (run_key VARCHAR, state ENUM({states}))")
+    session.execute("CREATE TEMP TABLE journal_document (run_key VARCHAR, document VARCHAR)")
     copied = ", ".join(text(state) for state in COPY_TRANSITIONS)
     session.execute(f"CREATE TEMP TABLE journal_copy (ledger VARCHAR, run_key VARCHAR, state ENUM({copied}))")
     session.execute(

@@ -23,7 +23,7 @@ from tieout.reconcile.sql import macros
 from tieout.settings import Settings, line_of
 from tieout.sources.config import load_sources
 from tieout.store import Store
-from tieout.store.batches import select_batches
+from tieout.store.batches import BY_HAND, select_batches
 from tieout.store.copies import states as copy_states
 
 FOLDER = "reconciliations"
@@ -109,8 +109,9 @@ def bind_sides(
 
     They see every table of the data model as the snapshot has it, `legal_entity` (id, name, functional_currency, zone,
     go_live), `entity_ledger` (legal_entity_id, ledger, source, taken_over_on), `chart` (legal_entity_id, ledger,
-    account, ledger_account), `journal_state` (run_key, state), `journal_copy` (ledger, run_key, state),
-    `currency_digits` (currency, digits), the macros `money(amount, currency, digits)` and `plain(number)`, and the
+    account, ledger_account), `journal_state` (run_key, state), `journal_document` (run_key, document: the ERP's id of
+    one that somebody wrote in the journal's place), `journal_copy` (ledger, run_key, state), `currency_digits`
+    (currency, digits), the macros `money(amount, currency, digits)` and `plain(number)`, and the
     parameter `$business_date`.
     """
     named = set(_WORD.findall(" ".join(queries.values()).lower()))
@@ -182,9 +183,17 @@ def _journal_copies(settings: Settings, store: Store) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pa.schema([(n, pa.string()) for n in ("ledger", "run_key", "state")]))
 
 
+def _journal_documents(settings: Settings, store: Store) -> pa.Table:
+    with store.reading() as session:
+        journals = [journal for batch in select_batches(session) for journal in batch.journals]
+    rows = [{"run_key": j.run_key, "document": j.erp_id} for j in journals if j.state == BY_HAND]
+    return pa.Table.from_pylist(rows, schema=pa.schema([("run_key", pa.string()), ("document", pa.string())]))
+
+
 _LEDGER_TABLES: Mapping[str, Callable[[Settings, Store], pa.Table]] = {
     "entity_ledger": _entity_ledgers,
     "chart": _chart,
+    "journal_document": _journal_documents,
     "journal_copy": _journal_copies,
 }
 

@@ -23,7 +23,7 @@ from tieout.ledger.post import as_erp_journal, differences
 from tieout.ledger.proof import ProofLine, TrialBalanceProof, mirrored_copies
 from tieout.ledger.protocol import Protocol
 from tieout.store import Lease, Store, batches, copies, golive, periods
-from tieout.store.batches import Batch, BatchJournal, Mirror
+from tieout.store.batches import BatchJournal, Mirror
 from tieout.store.copies import Copy
 from tieout.store.leases import guard, renew
 
@@ -122,7 +122,7 @@ def _wanted(
         )
         for batch in found
         for journal in batch.journals
-        if batch.slot.ledger != entity.ledger and since <= journal.accounting_date <= until and _stands(batch, journal)
+        if batch.slot.ledger != entity.ledger and since <= journal.accounting_date <= until and _stands(journal)
     ]  # fmt: skip
     return standing + mirrors
 
@@ -164,13 +164,12 @@ def _mirrored(copy: Copy, mirror: Mirror) -> Copy:
     return Copy(key, short_key(key), copy.batch_id, copy.currency, mirror.on, copy.debit, content)
 
 
-def _stands(batch: Batch, journal: BatchJournal) -> bool:
+def _stands(journal: BatchJournal) -> bool:
     """Read back there, or an equal document stands for it; what was reversed by its mirror is nothing, and left out.
 
     Unless it was copied before it was reversed: then its mirror follows it.
     """
-    is_document = batch.state == "manually_resolved" and journal.erp_id is not None
-    return journal.state == "posted" or (is_document and journal.state != batches.NOT_POSTED)
+    return journal.state in ("posted", batches.BY_HAND)
 
 
 def _translated(content: Mapping[str, Any], chart: Mapping[str, str], kept: tuple[str, ...] | None) -> dict[str, Any]:

@@ -489,6 +489,9 @@ def resolve(
         if any(not _is_posted(found, journal.run_key) for journal in lost):
             found = _wait_until_settled(lost, batch, ledger, store, lease, rules)
         missing = [journal for journal in batch.journals if journal.state not in ("confirmed", "posted")]
+        unread = [journal for journal in batch.journals if journal.state == "confirmed"]
+        for journal in unread:
+            _refuse_unequal(journal, journal.erp_id, ledger)
         for journal in missing:
             named, held = (documents or {}).get(journal.run_key), _held(found.get(journal.run_key, []))
             if held is not None and held.state == "posted" and held.erp_id != named:
@@ -501,10 +504,14 @@ def resolve(
         events = events_of(batch, missing, lake, settings) if documents is None else []
         with store.transaction() as session:
             guard(session, lease)
-            for key, erp_id in (documents or {}).items():
-                batches.note_document(session, key, erp_id)
+            for journal in unread:
+                batches.mark_journal(session, journal.run_key, "posted", actor=actor, now=store.now())
             if documents is None:
                 _drop(session, batch, missing, events, lease, actor, str(second), reason, store.now())
+            for key, erp_id in (documents or {}).items():
+                batches.mark_journal(
+                    session, key, batches.BY_HAND, actor=actor, now=store.now(), erp_id=erp_id, note=reason
+                )
             close_breaks(session, batch, [j.run_key for j in batch.journals], reason, _run_of(batch), store.now())
             facts = {"second": second, "documents": dict(documents or {})}
             return batches.transition(

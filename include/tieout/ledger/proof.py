@@ -79,7 +79,8 @@ def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialB
     copied = [c for c in copies if c.accounting_date <= on]
     if not taken_over:
         raise LedgerError("no opening balances", record=entity.id, remedy="load the go-live position first")
-    posted = [j for b in planned for j in b.journals if j.accounting_date <= on and j.state == "posted"]
+    stands = ("posted", batches.BY_HAND)
+    posted = [j for b in planned for j in b.journals if j.accounting_date <= on and j.state in stands]
     ours: list[BatchJournal | Copy] = [*posted, *(copy for copy in copied if copy.state == "posted")]
     entries = [e for page in ledger.gl_entries(entity.id, entity.taken_over_on, on) for e in page]
     lines, foreign = compare(opened, ours, entries, ledger.trial_balance(entity.id, on), taken_out)
@@ -87,7 +88,7 @@ def prove(entity: LegalEntity, on: date, ledger: Ledger, store: Store) -> TrialB
         j
         for b in planned
         for j in b.journals
-        if j.accounting_date <= on and j.state != "posted" and b.state not in batches.FINISHED and b.counts
+        if j.accounting_date <= on and j.state not in stands and b.state not in batches.FINISHED and b.counts
     ]
     known = {copy.run_key for copy in copied}
     missing = sum(copy.state != "posted" for copy in copied)
@@ -141,9 +142,10 @@ def compare(
 ) -> tuple[tuple[ProofLine, ...], tuple[GlEntry, ...]]:
     """The equation per account and currency.
 
-    An entry is ours if its journal is the one we read back, or one that was taken out, or the mirror that did so (by
-    run key and the ERP's id; None for one whose id was not noted). Those two count as the ERP holds them, where they
-    undo each other on every account; where they do not, somebody changed one of them, and they are foreign.
+    An entry is ours if its journal is the one we read back, or a document that somebody wrote in its place, or one that
+    was taken out, or the mirror that did so (by run key and the ERP's id; None for one whose id was not noted). The
+    last two count as the ERP holds them, where they undo each other on every account; where they do not, somebody
+    changed one of them, and they are foreign.
 
     Where the entries of our journals hold another amount in the currency of the documents than was sent, that is a line
     of its own: the ERP's trial balance tells the functional currency only.
@@ -154,9 +156,11 @@ def compare(
     for b in opened:
         start[b.account, b.currency] += b.balance
     sent, shown = start.copy(), start.copy()
-    known = set()
+    known: set[tuple[str | None, str | None]] = set()
     for journal in posted:
         known.add((journal.run_key, journal.erp_id))
+        if journal.state == batches.BY_HAND:
+            known.add((None, journal.erp_id))
         for line in journal.content["lines"]:
             amount = Decimal(line["amount"])
             ours[line["account"], journal.currency] += amount if line["side"] == "debit" else -amount
@@ -165,7 +169,7 @@ def compare(
     undone: defaultdict[TakenOut, list[GlEntry]] = defaultdict(list)
     foreign = []
     for entry in entries:
-        if entry.run_key is not None and (entry.run_key, entry.journal_id) in known:
+        if (entry.run_key, entry.journal_id) in known:
             if entry.foreign_currency is not None and entry.foreign_amount is not None:
                 shown[entry.account, entry.foreign_currency] += entry.foreign_amount
             continue

@@ -69,15 +69,19 @@ ALWAYS_APPROVED = (REVERSAL, TAKEN_BACK, REPOSTED, WRITE_OFF)
 NOT_POSTED = "not_posted"
 """State of a journal that two people said is not to be posted: it never stood in the ledger, and does not count."""
 
+BY_HAND = "by_hand"
+"""State of a journal that an equal document stands for, which somebody wrote into the ERP; its `erp_id` names it."""
+
 JOURNAL_TRANSITIONS: Mapping[str, frozenset[str]] = {
-    "pending": frozenset({"submitted", "confirmed", NOT_POSTED}),
-    "submitted": frozenset({"confirmed", "rejected", "unknown", "pending", NOT_POSTED}),
-    "unknown": frozenset({"confirmed", "submitted", NOT_POSTED}),
+    "pending": frozenset({"submitted", "confirmed", BY_HAND, NOT_POSTED}),
+    "submitted": frozenset({"confirmed", "rejected", "unknown", "pending", BY_HAND, NOT_POSTED}),
+    "unknown": frozenset({"confirmed", "submitted", BY_HAND, NOT_POSTED}),
     "confirmed": frozenset({"posted", "mismatched", "unknown"}),
-    "mismatched": frozenset({"posted", "reversed", "rejected", NOT_POSTED}),
-    "rejected": frozenset({"submitted", "confirmed", NOT_POSTED}),
+    "mismatched": frozenset({"posted", "reversed", "rejected", BY_HAND, NOT_POSTED}),
+    "rejected": frozenset({"submitted", "confirmed", BY_HAND, NOT_POSTED}),
     "posted": frozenset({"reversed"}),
     "reversed": frozenset(),
+    BY_HAND: frozenset(),
     NOT_POSTED: frozenset(),
 }
 """A journal that was rejected is sent again only as the missing part of a `partially_posted` batch; so is one that was
@@ -596,14 +600,6 @@ def standing_for(session: Session, batch: Batch, erp_id: str) -> list[str]:
         .order_by(BatchJournalRow.run_key)
     )
     return list(session.scalars(query))
-
-
-def note_document(session: Session, key: str, erp_id: str) -> None:
-    """Keep which document in the ERP stands for a journal that was not posted by us. Raises StoreError."""
-    row = session.get(BatchJournalRow, key, with_for_update=True)
-    if row is None:
-        raise StoreError("no such journal", got=key)
-    row.erp_id = erp_id
 
 
 def _journal_rows(session: Session, batch_ids: list[str]) -> dict[str, list[BatchJournalRow]]:

@@ -229,7 +229,7 @@ def _in_ledger(session: Session, batch: BatchRow | None) -> Decimal:
         return Decimal(0)
     if batch.state == "manually_resolved":
         journals = batches.get(session, batch.batch_id).journals
-        if not all(j.erp_id and j.state != batches.NOT_POSTED for j in journals):
+        if not all(journal.state in ("posted", batches.BY_HAND) for journal in journals):
             return Decimal(0)  # a second person's "not to be posted"
     mirrors = session.scalars(
         select(BatchRow).where(

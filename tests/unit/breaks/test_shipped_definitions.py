@@ -7,7 +7,10 @@ from itertools import pairwise
 import pytest
 
 from tieout.breaks import definition_ids
+from tieout.ids import Slot
 from tieout.settings import SHIPPED_CONFIG, Settings
+from tieout.store import batches
+from tieout.store.batches import PlannedJournal
 from tieout.usage import publish_rating
 from tieout_sandbox.company.days import add_months
 
@@ -607,6 +610,38 @@ def test_our_own_journals_in_the_ledger_are_nobody_elses(house, monkeypatch, sta
         ]
     house.put("gl_entry", *rows)
     assert {(key.rpartition("/")[2], kind) for _, key, kind in house.found("journal_to_ledger")} == found
+
+
+def test_a_document_written_by_hand_in_a_journals_place_is_compared_by_account(house, monkeypatch):
+    accounts(house)
+    run_key = journal(house)
+    with house.store.transaction() as session:
+        day, content = DAY, {"lines": []}
+        planned = [PlannedJournal(run_key, "k" * 16, "USD", day, Decimal(119), 3, content)]
+        batches.plan(
+            session, Slot("US", "main", "2026-03", "billing", day), 1, planned, digest="d", accounting_date=day,
+            kind="original", origin=None, needs_approval=False, run_id="r", actor="a", now=house.store.now(),
+        )  # fmt: skip
+        batches.mark_journal(session, run_key, batches.BY_HAND, actor="a", now=house.store.now(), erp_id="x")
+    told = {"narrative": "for TIEOUT", "accounting_date": DAY, "move_number": "E-9", "source": "erp"}
+    lines = [  # in another order, one of ours in two lines
+        entry("x", "40100", credit=100, **told),
+        entry("x", "11000", debit=119, **told),
+        entry("x", "22000", credit=9, **told) | {"source_id": "x-1"},
+        entry("x", "22000", credit=10, **told) | {"source_id": "x-2"},
+    ]
+
+    def found(*rows):
+        house.put("gl_entry", *rows)
+        breaks = house.run("journal_to_ledger").breaks.to_pylist()
+        return sorted((row["break_key"].rpartition("/")[2], row["break_type"]) for row in breaks)
+
+    assert found(*lines) == []
+    assert found(*lines[:-1]) == [("v1|22000", "amount")]
+    assert found(*lines, entry("x", "40300", debit=5, **told)) == [("v1|40300", "missing_left")]
+    gone = [line | {"is_deleted": True} for line in lines]
+    assert found(*gone) == [(f"v1|{account}", "missing_right") for account in (11000, 22000, 40100)]
+    assert found(*lines, entry("y", "11000", debit=5, **told)) == [("for TIEOUT|11000", "missing_left")]
 
 
 def test_a_reversed_journal_and_its_mirror_are_nothing_only_while_they_undo_each_other(house, monkeypatch):

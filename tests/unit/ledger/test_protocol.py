@@ -555,8 +555,15 @@ class TestResolution:
         resolve(
             refused, books.erp, books.store, lake=books.lake, actor="al", reason="written by hand", documents=documents
         )
-        assert books.batch(SLOT).journals[0].erp_id == documents[refused]
+        (journal,) = books.batch(SLOT).journals
+        assert (journal.state, journal.erp_id) == ("by_hand", documents[refused])
         assert books.plan(D30).batches == ()
+        with books.store.transaction() as session:
+            opened = [OpeningBalance("11000", "USD", Decimal(0))]
+            load_opening(session, "US", "main", D28, opened, (), actor="t", now=books.store.now(), waiver="a test")
+        proof = prove(books.entity, D29, books.erp, books.store)
+        assert (proof.foreign, proof.ties, proof.journals_posted, proof.journals_open) == ((), True, 1, 0)
+        assert books.store.verify_audit("US/main") == []
 
     def test_another_document_is_refused(self, books: Any, refused: str) -> None:
         documents = {f"{refused}": self.by_hand(books, "111")}
@@ -591,7 +598,7 @@ class TestResolution:
         with pytest.raises(LedgerError, match="no journal of the batch"):
             resolving(**{batch_id: taken})
         with books.store.transaction() as session:
-            batches.note_document(session, batch_id, "9999")
+            session.get(batches.BatchJournalRow, batch_id).erp_id = "9999"
         with pytest.raises(LedgerError, match="another journal of ours"):
             resolving(**{refused: taken})
 
