@@ -57,6 +57,7 @@ def test_it_shows_lines_source_rows_and_preparers_and_asks_who_prepared_nothing(
     assert "| anna | decided about breaks |" in asked.body
     assert "| 11000 | debit | 100.00 | 0.00 | 0.00 |" in asked.body
     assert "| Threshold | 50.00 USD |" in asked.body
+    assert "| Second person | needed |" in asked.body
 
     approval.ask(work, asked, "run1")
     assert approval.waiting(work) == []
