@@ -224,7 +224,8 @@ def up(options: Options) -> None:
         f"The company's clock stands at {night_clock(NIGHTS[0]):%Y-%m-%d %H:%M} UTC: trigger\n"
         f"nightly_reconciliation with business date {NIGHTS[0]}. The next morning comes with\n"
         f"`.venv/bin/tieout sandbox clock {night_clock(NIGHTS[1]):%Y-%m-%dT%H:%M:%SZ}`.\n"
-        "`make down` stops everything."
+        "Commands that ask the ERP, such as `tieout period check`, need its connection:\n"
+        '`eval "$(.venv/bin/tieout sandbox env)"`. `make down` stops everything.'
     )
 
 

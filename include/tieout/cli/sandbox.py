@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +55,18 @@ def clock(now: Annotated[str, typer.Argument(help="for example 2026-03-31T09:00:
     from tieout_sandbox import control
 
     control.set_clock(home.resolve(), _instant(now))
+
+
+@app.command()
+def env(home: Home = HOME) -> None:
+    """Its connections, for a shell whose commands ask its ERP: `eval "$(tieout sandbox env)"`."""
+    from tieout_sandbox.control import State
+
+    state = State.load(home.resolve())
+    if state is None or not state.running:
+        raise ConfigError("no company runs", record=str(home), remedy="start it: `tieout sandbox up`, or `make up`")
+    for name, value in sorted(state.connections.items()):
+        typer.echo(f"export {name}={shlex.quote(value)}")
 
 
 def _instant(text: str) -> datetime:

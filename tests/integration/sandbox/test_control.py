@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -49,6 +51,14 @@ def test_every_source_has_a_connection(sandbox: State) -> None:
         for name in ("STRIPE_US", "STRIPE_DE", "STRIPE_JP", "SALESFORCE", "ZENDESK", "DROP", "TRYTON")
     }
     assert sandbox.connection("stripe_us").password != sandbox.connection("stripe_jp").password
+
+
+def test_a_shell_gets_the_connections(sandbox: State) -> None:
+    tieout = Path(sys.executable).with_name("tieout")
+    told = f'eval "$("{tieout}" sandbox env --home "{sandbox.home}")"; env -0'
+    shell = subprocess.run(["sh", "-c", told], capture_output=True, check=True)
+    found = dict(line.split("=", 1) for line in shell.stdout.decode().split("\0") if line)
+    assert {name: found.get(name) for name in sandbox.connections} == sandbox.connections
 
 
 def test_every_server_is_alive_and_says_where(sandbox: State) -> None:
