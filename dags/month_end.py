@@ -49,12 +49,12 @@ def month_end():
     posting = tasks.await_posting(month, due)
 
     ledger = tasks.read_ledger(month)
-    proof = tasks.prove(month, ledger)
+    proof = tasks.prove(month, posting, ledger)
     backlog = tasks.close_backlog(month, posting, proof)
 
     planned >> due
     started >> posting >> ledger
-    [backlog, proof] >> EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
+    [ledger, backlog, proof] >> EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
 
 
 month_end()

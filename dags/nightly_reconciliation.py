@@ -19,7 +19,8 @@ lake and neither reads a vendor nor posts; the workflow `backfill` may post.
 * `submit_usage` (only with a Spark cluster): the log is spark-submit's. Clear it; nothing was published yet.
 * `start_posting`, `await_posting`: look at the runs of `post_journal`. The ERP being down fails nothing else:
   batches wait for the next night, or for a clear of `resume_posting`.
-* `read_ledger`, `prove`: the ERP could not be read. The report is written all the same and says what is unproven.
+* `read_ledger`, `prove`: an ERP could not be read. The others are read and proved, the report is written all the same
+  and says what is unproven.
 
 **Owner.** finance-data. Never mark `prove` successful by hand: the report reads its result, not its colour.
 """
@@ -67,14 +68,14 @@ def nightly_reconciliation():
 
     ledger = tasks.read_ledger(night)
     ledger_reconciled = tasks.reconcile_ledger(night, posting, ledger)
-    proof = tasks.prove(night, ledger)
+    proof = tasks.prove(night, posting, ledger)
     report = tasks.report(night, ledger_reconciled, proof)
 
     conformed >> gate >> usage
     summed_up >> [sources_reconciled, planned]
     [sources_reconciled, planned] >> due
     started >> posting >> ledger
-    [report, proof] >> EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
+    [ledger, report, proof] >> EmptyOperator(task_id="complete", trigger_rule=TriggerRule.NONE_FAILED)
 
 
 nightly_reconciliation()

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from tieout.errors import ErpUnavailable, Rejected, UnknownOutcome
+from tieout.errors import ErpUnavailable, Rejected, TieoutError, UnknownOutcome
 from tieout.ids import Slot
 from tieout.orchestration.facts import Facts, foreign_row, proof_row
 from tieout.orchestration.work import Work
@@ -22,8 +22,11 @@ UNREACHED = "The ERP could not be reached"
 UNSIGNED = "The go-live of"
 
 
-def take_over(work: Work, run_id: str) -> None:
-    """Load each ledger's position the day before it was taken over, once. Raises ErpError if an ERP cannot be read."""
+def take_over(work: Work, run_id: str) -> dict[str, ErpUnavailable]:
+    """Load each ledger's position the day before it was taken over, once.
+
+    Gives the sources whose ERP could not be reached for that, which does not keep the others from being taken over.
+    """
     from tieout.erp.charts import load_charts
     from tieout.ledger import golive
     from tieout.ledger.rules import load_rules
@@ -31,22 +34,30 @@ def take_over(work: Work, run_id: str) -> None:
     run = work.store.run(run_id)
     today = run.business_date if run and run.business_date else work.store.now().date()
     waiting = [view for view in _views(work, today) if not golive.opening(work.store, view).is_there]
+    down: dict[str, ErpUnavailable] = {}
     if not waiting:
-        return
+        return down
     rules, charts, snapshot = load_rules(work.settings), load_charts(work.settings), work.store.published(run_id)
     with work.kept(run_id, "take_over"):
         for view in waiting:
-            with work.ledger(view.ledger) as ledger:
-                golive.load(
-                    view,
-                    ledger,
-                    lake=work.lake,
-                    store=work.store,
-                    rules=rules,
-                    snapshot=snapshot,
-                    settings=work.settings,
-                    chart=charts.of(view.id, view.ledger),
-                )
+            source = work.ledger_source(view.id, view.ledger).name
+            if source in down:
+                continue
+            try:
+                with work.ledger(view.ledger) as ledger:
+                    golive.load(
+                        view,
+                        ledger,
+                        lake=work.lake,
+                        store=work.store,
+                        rules=rules,
+                        snapshot=snapshot,
+                        settings=work.settings,
+                        chart=charts.of(view.id, view.ledger),
+                    )
+            except ErpUnavailable as error:
+                down[source] = error
+    return down
 
 
 def _views(work: Work, day: date) -> list[LegalEntity]:
@@ -63,22 +74,25 @@ def resume_posting(work: Work, run_id: str) -> list[dict[str, Any]]:
     """The posting runs to start: one per batch the protocol can go on with, each under a name of its own.
 
     Accepted write-offs get their batches before. The first time, the ledger is taken over: opening balances are loaded
-    from the ERP. While the ERP cannot be reached for that, nothing is due.
+    from the ERP. While an ERP cannot be reached for that, nothing is due there.
     """
     from tieout.ledger.post import due_batches
     from tieout.ledger.protocol import Protocol
     from tieout.orchestration.write_offs import plan_accepted
 
     plan_accepted(work, run_id)
-    try:
-        take_over(work, run_id)
-    except ErpUnavailable as error:
-        work.unproven(run_id, f"{UNREACHED}: {error.message}.")
-        return []
     work.made_good(run_id, UNREACHED)
+    down = take_over(work, run_id)
+    for source, error in sorted(down.items()):
+        work.unproven(run_id, f"{UNREACHED} to take its ledger over ({source}): {error.message}.")
     _tell_unsigned(work, run_id)
     due = due_batches(work.store, protocol=Protocol(status_checks=_status_checks(work)))
-    return [_attempt(work, batch_id) for batch_id in due]
+    return [_attempt(work, batch_id) for batch_id in due if _source_of(work, batch_id) not in down]
+
+
+def _source_of(work: Work, batch_id: str) -> str:
+    slot = Slot.of(batch_id)
+    return work.ledger_source(slot.legal_entity_id, slot.ledger).name
 
 
 def _tell_unsigned(work: Work, run_id: str) -> None:
@@ -229,15 +243,30 @@ def posting_result(work: Work, run_id: str, batch_ids: Sequence[str]) -> Facts:
 
 
 def prove(work: Work, run_id: str, business_date: str) -> Facts:
-    """Opening balance + our journals + foreign entries = trial balance, per entity, ledger and account."""
+    """Opening balance + our journals + foreign entries = trial balance, per entity, ledger and account.
+
+    A ledger that cannot be proved, because its ERP is down or was never taken over, does not keep the others from being
+    proved; the first such error is raised after that.
+    """
     from tieout.ledger.proof import prove
 
     day, rows, foreign, ties = date.fromisoformat(business_date), [], [], True
     names = account_names(work)
+    down: dict[str, ErpUnavailable] = {}
+    failed: dict[str, TieoutError] = {}
     with work.kept(run_id, "proof") as facts:
         for view in _views(work, day):
-            with work.ledger(view.ledger) as ledger:
-                proof = prove(view, day, ledger, work.store)
+            source = work.ledger_source(view.id, view.ledger).name
+            try:
+                if source in down:
+                    raise down[source]
+                with work.ledger(view.ledger) as ledger:
+                    proof = prove(view, day, ledger, work.store)
+            except TieoutError as error:
+                failed[f"{view.id}, ledger {view.ledger}"] = error
+                if isinstance(error, ErpUnavailable):
+                    down[source] = error
+                continue
             ties = ties and proof.ties
             several = len(view.in_force) > 1
             for line in proof.lines:
@@ -245,7 +274,13 @@ def prove(work: Work, run_id: str, business_date: str) -> Facts:
                 rows.append(proof_row(view.id, line, names.get((view.id, view.ledger, line.account), ""), account))
             foreign += [foreign_row(entry) for entry in proof.foreign]
         facts |= {"ties": ties, "accounts": len(rows), "foreign_entries": len(foreign)}
-    work.store.add_facts(run_id, {"proof_rows": rows, "foreign_rows": foreign})
+        why: dict[str, list[str]] = {}
+        for name, reason in failed.items():
+            why.setdefault(reason.message, []).append(name)
+        told = [f"Not proved: {'; '.join(unproved)}: {message}." for message, unproved in why.items()]
+        work.store.add_facts(run_id, {"proof_rows": rows, "foreign_rows": foreign, "unproved": told})
+        if failed:
+            raise next(iter(failed.values()))
     return facts
 
 

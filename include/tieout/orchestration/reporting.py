@@ -71,6 +71,7 @@ def write_report(
             foreign=_rows(known.get("foreign_rows", ())),
             backlog=_rows(known.get("backlog_rows", ())),
             unproven=unproven_sentences(known),
+            unproved=known.get("unproved", ()),
             note=known.get("note", ""),
             hashes=known.get("result_hashes", {}),
         )

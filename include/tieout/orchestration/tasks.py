@@ -243,12 +243,13 @@ def read_ledger(run: dict[str, str]) -> dict[str, Any]:
     return dict(intake.read_ledger(_work(), run["run_id"], run["business_date"]))
 
 
-@task(pool=ERP_POOL)
-def prove(run: dict[str, str], ledger: dict[str, Any]) -> dict[str, Any]:
-    """Opening balance + our journals + foreign entries = trial balance, per entity and account."""
+@task(pool=ERP_POOL, trigger_rule=TriggerRule.ALL_DONE)
+def prove(run: dict[str, str], posted: dict[str, Any] | None, ledger: dict[str, Any] | None) -> dict[str, Any]:
+    """Opening balance + our journals + foreign entries = trial balance, per entity and account, in each ERP."""
     from tieout.orchestration import posting
 
     _unless_report(run)
+    _unless_cut_short(run, posted)
     return dict(posting.prove(_work(), run["run_id"], run["business_date"]))
 
 

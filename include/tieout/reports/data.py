@@ -58,6 +58,8 @@ class ReportData:
     """How the breaks follow from the run before, per reconciliation, entity and currency (`breaks_forward`)."""
     unproven: tuple[str, ...] = ()
     """Sentences on what this report cannot vouch for: a source missing, a reconciliation that could not run."""
+    unproved: tuple[str, ...] = ()
+    """Sentences on ledgers that the proof could not be made of."""
     note: str = ""
     """What a reader must know about how this report came to be; empty for a night's own."""
     usage: tuple[Row, ...] = ()
@@ -140,7 +142,7 @@ class Headline:
     """The four answers at the top of the report."""
 
     ties: bool | None
-    """Whether opening + posted + entries by others equals the ERP's trial balance; None if it was not proved."""
+    """Whether opening + posted + entries by others equals the ERP's trial balance; None if any was not proved."""
     open_breaks: int
     new_breaks: int
     gone_breaks: int
@@ -155,10 +157,10 @@ def headline(data: ReportData) -> Headline:
     waiting = open_breaks(data)
     posted = [j for j in data.journals if j.get("state") == "posted"]
     unposted = [j for j in data.journals if j.get("state") not in ("posted", "reversed", "manually_resolved")]
-    ties = all(not p["difference"] for p in data.proof) if data.proof else None
-    blockers = list(data.unproven)
-    if ties is False:
-        off = [p for p in data.proof if p["difference"]]
+    off = [p for p in data.proof if p["difference"]]
+    ties = False if off else True if data.proof and not data.unproved else None
+    blockers = [*data.unproven, *data.unproved]
+    if off:
         blockers.append(f"{len(off)} accounts do not tie to the ERP's trial balance.")
     for state, rows in _by_state(unposted).items():
         blockers.append(f"{_journals(len(rows))} {_STATES.get(state, state.replace('_', ' '))}.")

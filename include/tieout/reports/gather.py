@@ -59,6 +59,7 @@ def gather(
     foreign: Sequence[Row] = (),
     backlog: Sequence[Row] = (),
     unproven: Sequence[str] = (),
+    unproved: Sequence[str] = (),
     note: str = "",
     hashes: Mapping[str, str] | None = None,
     close_report: str = "",
@@ -67,7 +68,7 @@ def gather(
 
     Journals are those of the date's own slots and every earlier one that is not yet done with; the quarantine is what
     runs up to the date have set aside. `sources` names the configured sources; `gate`, `proof`, `foreign`, `backlog`,
-    `unproven`, `hashes`, `sides` and `close_report` are as in `ReportData`.
+    `unproven`, `unproved`, `hashes`, `sides` and `close_report` are as in `ReportData`.
     """
     lake.bind(engine, snapshot, TABLES)
     later = _later_runs(store, business_date)
@@ -117,6 +118,7 @@ def gather(
         usage=_rows(engine, TREND, on_date),
         unrated=_rows(engine, "SELECT * FROM unrated_usage WHERE period_end <= $day ORDER BY ALL", on_date),
         unproven=tuple(unproven),
+        unproved=tuple(unproved),
         definitions=dict(definitions),
         sides=dict(sides or {}),
         close_report=close_report,

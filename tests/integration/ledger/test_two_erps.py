@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -15,6 +15,7 @@ from tests.unit.ledger.conftest import Books
 from tieout.breaks import run as reconcile
 from tieout.entities import load_entities
 from tieout.erp.jsonrpc import JsonRpc
+from tieout.errors import TieoutError
 from tieout.orchestration import intake, ledgers, planning, posting
 from tieout.orchestration.work import Work
 from tieout.settings import Connection, Settings
@@ -169,3 +170,40 @@ def test_two_erps_of_one_entity_through_the_cut_over_and_a_parallel_run(two: Two
     assert breaks_of(two, "second") == [("missing_left", "by hand|11200")]
     for chain in ("US/main", "US/next"):
         assert two.work.store.verify_audit(chain) == []
+
+
+def test_an_erp_that_is_down_keeps_no_other_from_being_posted_to_and_proved(two: Two) -> None:
+    up, run_id = two.work, "night"
+    entity = load_entities(up.settings.config_file("entities.yaml"))["US"]
+    books = Books(up.lake, up.store, None, entity)  # type: ignore[arg-type]
+    books.invoice("A", date(2026, 3, 30), {"amount": "100"})
+    books.invoice("B", date(2026, 4, 2), {"amount": "60"})
+    old, new = "TIEOUT/US/main/2026-03/billing/2026-03-30/v1", "TIEOUT/US/next/2026-04/billing/2026-04-02/v1"
+
+    def connect(name: str) -> Connection:
+        found = up.connect(name)
+        return replace(found, host="http://127.0.0.1:9") if name == "next" else found
+
+    work = Work(up.settings, connect)
+    work.store.start_run(run_id, "nightly", date.fromisoformat(DAY))
+    work.store.publish(run_id, books.snapshot())
+    planning.plan_journals(work, run_id, DAY)
+    assert [one["conf"]["batch_id"] for one in posting.resume_posting(work, run_id)] == [old]
+    assert (posting.submit(work, old), posting.read_back(work, old)) == ("confirmed", "posted")
+    for step in (intake.read_ledger, posting.prove):
+        with pytest.raises(TieoutError):
+            step(work, run_id, DAY)
+    assert "gl_entry" in work.store.published(run_id)
+    known = work.store.facts(run_id)
+    proved = {row["account"]: row["difference"] for row in known["proof_rows"]}
+    assert set(proved) == {"main 11000", "main 40100"}
+    assert {Decimal(difference) for difference in proved.values()} == {Decimal(0)}
+    assert "proof" not in known
+    (unproved,) = known["unproved"]
+    assert unproved.startswith("Not proved: US, ledger next: ")
+    # the next try reaches both
+    assert [one["conf"]["batch_id"] for one in posting.resume_posting(up, run_id)] == [new]
+    assert (posting.submit(up, new), posting.read_back(up, new)) == ("confirmed", "posted")
+    intake.read_ledger(up, run_id, DAY)
+    assert posting.prove(up, run_id, DAY)["ties"]
+    assert up.store.facts(run_id)["unproved"] == []

@@ -54,14 +54,25 @@ def test_an_undisturbed_night_does_everything(dag, called):
 
 
 def test_with_the_erp_down_all_but_its_proof_completes(dag, called, monkeypatch):
-    from tieout.orchestration import intake
+    from tieout.orchestration import intake, posting
 
-    monkeypatch.setattr(intake, "read_ledger", failing(ErpUnavailable("connection refused")))
+    for module, step in ((intake, "read_ledger"), (posting, "prove")):
+        monkeypatch.setattr(module, step, failing(ErpUnavailable("connection refused")))
     state, tasks = run(dag)
     assert state == "failed"
     assert {"reconcile_sources", "plan_journals", "reconcile_ledger", "report"} <= set(called)
     assert tasks["report"] == "success"
-    assert tasks["prove"] == tasks["complete"] == "upstream_failed"
+    assert (tasks["prove"], tasks["complete"]) == ("failed", "upstream_failed")
+
+
+def test_one_erp_that_cannot_be_read_does_not_keep_the_others_from_being_proved(dag, called, monkeypatch):
+    from tieout.orchestration import intake
+
+    monkeypatch.setattr(intake, "read_ledger", failing(ErpUnavailable("connection refused")))
+    state, tasks = run(dag)
+    assert "prove" in called
+    assert (tasks["prove"], tasks["report"]) == ("success", "success")
+    assert (state, tasks["complete"]) == ("failed", "upstream_failed")
 
 
 def test_with_a_source_down_nothing_is_reconciled_or_reported(dag, called, monkeypatch):

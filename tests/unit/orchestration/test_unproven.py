@@ -33,12 +33,13 @@ def test_a_ledger_read_by_a_later_try_is_not_called_unread(work, monkeypatch):
 
 
 def test_an_erp_reached_by_a_later_try_is_not_called_out_of_reach(work, monkeypatch):
-    def down(*_):
-        raise ErpUnavailable("the ERP does not answer")
-
-    monkeypatch.setattr(posting, "take_over", down)
+    down = {"erp": ErpUnavailable("the ERP does not answer")}
+    monkeypatch.setattr(posting, "take_over", lambda *_: down)
     assert posting.resume_posting(work, "night") == []
-    assert sentences(work) == ["Something else.", "The ERP could not be reached: the ERP does not answer."]
-    monkeypatch.setattr(posting, "take_over", lambda *_: None)
+    assert sentences(work) == [
+        "Something else.",
+        "The ERP could not be reached to take its ledger over (erp): the ERP does not answer.",
+    ]
+    monkeypatch.setattr(posting, "take_over", lambda *_: {})
     posting.resume_posting(work, "night")
     assert sentences(work) == ["Something else."]

@@ -46,6 +46,10 @@ def test_it_shows_where_each_record_went_and_what_the_results_hash_to():
 def test_it_says_first_whether_the_ledger_ties_and_what_blocks():
     assert "Ties" in render(sample())
     assert "Not proved" in render(sample(proof=()))
+    told = "Not proved: DE, ledger main: the ERP does not answer."
+    partly = render(sample(unproved=(told,)))
+    assert told in partly
+    assert "Ties" not in partly
     off = {**sample().proof[0], "difference": sample().proof[0]["opening"]}
     assert "1 accounts do not tie" in render(sample(proof=(off,)))
     waiting = {**sample().journals[0], "state": "unknown"}
