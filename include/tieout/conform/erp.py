@@ -148,6 +148,8 @@ def _entry(entry: GlEntry) -> dict[str, Any]:
         "debit": _plain(entry.debit),
         "credit": _plain(entry.credit),
         "currency": entry.currency,
+        "foreign_currency": entry.foreign_currency,
+        "foreign_amount": None if entry.foreign_amount is None else _plain(entry.foreign_amount),
         "narrative": entry.narrative,
         "description": entry.description,
         "run_key": entry.run_key,

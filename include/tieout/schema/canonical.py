@@ -559,6 +559,8 @@ CANONICAL: tuple[Table, ...] = (
         _r("debit", "money", "debit in functional currency"),
         _r("credit", "money", "credit in functional currency"),
         _r("currency", "text", "functional currency"),
+        _c("transaction_currency", "text", "currency of the document, where the ERP keeps the line in another one too"),
+        _c("transaction_amount", "money", "debit − credit in that currency"),
         _c("narrative", "text", "description of the journal entry"),
         _c("line_text", "text", "description of the line"),
         _c("run_key", "text", "Tieout's run key; null on foreign entries"),

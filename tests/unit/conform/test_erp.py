@@ -64,12 +64,15 @@ def land(world: Any, books: Books, on: date | None = date(2026, 3, 29), now: dat
 
 
 def test_the_ledger_becomes_accounts_periods_entries_and_balances(world: Any) -> None:
-    books = Books(entry("1", "11000", "108.25", "0"), entry("2", "40100", "0", "108.25"))
+    euros = {"foreign_currency": "EUR", "foreign_amount": Decimal("100.00")}
+    books = Books(entry("1", "11000", "108.25", "0", **euros), entry("2", "40100", "0", "108.25"))
     extracts = land(world, books)
     assert [e.control.proven for e in extracts if e.object == "gl_entries"] == [True]
     world.conform(world.ERP)
     left, right = world.rows("gl_entry")
     assert (left["debit"], right["credit"]) == (Decimal("108.25"), Decimal("108.25"))
+    assert (left["transaction_currency"], left["transaction_amount"]) == ("EUR", Decimal(100))
+    assert (right["transaction_currency"], right["transaction_amount"]) == (None, None)
     assert left["document_number"] == "US-2026-000001"
     assert (left["legal_entity_id"], left["accounting_date"]) == ("US", date(2026, 3, 28))
     account = world.one("gl_account")
