@@ -358,7 +358,9 @@ class _Work:
         session = self.session
         session.bind("parts_before", old_parts, PARTS)
         session.bind("parts_now", [f for day in self.read for f in self.state["days"][day]["parts"]], PARTS)
-        self._insert_differing("touched", f"{_PAIR}, usage_day", "SELECT * FROM parts_before", "SELECT * FROM parts_now")
+        self._insert_differing(
+            "touched", f"{_PAIR}, usage_day", "SELECT * FROM parts_before", "SELECT * FROM parts_now"
+        )
         if session.scalar("SELECT count(*) FROM shown_otherwise"):
             self._bind_rows("rows_before", self.state["rows"])
             session.bind("parts_of_all", [f for known in self.state["days"].values() for f in known["parts"]], PARTS)

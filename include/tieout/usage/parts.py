@@ -66,7 +66,7 @@ class Slice:
 
 Special = tuple[Path, int]
 """A file of deliveries, and how many they are."""
-Hashes: TypeAlias = "np.ndarray[Any, Any]"
+Hashes: TypeAlias = "np.ndarray[Any, Any]"  # of 64 bits
 
 
 @dataclass(slots=True)
@@ -183,7 +183,8 @@ def among(some: Hashes, others: Hashes) -> Hashes:
         return np.zeros(len(some), dtype=bool)
     places = np.searchsorted(others, some)
     places[places == len(others)] = 0
-    return others[places] == some
+    found: Hashes = others[places] == some
+    return found
 
 
 def add_repeated(session: Engine, hashes: Iterable[Hashes], rows: int) -> None:
@@ -220,7 +221,8 @@ def _repeated(path: Path) -> Hashes:
     found = np.fromfile(path, dtype=np.uint64)
     path.unlink()
     found.sort()  # a third of the time that grouping them by the engine takes
-    return found[1:][found[1:] == found[:-1]]
+    again: Hashes = found[1:][found[1:] == found[:-1]]
+    return again
 
 
 def _in_turn(
