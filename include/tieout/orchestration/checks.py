@@ -27,6 +27,7 @@ def check_configuration(settings: Settings) -> list[ConfigError]:
         except ConfigError as problem:
             problems.setdefault(str(problem), problem)  # several checks read entities and sources
     problems |= {str(mistake): mistake for mistake in _mistakes_in_definitions(settings)}
+    problems |= {str(mistake): mistake for mistake in _mistakes_in_prices(settings)}
     return list(problems.values())
 
 
@@ -36,6 +37,12 @@ def _mistakes_in_definitions(settings: Settings) -> Iterator[ConfigError]:
 
     for name in definition_ids(settings):
         yield from definition_mistakes(settings, name)
+
+
+def _mistakes_in_prices(settings: Settings) -> Iterator[ConfigError]:
+    from tieout.usage.checks import mistakes
+
+    yield from mistakes(settings)
 
 
 def missing_connections(settings: Settings, env: Mapping[str, str]) -> list[str]:

@@ -17,7 +17,13 @@ from tieout.usage.commitments import draw_down, true_up
 from tieout.usage.inputs import Rows, bind
 from tieout.usage.price_books import bind_csv, typed_texts
 
-_REASONS = {
+FILES = {
+    "commitment": ("commitments", "term_start", "term_end"),
+    "prepaid_credit": ("prepaid_credits", "granted_on", "expires_on"),
+}
+"""Folder of the configuration, first day and day after the last one."""
+_TOLD = (pa.field("line", pa.int64()), *(pa.field(name, pa.string()) for name in ("reason_code", "cell", "file")))
+REASONS = {
     "no_number": "a column that holds numbers holds something else, or more decimals than it keeps",
     "no_date": "a column that holds dates holds something else than YYYY-MM-DD",
     "missing": "the id, the subscription, the amount, the currency or a day is missing",
@@ -45,8 +51,8 @@ def published_agreements(lines: Rows, settings: Settings, as_of: date, *, sessio
     columns of `prepaid_credit`. `lines` has the columns of `rated_lines`, of all billing periods. Raises DataError for
     a column that is needed and missing.
     """
-    commitments, aside = _read(session, "commitment", "term_start", "term_end", "commitments", settings)
-    credits, refused = _read(session, "prepaid_credit", "granted_on", "expires_on", "prepaid_credits", settings)
+    commitments, aside = _read(session, "commitment", settings)
+    credits, refused = _read(session, "prepaid_credit", settings)
     bind(session, "rated_lines", lines, ())
     session.bind("read_commitment", commitments)
     session.execute(
@@ -62,7 +68,7 @@ def published_agreements(lines: Rows, settings: Settings, as_of: date, *, sessio
     )
     mixed = session.sql(
         f"SELECT 'csv' AS source, c.commitment_id AS price_source_id, c.subscription_source_id, c.meter,"
-        f" CAST(NULL AS BIGINT) AS tier_no, 'other_currency' AS reason_code, '{_REASONS['other_currency']}' AS reason"
+        f" CAST(NULL AS BIGINT) AS tier_no, 'other_currency' AS reason_code, '{REASONS['other_currency']}' AS reason"
         " FROM read_commitment AS c SEMI JOIN mixed USING (commitment_id) ORDER BY ALL"
     ).cast(schema.table("price_quarantine").arrow)
     shape = schema.table("commitment").arrow
@@ -82,20 +88,19 @@ def published_agreements(lines: Rows, settings: Settings, as_of: date, *, sessio
     )
 
 
-def _read(
-    session: Engine, name: str, begins: str, ends: str, folder: str, settings: Settings
-) -> tuple[pa.Table, pa.Table]:
-    """The rows of a folder's files, and those that cannot be used, as rows of `price_quarantine`."""
-    shape, quarantine = schema.table(name), schema.table("price_quarantine").arrow
+def judge(session: Engine, name: str, settings: Settings) -> None:
+    """Make the table `judged_agreement` of all rows of a table's files: `file`, `line`, and what keeps it from being
+    used (`reason_code`, and `cell` where one does). Raises DataError for a column that is needed and missing."""
+    shape, (folder, begins, ends) = schema.table(name), FILES[name]
     (key,) = shape.key
     needed = " OR ".join(f"{c.name} IS NULL" for c in shape.columns if c.required)
-    told = pa.schema([*(f.with_nullable(True) for f in shape.arrow), pa.field("reason_code", pa.string())])
+    told = pa.schema([*(f.with_nullable(True) for f in shape.arrow), *_TOLD])
     found = [told.empty_table()]
     for path in settings.config_files(folder, ".csv"):
         bind_csv(session, f"csv_{name}", path, shape)
-        found.append(session.sql(typed_texts(shape, f"given_csv_{name}")).cast(told))
+        query = f"SELECT *, $file AS file FROM ({typed_texts(shape, f'given_csv_{name}')})"
+        found.append(session.sql(query, {"file": str(path)}).cast(told))
     session.bind("told", pa.concat_tables(found))
-    cases = " ".join(f"WHEN '{code}' THEN '{words}'" for code, words in _REASONS.items())
     session.execute(
         f"""
         CREATE OR REPLACE TEMP TABLE judged_agreement AS
@@ -109,6 +114,14 @@ def _read(
         FROM told
         """
     )
+
+
+def _read(session: Engine, name: str, settings: Settings) -> tuple[pa.Table, pa.Table]:
+    """The rows of a table's files, and those that cannot be used, as rows of `price_quarantine`."""
+    shape, quarantine = schema.table(name), schema.table("price_quarantine").arrow
+    (key,) = shape.key
+    judge(session, name, settings)
+    cases = " ".join(f"WHEN '{code}' THEN '{words}'" for code, words in REASONS.items())
     rows = session.sql(
         f"SELECT {', '.join(shape.names)} FROM judged_agreement WHERE reason_code IS NULL ORDER BY {key}"
     ).cast(shape.arrow)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from tieout import schema
@@ -34,7 +35,7 @@ from tieout.usage.inputs import Rows, bind
 from tieout.usage.meters import Meters
 from tieout.usage.parts import ID_HASH, NEEDED, PARTS, Parts, Slice
 from tieout.usage.statements import run, run_marks
-from tieout.usage.summary import CONFLICTS, Usage, bind_references, listed, sum_up
+from tieout.usage.summary import CONFLICTS, Usage, bind_references, list_rows, listed, sum_up
 from tieout.usage.zones import zone_days
 
 LAYERS = 8
@@ -147,7 +148,7 @@ class _Work:
             self._forget()
             changed, added = dict(target), [f for files in target.values() for f in files]
         self._compare_references()
-        self._bind_hashes("known", [self.state["special"]] if "special" in self.state else [])
+        self.session.bind("known", [self.state["special"]] if "special" in self.state else _HASHES.empty_table())
         self.session.execute("CREATE OR REPLACE TEMP TABLE before AS SELECT h FROM known")
         self.session.execute("CREATE OR REPLACE TEMP TABLE special AS SELECT h FROM before")
         old = {day: dict(self.state["days"].get(day, _NO_DAY)) for day in changed}
@@ -155,10 +156,10 @@ class _Work:
         for day, files in changed.items():
             self._list(day, files)
         hashes = [self._files_of(day)[f] for day, files in changed.items() for f in files if f in added]
-        parts.add_repeated(self.session, [Path(h) for h in hashes], self._rows(added))
+        parts.add_repeated(self.session, (np.fromfile(h, dtype=np.uint64) for h in hashes), self._rows(added))
         redo = set(changed)
         if not self.fresh:
-            redo |= self._come_again(set(hashes), removed) | self._placed_otherwise()
+            redo |= self._come_again(hashes, removed) | self._placed_otherwise()
         for day in redo - changed.keys():
             old[day] = dict(self.state["days"][day])
         self.session.execute("CREATE OR REPLACE TEMP TABLE special AS SELECT DISTINCT h FROM special")
@@ -185,34 +186,36 @@ class _Work:
         known = self.state["days"].pop(day, _NO_DAY)["files"]
         if not files:
             return
-        found = {f: known[f] if f in known else self._keep(parts.hash_ids(self.session, Slice([f], 0, None)), "hashes")
-                 for f in files}  # fmt: skip
+        found = {f: known[f] if f in known else self._keep_hashes(f) for f in files}
         bind(self.session, "usage_event", files, NEEDED)
         run_marks(self.session, self.given.meters.late_after_hours)
         marks = self._copy("SELECT * FROM marks", "marks")
         self.state["days"][day] = _NO_DAY | {"files": found, "rows": self._rows(files), "marks": marks}
 
-    def _come_again(self, added: Collection[str], removed: Sequence[str]) -> set[str]:
+    def _keep_hashes(self, file: str) -> str:
+        """A file of the hashes of a file's ids, sorted: what they share with few others is found by halving."""
+        hashes = parts.hash_ids(self.session, Slice([file], 0, None))
+        hashes.sort()
+        path = self._path("hashes", "u64")
+        hashes.tofile(path)
+        return str(path)
+
+    def _come_again(self, added: Sequence[str], removed: Sequence[str]) -> set[str]:
         """Make ids special that the added files bring and others have; the days of those they were not special on."""
-        session = self.session
-        self._bind_hashes("added", added)
-        self._bind_hashes("removed", removed)
-        session.execute(
-            "CREATE OR REPLACE TEMP TABLE asked AS SELECT h FROM added ANTI JOIN removed USING (h) "
-            "UNION SELECT h FROM special ANTI JOIN before USING (h)"
-        )
-        day_of = {
-            h: day for day, known in self.state["days"].items() for h in known["files"].values() if h not in added
-        }
-        if not day_of or not session.scalar("SELECT count(*) FROM asked"):
-            return set()
-        session.execute(
-            "CREATE OR REPLACE TEMP TABLE hit AS SELECT DISTINCT filename, h "
-            f"FROM read_parquet({list(day_of)}, filename = true) SEMI JOIN asked USING (h)"
-        )
-        session.execute("INSERT INTO special SELECT h FROM hit")
-        found = session.rows("SELECT DISTINCT filename FROM hit ANTI JOIN before USING (h)")
-        return {day_of[name] for (name,) in found}
+        brought, gone = _together(added), _together(removed)
+        told = parts.hashes_of(self.session, "SELECT h FROM special ANTI JOIN before USING (h)")
+        asked = np.union1d(brought[~parts.among(brought, gone)], told)
+        before = parts.hashes_of(self.session, "SELECT h FROM before ORDER BY h")
+        days: set[str] = set()
+        for day, known in self.state["days"].items():
+            for file in set(known["files"].values()) - set(added):
+                again = asked[parts.among(asked, _mapped(file))]
+                if len(again):
+                    self.session.bind("again", pa.table({"h": again}))
+                    self.session.execute("INSERT INTO special SELECT h FROM again")
+                if not parts.among(again, before).all():
+                    days.add(day)
+        return days
 
     def _take_special(self, day: str) -> list[tuple[Slice, parts.Special]]:
         """Keep a day's deliveries of special events; the day's slices, each with those of it."""
@@ -224,18 +227,20 @@ class _Work:
         return cut
 
     def _judge(self, old: Sequence[str]) -> None:
-        """Judge the special events again that have deliveries on days that are read, or had some in the `old` files."""
+        """Judge the special events again of whose deliveries some are others, on the days that are read, than in the
+        `old` files, or are placed otherwise."""
         session, found = self.session, Parts()
         every = [f for known in self.state["days"].values() for f in known["special"]]
         now = [f for day in self.read for f in self.state["days"][day]["special"]]
         for name, files in (("kept", every), ("old_kept", old), ("read_now", now)):
             session.bind(name, files, _KEPT)
         session.execute(
-            f"CREATE OR REPLACE TEMP TABLE to_judge AS SELECT {ID_HASH} AS h FROM read_now "
-            f"UNION SELECT {ID_HASH} FROM old_kept "
-            f"UNION SELECT {ID_HASH} FROM kept SEMI JOIN placed_otherwise USING (subscription_source_id)"
+            f"CREATE OR REPLACE TEMP TABLE to_judge AS SELECT DISTINCT {ID_HASH} AS h FROM kept "
+            + ("" if self.fresh else "SEMI JOIN placed_otherwise USING (subscription_source_id)")
         )
         if not self.fresh:
+            self._insert_differing("to_judge", ID_HASH, "SELECT * FROM old_kept", "SELECT * FROM read_now")
+            session.execute("CREATE OR REPLACE TEMP TABLE to_judge AS SELECT DISTINCT h FROM to_judge")
             self._judge_chains()
         some = session.spool(
             "SELECT * FROM kept" + ("" if self.fresh else f" SEMI JOIN to_judge AS j ON j.h = {ID_HASH}")
@@ -258,7 +263,7 @@ class _Work:
             columns = "* EXCLUDE (first_offset, changes_at, then_offset)"
             one = f"SELECT {columns} FROM ({before}) WHERE {ID_HASH} IN (SELECT h FROM to_judge)"
             other = f"SELECT {columns} FROM '{self.state['layers'][-1]['effective']}'"
-            self._insert_differing("touched", _PAIR, one, other)
+            self._insert_differing("touched", f"{_PAIR}, CAST(occurred_at AS DATE)", one, other)
         if len(self.state["layers"]) > LAYERS:
             whole = {name: self._copy(self._judged(name), name) for name in ("effective", "judged", "conflicts")}
             self.state["layers"] = [whole | {"ids": self.state["layers"][-1]["ids"]}]
@@ -303,21 +308,23 @@ class _Work:
 
     def _compare_references(self) -> None:
         """What else the references make of it than before, by subscription and meter: `touched` what was billed when,
-        and how often, `shown_otherwise` the subscription's own columns, `placed_otherwise` those that its events are
-        judged by."""
+        and how often (no day's row, but periods), `shown_otherwise` the subscription's own columns, `placed_otherwise`
+        those that its events are judged by."""
         session = self.session
         now = {"subscriptions": "SELECT * EXCLUDE (subscription_no) FROM subscription_list",
                "billed": "SELECT * FROM billed_periods", "intervals": "SELECT * FROM meter_intervals"}  # fmt: skip
         new = {name: self._copy(query, name) for name, query in now.items()}
         for name in ("placed_otherwise", "shown_otherwise"):
             session.execute(f"CREATE OR REPLACE TEMP TABLE {name} (subscription_source_id VARCHAR)")
-        session.execute("CREATE OR REPLACE TEMP TABLE touched (subscription_source_id VARCHAR, meter VARCHAR)")
+        session.execute(
+            "CREATE OR REPLACE TEMP TABLE touched (subscription_source_id VARCHAR, meter VARCHAR, around DATE)"
+        )
         if not self.fresh:
             for table, key, columns, name in (
                 ("placed_otherwise", "source_id", "source_id, zone, legal_entity_id", "subscriptions"),
                 ("shown_otherwise", "source_id", "*", "subscriptions"),
-                ("touched", _PAIR, "*", "billed"),
-                ("touched", _PAIR, "*", "intervals"),
+                ("touched", f"{_PAIR}, NULL", "*", "billed"),
+                ("touched", f"{_PAIR}, NULL", "*", "intervals"),
             ):
                 self._insert_differing(table, key, f"SELECT {columns} FROM '{self.state[name]}'",
                                        f"SELECT {columns} FROM '{new[name]}'")  # fmt: skip
@@ -351,12 +358,14 @@ class _Work:
         session = self.session
         session.bind("parts_before", old_parts, PARTS)
         session.bind("parts_now", [f for day in self.read for f in self.state["days"][day]["parts"]], PARTS)
-        self._insert_differing("touched", _PAIR, "SELECT * FROM parts_before", "SELECT * FROM parts_now")
+        self._insert_differing(
+            "touched", f"{_PAIR}, usage_day", "SELECT * FROM parts_before", "SELECT * FROM parts_now"
+        )
         if session.scalar("SELECT count(*) FROM shown_otherwise"):
             self._bind_rows("rows_before", self.state["rows"])
             session.bind("parts_of_all", [f for known in self.state["days"].values() for f in known["parts"]], PARTS)
             session.execute(
-                f"INSERT INTO touched SELECT DISTINCT {_PAIR} FROM (SELECT {_PAIR} FROM parts_of_all UNION ALL "
+                f"INSERT INTO touched SELECT DISTINCT {_PAIR}, NULL FROM (SELECT {_PAIR} FROM parts_of_all UNION ALL "
                 f"SELECT {_PAIR} FROM ({self._judged('effective')}) UNION ALL "
                 f"SELECT {_PAIR} FROM rows_before) "
                 "SEMI JOIN shown_otherwise USING (subscription_source_id)"
@@ -372,7 +381,6 @@ class _Work:
         special = Parts()
         parts.count_judged(session, special)
         session.execute("DROP VIEW judged")
-        conflicts = session.spool(self._judged("conflicts"))
         events = sum(known["rows"] for known in days)
         counted = special.counted + sum(known["counted"] for known in days)
         quarantined = special.quarantined + sum(known["quarantined"] for known in days)
@@ -381,7 +389,7 @@ class _Work:
         usage = Usage(
             rows=self._table() if out is None else self._copied(out),
             quarantined=listed(session, "usage_quarantine", faulty, "SELECT * FROM listed", out),
-            conflicts=listed(session, "usage_conflict", [conflicts], CONFLICTS, out),
+            conflicts=self._conflicts(out),
             events=events,
             counted=counted,
             repeated=events - counted - special.changed - quarantined,
@@ -389,6 +397,10 @@ class _Work:
             faulty=quarantined,
         )
         return Update(usage, session.sql("SELECT * FROM marks_kept"), tuple(sorted(self.read)))
+
+    def _conflicts(self, out: Path | None) -> pa.Table | list[str]:
+        self.session.execute(f"CREATE OR REPLACE TEMP VIEW listed AS {self._judged('conflicts')}")
+        return list_rows(self.session, "usage_conflict", CONFLICTS, out)
 
     def _sum_up(self, until: datetime | date | None) -> None:
         """Bring the rows up to date, a file for each day and for each month in which billing periods begin."""
@@ -416,18 +428,31 @@ class _Work:
         if not some:
             self.state["rows"] = self._apart("SELECT * FROM rows_now")
             return
-        self._bind_rows("rows_before", self.state["rows"])
+        stays_so = self._days_that_stay()
+        self._bind_rows("rows_before", {name: f for name, f in self.state["rows"].items() if name not in stays_so})
+        session.bind("stays_so", pa.table({"name": pa.array(stays_so, pa.string())}))
         session.execute("CREATE OR REPLACE TEMP TABLE changed_files (name VARCHAR)")
         self._insert_differing(
-            "changed_files", _ROWS_FILE, f"SELECT * FROM rows_before {only}", "SELECT * FROM rows_now"
-        )
-        changed = {name for (name,) in session.rows("SELECT name FROM changed_files")}
-        self._bind_rows("rows_before", {name: files for name, files in self.state["rows"].items() if name in changed})
-        stays = {name: files for name, files in self.state["rows"].items() if name not in changed}
-        self.state["rows"] = stays | self._apart(
-            f"SELECT * FROM rows_before ANTI JOIN touched USING ({_PAIR}) "
-            f"UNION ALL BY NAME SELECT * FROM rows_now WHERE {_ROWS_FILE} IN (SELECT name FROM changed_files)"
-        )
+            "changed_files", _ROWS_FILE, f"SELECT * FROM rows_before {only}",
+            f"SELECT * FROM rows_now WHERE {_ROWS_FILE} NOT IN (SELECT name FROM stays_so)",
+        )  # fmt: skip
+        for (name,) in session.rows("SELECT DISTINCT name FROM changed_files ORDER BY name"):
+            self._bind_rows("rows_before", {name: self.state["rows"].get(name, [])})
+            now = (
+                f"SELECT * FROM rows_before ANTI JOIN touched USING ({_PAIR}) "
+                f"UNION ALL BY NAME SELECT * FROM rows_now WHERE {_ROWS_FILE} = '{name}'"
+            )
+            self.state["rows"][name] = [str(session.copy(now, self._path("rows"), quick=True))]
+
+    def _days_that_stay(self) -> list[str]:
+        """The files of days whose rows are what they were: no part of them is another, nor is a subscription shown
+        otherwise."""
+        if self.session.scalar("SELECT count(*) FROM shown_otherwise"):
+            return []
+        days = self.session.rows("SELECT DISTINCT around FROM touched WHERE around IS NOT NULL")
+        # of effective events it is the day in UTC
+        others = {f"day{day + n * _DAY:%Y%m%d}" for (day,) in days for n in (-1, 0, 1)}
+        return sorted(name for name in self.state["rows"] if name.startswith("day") and name not in others)
 
     def _apart(self, query: str) -> dict[str, list[str]]:
         """Files of these rows by day, or by month in which billing periods begin: what stays is not written again."""
@@ -459,14 +484,10 @@ class _Work:
 
     # --- files -------------------------------------------------------------------------------------
 
-    def _bind_hashes(self, name: str, files: Collection[str]) -> None:
-        """A view of files of hashes."""
-        self.session.bind(name, sorted(files) or _HASHES.empty_table())
-
-    def _path(self, name: str) -> Path:
+    def _path(self, name: str, kind: str = "parquet") -> Path:
         """A name for a new file that no file has."""
         self._written += 1
-        return self.folder / f"{name}-{os.getpid()}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{self._written}.parquet"
+        return self.folder / f"{name}-{os.getpid()}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{self._written}.{kind}"
 
     def _copy(self, query: str, name: str) -> str:
         return str(self.session.copy(query, self._path(name)))
@@ -483,7 +504,7 @@ class _Work:
         self.state["clocks"] = _clocks(zones, days[0], str(end))
         text = json.dumps(self.state)
         named = {str(p): self.checks.get(str(p)) or _check(p)
-                 for p in self.folder.glob("*.parquet") if json.dumps(str(p)) in text}  # fmt: skip
+                 for p in self.folder.glob("*-*") if json.dumps(str(p)) in text}  # fmt: skip
         partial = self.folder / f".state.{os.getpid()}.json"
         with partial.open("w", encoding="utf-8") as file:
             json.dump({"check": zlib.crc32(text.encode()), "files": named, "state": text}, file)
@@ -525,13 +546,29 @@ def _whole_state(folder: Path) -> tuple[dict[str, Any], dict[str, list[int]]]:
         return {}, {}
 
 
+def _together(files: Sequence[str]) -> parts.Hashes:
+    """The hashes of all these files, sorted."""
+    every = np.concatenate([np.empty(0, dtype=np.uint64), *(np.fromfile(f, dtype=np.uint64) for f in files)])
+    every.sort()
+    return every
+
+
+def _mapped(file: str) -> parts.Hashes:
+    """The hashes of a file, of which few are looked at."""
+    if not Path(file).stat().st_size:
+        return np.empty(0, dtype=np.uint64)
+    return np.memmap(file, dtype=np.uint64, mode="r")
+
+
 def _check(path: Path) -> list[int]:
-    """Length and CRC of a file."""
-    length = crc = 0
+    """Length of a file, and the sum of what its bytes are as 64-bit numbers: a third of the cost of a CRC."""
+    length = total = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):
-            length, crc = length + len(block), zlib.crc32(block, crc)
-    return [length, crc]
+            whole = len(block) // 8
+            total += int(np.frombuffer(block, np.uint64, whole).sum()) + int.from_bytes(block[whole * 8 :], "little")
+            length += len(block)
+    return [length, total % 2**64]
 
 
 def _code() -> str:

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -66,6 +66,7 @@ class Slice:
 
 Special = tuple[Path, int]
 """A file of deliveries, and how many they are."""
+Hashes: TypeAlias = "np.ndarray[Any, Any]"  # of 64 bits
 
 
 @dataclass(slots=True)
@@ -158,25 +159,36 @@ def _whole_span(cut: Sequence[Slice]) -> tuple[datetime, datetime] | None:
 def _find_special(session: Engine, cut: Sequence[Slice], rows: int) -> None:
     """The table `special`: hashes of ids that come more than once, that are changes, or that a change refers to."""
     session.execute("CREATE OR REPLACE TEMP TABLE special (h UBIGINT)")
-    hashes = [hash_ids(session, one) for one in cut]
-    add_repeated(session, hashes, rows)
-    for path in hashes:
-        path.unlink()
+    add_repeated(session, (hash_ids(session, one) for one in cut), rows)
 
 
-def hash_ids(session: Engine, one: Slice) -> Path:
-    """A file of the hashes of a slice's ids; those of changes and what they refer to join the table `special`."""
+def hash_ids(session: Engine, one: Slice) -> Hashes:
+    """The hashes of a slice's ids, in no order; those of changes and what they refer to join the table `special`."""
     bind(session, "usage_event", one.data, NEEDED)
-    path = session.spool(f"SELECT {ID_HASH} AS h FROM deliveries")
     session.execute(
         f"INSERT INTO special SELECT {ID_HASH} FROM deliveries WHERE kind <> 'usage' "
         "UNION ALL SELECT hash(source, corrects_event_id) FROM deliveries WHERE kind <> 'usage'"
     )
-    return path
+    return hashes_of(session, f"SELECT {ID_HASH} AS h FROM deliveries")
 
 
-def add_repeated(session: Engine, hashes: Sequence[Path], rows: int) -> None:
-    """Add to the table `special` the hashes that these files, of so many rows, hold more than once."""
+def hashes_of(session: Engine, query: str) -> Hashes:
+    """What a query gives in its column `h`."""
+    return np.asarray(session.connection.execute(query).fetchnumpy()["h"])
+
+
+def among(some: Hashes, others: Hashes) -> Hashes:
+    """Whether each of `some` is among the others, which are sorted."""
+    if not len(others):
+        return np.zeros(len(some), dtype=bool)
+    places = np.searchsorted(others, some)
+    places[places == len(others)] = 0
+    found: Hashes = others[places] == some
+    return found
+
+
+def add_repeated(session: Engine, hashes: Iterable[Hashes], rows: int) -> None:
+    """Add to the table `special` what is more than once among all these hashes, `rows` in all."""
     threads = int(session.scalar("SELECT current_setting('threads')"))
     with ThreadPoolExecutor(threads) as pool:  # sorting, which is nearly all of it, holds no lock
         ranges = _ranges(session, hashes, -(-rows // BUCKET_ROWS), pool, threads)
@@ -186,36 +198,31 @@ def add_repeated(session: Engine, hashes: Sequence[Path], rows: int) -> None:
 
 
 def _ranges(
-    session: Engine, hashes: Sequence[str | Path], ranges: int, pool: ThreadPoolExecutor, threads: int
+    session: Engine, hashes: Iterable[Hashes], ranges: int, pool: ThreadPoolExecutor, threads: int
 ) -> list[Path]:
-    """Files of the hashes of all these, one range of values each; each is read once."""
+    """Files of all these hashes, one range of values each."""
     edges = np.array([2**64 * n // ranges for n in range(1, ranges)], dtype=np.uint64)
     paths = [session.scratch / f"hashes-{n}" for n in range(ranges)]
-    read = (_hashes_of(session, file) for file in hashes)
     with ExitStack() as stack:
         opened = [stack.enter_context(path.open("wb")) for path in paths]
-        for parts in _in_turn(pool, threads, lambda found: _cut(found, edges), read):
+        for parts in _in_turn(pool, threads, lambda found: _cut(found, edges), hashes):
             for into, part in zip(opened, parts, strict=True):
                 part.tofile(into)
     return paths
 
 
-def _hashes_of(session: Engine, file: str | Path) -> Any:
-    session.bind("hashes", file)
-    return np.asarray(session.connection.execute("SELECT h FROM hashes").fetchnumpy()["h"])
-
-
-def _cut(found: Any, edges: Any) -> list[Any]:
+def _cut(found: Hashes, edges: Hashes) -> list[Hashes]:
     found.sort()
     return np.split(found, np.searchsorted(found, edges))
 
 
-def _repeated(path: Path) -> Any:
+def _repeated(path: Path) -> Hashes:
     """The hashes that a file holds more than once; the file is not needed after."""
     found = np.fromfile(path, dtype=np.uint64)
     path.unlink()
     found.sort()  # a third of the time that grouping them by the engine takes
-    return found[1:][found[1:] == found[:-1]]
+    again: Hashes = found[1:][found[1:] == found[:-1]]
+    return again
 
 
 def _in_turn(

@@ -5,7 +5,8 @@ Each system's reading is one query beside this module: `stripe_prices.sql`, `zuo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from tieout.usage.inputs import FORMER_NEEDED, Rows, bind
 from tieout.usage.statements import run
 
 _SQL = Path(__file__).parent
-_REASONS = {
+REASONS = {
     "no_mode": "a tiered price must say whether it is graduated or volume",
     "no_tiers": "the tiers of the price are not there",
     "no_usage": "the charge is not for usage",
@@ -108,11 +109,10 @@ def csv_price_book(path: str | Path, *, session: Engine | None = None) -> PriceB
 
 
 def typed_texts(shape: schema.Table, view: str) -> str:
-    """A query for the columns of a table from a view of their texts, and `reason_code` where one would be changed.
-
-    Needs the macros of `teach_exact`.
-    """
+    """A query for the columns of a table from what `bind_csv` made; `reason_code` where one would be changed, and
+    `cell`, which it is."""
     typed, broken = [], {"no_number": [], "no_date": []}  # type: tuple[list[str], dict[str, list[str]]]
+    cells = []
     for column, field in zip(shape.columns, shape.arrow, strict=True):
         if column.kind == "text":
             typed.append(column.name)
@@ -121,9 +121,16 @@ def typed_texts(shape: schema.Table, view: str) -> str:
         typed.append(f"{cast} AS {column.name}")
         kind = "no_date" if column.kind in _IS else "no_number"
         exact = f"{_IS.get(column.kind, 'is_number')}({column.name}, {cast})"
-        broken[kind].append(f"({column.name} IS NOT NULL AND NOT {exact})")
+        other = f"({column.name} IS NOT NULL AND NOT {exact})"
+        broken[kind].append(other)
+        cells.append((kind, f"WHEN {other} THEN '{column.name}: ' || {column.name}"))
     cases = " ".join(f"WHEN {' OR '.join(tests)} THEN '{code}'" for code, tests in broken.items() if tests)
-    return f"SELECT {', '.join(typed)}, CASE {cases} END AS reason_code FROM {view}"
+    # numbers first, as in the reason
+    first = " ".join(text for _, text in sorted(cells, key=lambda c: c[0] != "no_number"))
+    return (
+        f"SELECT {', '.join(typed)}, CAST(line AS BIGINT) AS line, CASE {cases} END AS reason_code,"
+        f" CASE {first} END AS cell FROM {view}"
+    )
 
 
 def teach_exact(session: Engine) -> None:
@@ -140,7 +147,8 @@ def zuora_files(charges: Path, tiers: Path, *, session: Engine) -> PriceBook:
 
 
 def bind_csv(session: Engine, name: str, path: str | Path, shape: schema.Table) -> None:
-    """Make the view `given_<name>` of a CSV file's texts, with the columns of a table, and the macros that judge them.
+    """Make the view `given_<name>` of a CSV file's texts, with the columns of a table and the `line` that each row
+    begins on, and the macros that judge them.
 
     Raises DataError for a column that is needed and missing, or that the table does not have.
     """
@@ -149,7 +157,11 @@ def bind_csv(session: Engine, name: str, path: str | Path, shape: schema.Table) 
     if strange:
         what = shape.name.replace("_", " ")
         raise DataError(f"a {what} has no such column", record=str(path), got=strange[0], expected=list(shape.names))
-    bind_texts(session, name, given, shape.names, [c.name for c in shape.columns if c.required])
+    missing = [c.name for c in shape.columns if c.required and c.name not in given.column_names]
+    if missing:
+        raise DataError("columns are missing", record=str(path), got=given.column_names, expected=missing)
+    numbered = given.append_column("line", pa.array(_lines(path), pa.int64()))
+    bind_texts(session, name, numbered, [*shape.names, "line"], ())
     teach_exact(session)
 
 
@@ -157,7 +169,26 @@ def _texts(path: str | Path, columns: Sequence[str]) -> pa.Table:
     texts = arrow_csv.ConvertOptions(
         column_types={c: pa.string() for c in columns}, strings_can_be_null=True, quoted_strings_can_be_null=True
     )
-    return arrow_csv.read_csv(path, convert_options=texts)
+    parsed = arrow_csv.ParseOptions(newlines_in_values=True)
+    try:
+        return arrow_csv.read_csv(path, parse_options=parsed, convert_options=texts)
+    except pa.ArrowInvalid as problem:
+        raise DataError(
+            "the file cannot be read as CSV", record=str(path), got=str(problem),
+            remedy="write a heading, and as many cells in each row, in UTF-8 and apart by commas",
+        ) from problem  # fmt: skip
+
+
+def _lines(path: str | Path) -> Iterator[int]:
+    """The line that each row below the heading begins on; lines without anything are no rows."""
+    with Path(path).open(encoding="utf-8", newline="") as file:
+        rows = csv.reader(file)
+        next(rows, None)
+        before = rows.line_num
+        for row in rows:
+            if row:
+                yield before + 1
+            before = rows.line_num
 
 
 def bind_texts(session: Engine, name: str, table: pa.Table, columns: Sequence[str], needed: object) -> None:
@@ -196,7 +227,7 @@ def _book(session: Engine, query: str) -> PriceBook:
     rows = session.sql(f"SELECT {', '.join(shape.names)} FROM judged_price WHERE fault IS NULL ORDER BY ALL").cast(
         shape.arrow
     )
-    cases = " ".join(f"WHEN '{code}' THEN '{words}'" for code, words in _REASONS.items())
+    cases = " ".join(f"WHEN '{code}' THEN '{words}'" for code, words in REASONS.items())
     quarantined = session.sql(
         "SELECT source, coalesce(price_source_id, '') AS price_source_id, subscription_source_id, meter, tier_no,"
         f" fault AS reason_code, CASE fault {cases} END AS reason FROM judged_price"

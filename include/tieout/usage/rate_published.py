@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -37,7 +38,17 @@ def published_book(lake: Lake, snapshot: Mapping[str, int], settings: Settings, 
     )
     books = [stripe_price_book(items, prices, tiers, former=former, session=session)]
     books += [csv_price_book(path, session=session) for path in settings.config_files("price_books", ".csv")]
+    books += [zuora_files(*pair, session=session) for pair in zuora_exports(settings)]
+    return PriceBook(*(pa.concat_tables([getattr(b, c) for b in books]) for c in ("rows", "quarantined")))
+
+
+def zuora_exports(settings: Settings) -> list[tuple[Path, Path]]:
+    """The exports of charges in the folder `price_books/zuora`, each with that of its tiers.
+
+    Raises ConfigError where the latter is not there.
+    """
     exports = {path.name: path for path in settings.config_files("price_books/zuora", ".csv")}
+    found = []
     for name in sorted(exports):
         if name.startswith(_ZUORA_CHARGES) and not name.startswith(_ZUORA_TIERS):
             its_tiers = name.replace(_ZUORA_CHARGES, _ZUORA_TIERS, 1)
@@ -45,8 +56,8 @@ def published_book(lake: Lake, snapshot: Mapping[str, int], settings: Settings, 
                 raise ConfigError(
                     "an export of charges needs that of their tiers", record=str(exports[name]), expected=its_tiers
                 )
-            books.append(zuora_files(exports[name], exports[its_tiers], session=session))
-    return PriceBook(*(pa.concat_tables([getattr(b, c) for b in books]) for c in ("rows", "quarantined")))
+            found.append((exports[name], exports[its_tiers]))
+    return found
 
 
 def publish_rating(*, lake: Lake, store: Store, settings: Settings, run_id: str) -> dict[str, int]:

@@ -85,7 +85,7 @@ def rate(
             return rate(usage, prices, period, subscriptions=subscriptions, worded=worded, out=out, session=own)
     bind(session, "usage_summary", usage, _USAGE_NEEDED)
     bind(session, "price_book", prices, ("meter", "price_source_id", "model", "tier_no", "currency"))
-    _bind_currencies(session, subscriptions)
+    bind_currencies(session, subscriptions)
     _run(session, "macros.sql")
     _run(session, "book.sql")
     _run(session, "plain.sql", {"start": period[0], "end": period[1]})
@@ -137,7 +137,7 @@ def rate(
     return Rated(lines, quarantined)
 
 
-def _bind_currencies(session: Engine, subscriptions: Rows | None) -> None:
+def bind_currencies(session: Engine, subscriptions: Rows | None) -> None:
     digits = [{"currency": code, "digits": iso} for code, iso, _ in currencies()]
     session.bind(
         "currency_digits", pa.Table.from_pylist(digits, pa.schema({"currency": pa.string(), "digits": pa.int64()}))

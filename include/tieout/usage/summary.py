@@ -207,13 +207,19 @@ _BILLED = pa.schema(
 def listed(
     session: Session, table: str, files: Sequence[str | Path], query: str, out: Path | None
 ) -> pa.Table | list[str]:
-    shape = schema.table(table).arrow
+    """What a query gives of the view `listed` of these files: a table of that name, or a file of it."""
     if not files:
-        return shape.empty_table() if out is None else []
+        return schema.table(table).arrow.empty_table() if out is None else []
     session.bind("listed", files)
+    return list_rows(session, table, query, out)
+
+
+def list_rows(session: Session, table: str, query: str, out: Path | None) -> pa.Table | list[str]:
+    """The rows of a query as a table of that name, or as a file of it in the folder `out`."""
     if out is not None:
         return [str(session.copy(query, out / f"{table}.parquet"))]
-    return session.sql(f"{query} ORDER BY {', '.join(schema.table(table).key)}").cast(shape)
+    shape = schema.table(table)
+    return session.sql(f"{query} ORDER BY {', '.join(shape.key)}").cast(shape.arrow)
 
 
 CONFLICTS = """

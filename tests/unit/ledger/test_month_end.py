@@ -307,6 +307,38 @@ def test_a_price_changed_since_leaves_what_was_accrued_before_it_as_it_was(books
     assert books.balances(date(2026, 4, 30)) == {UNBILLED: Decimal("227.70"), USAGE: Decimal("-227.70")}
 
 
+@pytest.mark.parametrize(
+    ("removed", "kept", "followed_on", "amount"),
+    [
+        pytest.param(date(2026, 3, 25), False, None, "50", id="used before it was removed, and after"),
+        pytest.param(date(2026, 3, 25), True, None, "50", id="marked as deleted"),
+        pytest.param(date(2026, 4, 5), False, None, "75", id="removed after the period"),
+        pytest.param(date(2026, 3, 25), False, date(2026, 3, 25), "150", id="another took its place"),
+        pytest.param(date(2026, 4, 5), False, date(2026, 4, 5), "75", id="another took its place after the period"),
+    ],
+)
+def test_usage_of_an_item_removed_since_is_accrued_until_it_was(
+    books: Any, removed: date, kept: bool, followed_on: date | None, amount: str
+) -> None:
+    metered(books, "1500", price="0.05")
+    if kept:
+        books.rows["subscription_item"]["si"] |= {"is_deleted": True}
+    else:
+        del books.rows["subscription_item"]["si"]
+    books.put(
+        "former_price", "evt:si", event_source_id="evt", subscription_source_id="sub", meter="calls",
+        subscription_item_source_id="si", price_source_id="old", unit_amount="0.05", product_family="usage",
+        accounting_date=removed, occurred_at=datetime(removed.year, removed.month, removed.day, 12, tzinfo=UTC),
+    )  # fmt: skip
+    if followed_on:
+        books.put(
+            "subscription_item", "next", subscription_source_id="sub", usage_type="metered", meter="calls",
+            unit_amount="0.10", product_family="usage", status="active", accounting_date=followed_on,
+        )  # fmt: skip
+    month_end(books)
+    assert books.balances(END) == {UNBILLED: Decimal(amount), USAGE: -Decimal(amount)}
+
+
 def test_usage_sold_in_packages_is_accrued_by_whole_packages(books: Any) -> None:
     metered(books, "1500", price="2.50")
     books.rows["subscription_item"]["si"] |= {"price_source_id": "price"}

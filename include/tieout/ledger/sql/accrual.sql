@@ -28,6 +28,45 @@ WITH span AS (
   LEFT JOIN (SELECT subscription_source_id, meter, day, sum(taken) AS taken FROM drawn GROUP BY ALL) AS w
     ON w.subscription_source_id = u.subscription_source_id AND w.meter = u.meter AND w.day = u.period_start
   WHERE u.grain = 'day'
+), metered AS (
+  -- items as they are, and those that are gone since, which the last change of their subscription tells of
+  SELECT source, source_id, subscription_source_id, meter, price_source_id, unit_amount, quantum, currency,
+    product_family, product_source_id, customer_id, raw_ref, accounting_date AS made_on, CAST(NULL AS DATE) AS gone_on
+  FROM item
+  WHERE meter IS NOT NULL
+  UNION ALL
+  SELECT f.source, f.subscription_item_source_id, f.subscription_source_id, f.meter, f.price_source_id, f.unit_amount,
+    q.quantum, f.currency, f.product_family, f.product_source_id, NULL, f.raw_ref, f.start_date, f.accounting_date
+  FROM former_price AS f
+  JOIN run ON f.legal_entity_id = run.entity
+  LEFT JOIN minor_unit AS q ON q.currency = f.currency
+  WHERE f.meter IS NOT NULL AND NOT f.is_deleted
+    AND NOT EXISTS (
+      SELECT 1 FROM subscription_item AS i
+      WHERE i.source = f.source AND i.source_id = f.subscription_item_source_id AND i.meter = f.meter AND NOT i.is_deleted
+    )
+  QUALIFY row_number() OVER (
+    PARTITION BY f.source, f.subscription_item_source_id, f.meter ORDER BY f.occurred_at DESC, f.source_id DESC
+  ) = 1
+), charged AS (
+  -- what an uninvoiced period is charged by: the items there were on its last day; where there was none any more, the one
+  -- that went last, for the usage until then
+  SELECT u.*, m.* EXCLUDE (subscription_source_id, meter, made_on), least(u.period_end - 1, span.end_date) AS last_day
+  FROM uninvoiced AS u
+  CROSS JOIN span
+  JOIN metered AS m ON m.subscription_source_id = u.subscription_source_id AND m.meter = u.meter
+  QUALIFY rank() OVER (
+    PARTITION BY u.subscription_source_id, u.meter, u.period_start
+    ORDER BY
+      CASE
+        WHEN m.gone_on IS NULL AND coalesce(m.made_on <= last_day, true) THEN 1
+        WHEN m.gone_on > last_day THEN 2
+        WHEN m.gone_on IS NOT NULL THEN 3
+        ELSE 4
+      END,
+      CASE WHEN m.gone_on > last_day THEN m.gone_on END, m.gone_on DESC,
+      CASE WHEN m.gone_on IS NOT NULL THEN m.source_id END
+  ) = 1
 ), used AS (
   SELECT
     p.subscription_source_id, p.meter, p.period_start, d.period_start AS day, d.quantity, d.correlation_id,
@@ -37,25 +76,23 @@ WITH span AS (
     d.period_start = max(d.period_start) OVER (
       PARTITION BY p.subscription_source_id, p.meter, p.period_start
     ) AS is_last
-  FROM uninvoiced AS p
-  JOIN span ON true
+  FROM (SELECT DISTINCT subscription_source_id, meter, period_start, last_day, gone_on FROM charged) AS p
   JOIN not_prepaid AS d
     ON d.subscription_source_id = p.subscription_source_id AND d.meter = p.meter
-    AND d.period_start >= p.period_start AND d.period_start < p.period_end AND d.period_start <= span.end_date
+    AND d.period_start >= p.period_start AND d.period_start <= least(p.last_day, p.gone_on)
 ), held AS (
   -- the price in force on the last day of what is accrued, whatever it was changed to since
   SELECT
-    i.source, i.source_id, i.quantum, u.subscription_source_id, u.meter, u.period_start,
+    i.source, i.source_id, i.quantum, i.subscription_source_id, i.meter, i.period_start, i.currency, i.product_family,
+    i.product_source_id, i.customer_id, i.raw_ref,
     coalesce(
       arg_min({'id': f.price_source_id, 'each': f.unit_amount}, f.occurred_at),
       {'id': any_value(i.price_source_id), 'each': any_value(i.unit_amount)}
     ) AS price
-  FROM uninvoiced AS u
-  CROSS JOIN span
-  JOIN item AS i ON i.subscription_source_id = u.subscription_source_id AND i.meter = u.meter
+  FROM charged AS i
   LEFT JOIN former_price AS f
     ON f.source = i.source AND f.subscription_item_source_id = i.source_id AND f.meter = i.meter AND NOT f.is_deleted
-    AND f.accounting_date > least(u.period_end - 1, span.end_date)
+    AND f.accounting_date > i.last_day
   GROUP BY ALL
 ), asked AS (
   SELECT DISTINCT source, source_id, quantum, price FROM held
@@ -75,7 +112,7 @@ WITH span AS (
   WHERE i.price.each IS NULL
 ), priced AS (
   SELECT
-    u.*, i.source, i.source_id, i.price,
+    u.*, i.* EXCLUDE (subscription_source_id, meter, period_start, quantum),
     (i.source, i.source_id, i.price) IN (SELECT (source, source_id, price) FROM tier) AS is_priced
   FROM used AS u
   JOIN held AS i USING (subscription_source_id, meter, period_start)
@@ -104,22 +141,21 @@ WITH span AS (
   -- a row per day of usage: what the period is worth by its end, rounded, less what it was worth before, so the days
   -- add up to the rounded whole; what must wait waits as one row
   SELECT
-    'usage:' || i.source || ':' || i.source_id || ':' || u.period_start AS document,
+    'usage:' || u.source || ':' || u.source_id || ':' || u.period_start AS document,
     ':' || u.day AS part,
     'usage_summary' AS source, u.subscription_source_id || '/' || u.meter || '/' || u.day AS source_id,
-    i.currency, i.product_family, i.product_source_id, i.customer_id,
+    u.currency, u.product_family, u.product_source_id, u.customer_id,
     CASE WHEN u.is_priced THEN coalesce(now.amount, 0)
-      - CASE WHEN i.product_family IS NULL THEN 0 ELSE coalesce(before.amount, 0) END END AS amount,
+      - CASE WHEN u.product_family IS NULL THEN 0 ELSE coalesce(before.amount, 0) END END AS amount,
     CASE WHEN NOT u.is_priced THEN 'the metered price has neither a unit amount nor tiers' END AS fault,
-    u.correlation_id, i.raw_ref
+    u.correlation_id, u.raw_ref
   FROM priced AS u
-  JOIN item AS i ON i.source = u.source AND i.source_id = u.source_id
   LEFT JOIN worth AS now
     ON now.source = u.source AND now.source_id = u.source_id AND now.price = u.price AND now.quantity = u.so_far
   LEFT JOIN worth AS before
     ON before.source = u.source AND before.source_id = u.source_id AND before.price = u.price
     AND before.quantity = u.so_far - u.quantity
-  WHERE u.is_last OR (u.is_priced AND i.product_family IS NOT NULL)
+  WHERE u.is_last OR (u.is_priced AND u.product_family IS NOT NULL)
 ), fixed AS (
   SELECT
     i.*,
