@@ -148,16 +148,20 @@ def typed_rows(
         f"  SELECT raw_ref, fetched_at, record_fault, item, element_no, {own.extract('item')} AS v,",
         f"    {parent.extract('record')} AS p",
         "  FROM elements",
+        "), cells AS (",
+        f"  SELECT {', '.join(['raw_ref, fetched_at, record_fault, item, element_no', *own.cells(), *parent.cells()])}",
+        "  FROM texts",
         "), digits AS (",
         "  SELECT t.*, c.code AS currency_code, c.digits",
-        f"  FROM texts t LEFT JOIN currencies c ON c.vendor = '{mapping.vendor}'",
+        f"  FROM cells t LEFT JOIN currencies c ON c.vendor = '{mapping.vendor}'",
         f"    AND c.code = upper({currency.raw if currency else 'NULL'})",
         "), located AS (",
         "  SELECT d.*, le.id AS known_entity, coalesce(le.zone, 'UTC') AS zone,",
         f"    {defaults['legal_entity_id']} AS entity_id",
         f"  FROM digits d LEFT JOIN legal_entities le ON le.id = {defaults['legal_entity_id']}",
         "), typed AS (",
-        f"  SELECT raw_ref, fetched_at, zone, entity_id, v, p, element_no, {MINOR_UNIT} AS minor_unit,",
+        f"  SELECT {', '.join(['raw_ref, fetched_at, zone, entity_id, element_no', *own.names(), *parent.names()])},",
+        f"    {MINOR_UNIT} AS minor_unit,",
         *[f"    {v.typed} AS {_q(v.name)}," for v in values],
         f"    coalesce(record_fault, {', '.join([*faults, _entity_fault()])}) AS read_fault",
         "  FROM located",
@@ -188,12 +192,16 @@ def record_columns(mapping: ObjectMapping, raw: str = "raw") -> str:
     currency_text = paths.text((currency,) if currency else ())
     return (
         f"SELECT raw_ref, {sid} AS source_id, {amount_text} AS amount_text, upper({currency_text}) AS currency_text "
-        f"FROM (SELECT raw_ref, {paths.extract('record', 'json_valid(record)')} AS v FROM {raw})"
+        f"FROM (SELECT {', '.join(['raw_ref', *paths.cells()])} "
+        f"FROM (SELECT raw_ref, {paths.extract('record', 'json_valid(record)')} AS v FROM {raw}))"
     )
 
 
 class _Paths:
-    """The paths read from one JSON text, so that it is parsed once for all of them, or from columns in its place."""
+    """The paths read from one JSON text, so that it is parsed once for all of them, or from columns in its place.
+
+    Each is a column of its own, named after the alias and its number, since what reads it names it several times.
+    """
 
     def __init__(self, alias: str, columns: Collection[str] | None = None) -> None:
         self.alias, self._paths, self._columns = alias, list[str](), columns
@@ -225,6 +233,14 @@ class _Paths:
         values = (f"CAST({_q(CELL + p)} AS VARCHAR)" if p in self._columns else "NULL::VARCHAR" for p in self._paths)
         return f"[{', '.join(values)}]"
 
+    def cells(self) -> list[str]:
+        """SQL of each path's column, over what `extract` gives."""
+        return [f"nullif({self.alias}[{n}], '') AS {name}" for n, name in enumerate(self.names(), start=1)]
+
+    def names(self) -> list[str]:
+        """The columns of the paths read so far."""
+        return [f"{self.alias}{n + 1}" for n in range(len(self._paths))]
+
     def _first(self, paths: Sequence[str]) -> str:
         texts = [self._one(p) for p in paths]
         return texts[0] if len(texts) == 1 else f"coalesce({', '.join(texts)})" if texts else "NULL"
@@ -232,7 +248,7 @@ class _Paths:
     def _one(self, path: str) -> str:
         if path not in self._paths:
             self._paths.append(path)
-        return f"nullif({self.alias}[{self._paths.index(path) + 1}], '')"
+        return f"{self.alias}{self._paths.index(path) + 1}"
 
 
 def json_path(path: str) -> str:

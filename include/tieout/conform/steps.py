@@ -463,7 +463,7 @@ class _Work:
             )
             """
         rows = self.session.spool(f"SELECT * FROM ({new}) ANTI JOIN repeated USING ({one}) UNION ALL BY NAME {kept}")
-        gone = None if replayed else self.session.spool(
+        gone = None if self._made_anew(name, replayed) else self.session.spool(
             f"SELECT source_id, raw_ref, occurred_at FROM \"base_{name}\" SEMI JOIN repeated USING ({one}) "
             f"WHERE source = '{source}'"
         )  # fmt: skip
@@ -505,8 +505,12 @@ class _Work:
         )
         self._bind_now(name, source, _Merged(merged, None))
 
+    def _made_anew(self, name: str, replayed: bool) -> bool:
+        """Whether no published row of a source has a say in its rows of an entity."""
+        return replayed or name not in self.base
+
     def _candidates(self, source: str, name: str, replayed: bool) -> str:
-        if replayed:
+        if self._made_anew(name, replayed):
             return self._new(name)
         return f"SELECT * FROM \"base_{name}\" WHERE source = '{source}' UNION ALL BY NAME {self._new(name)}"
 

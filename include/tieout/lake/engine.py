@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
@@ -134,24 +135,64 @@ def engine(settings: Settings | None = None, *, memory_limit: str = "2GB", threa
     if settings is not None:
         memory_limit, threads = settings.memory_limit, settings.threads
     scratch = Path(tempfile.mkdtemp(prefix="tieout-engine-"))
-    connection = duckdb.connect(
+    try:
+        with (
+            _instance((memory_limit, threads), scratch / "spill") as instance,
+            closing(instance.cursor()) as connection,
+        ):
+            connection.execute("SET enable_progress_bar = false")
+            yield Engine(connection, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+_Limits: TypeAlias = tuple[str, int]
+_idle: dict[_Limits, duckdb.DuckDBPyConnection] = {}
+
+
+@contextmanager
+def _instance(limits: _Limits, spill: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """An instance of DuckDB for one session alone, so that its limits are that session's.
+
+    All that a session makes is temporary and belongs to its own connection. The instance is left to the next session
+    of these limits, because starting one costs as much as some ten statements; not after an error, which it may not
+    have survived, nor once it has spilled, because its files are in the scratch folder.
+    """
+    instance = _idle.pop(limits, None) or _start(limits)
+    try:
+        instance.execute(f"SET temp_directory = {_text(str(spill))}")
+        yield instance
+    except BaseException:
+        instance.close()
+        raise
+    if spill.exists() or _idle.setdefault(limits, instance) is not instance:
+        instance.close()
+
+
+def _start(limits: _Limits) -> duckdb.DuckDBPyConnection:
+    memory_limit, threads = limits
+    instance = duckdb.connect(
         ":memory:",
         config={
             "memory_limit": memory_limit,
             "threads": threads,
-            "temp_directory": str(scratch / "spill"),
             "preserve_insertion_order": "false",
             "autoinstall_known_extensions": "false",
             "autoload_known_extensions": "false",
         },
     )
-    try:
-        connection.execute("SET enable_progress_bar = false; SET TimeZone = 'UTC'")
-        connection.execute("SET parquet_metadata_cache = true")  # many statements bind the same files
-        yield Engine(connection, scratch)
-    finally:
-        connection.close()
-        shutil.rmtree(scratch, ignore_errors=True)
+    # many statements read one file: its footer once; that of a file written anew is read anew
+    instance.execute("SET GLOBAL TimeZone = 'UTC'; SET GLOBAL parquet_metadata_cache = true")
+    return instance
+
+
+def _close_idle() -> None:
+    while _idle:
+        _idle.popitem()[1].close()
+
+
+atexit.register(_close_idle)
+os.register_at_fork(before=_close_idle)  # a child has none of its threads, and would wait for them
 
 
 def sql_type(kind: pa.DataType) -> str:

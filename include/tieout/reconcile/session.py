@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -33,6 +33,7 @@ class Session:
         self.currencies: frozenset[str] = frozenset()  # those that occur
         self.groups: list[str] = []  # the queries that `groups` is made of
         self.models: dict[str, dict[str, Any]] = {}  # what fuzzy passes weighed by
+        self._knows_nfkc = False
         connection.execute("SET TimeZone = 'UTC'")
         for macro in macros():
             connection.execute(macro)
@@ -41,8 +42,14 @@ class Session:
         """Add `nfkc_normalize`, which the engine lacks: Unicode's compatibility form (ﬁ is fi, full width is half)."""
         try:
             self.connection.create_function("nfkc_normalize", _nfkc, ["VARCHAR"], "VARCHAR", type="arrow")
-        except duckdb.CatalogException:  # an earlier run on this engine did
+        except duckdb.CatalogException:  # an earlier pass of this run did
             return
+        self._knows_nfkc = True
+
+    def close(self) -> None:
+        """Unlearn what every session of the instance would see, and nobody could call once this one has ended."""
+        if self._knows_nfkc:
+            self.connection.remove_function("nfkc_normalize")
 
     def bind(self, view: str, rows: Rows) -> dict[str, str]:
         """Make `view` show an Arrow table or Parquet files; gives its columns' types."""
@@ -140,12 +147,11 @@ def _nfkc(values: pa.Array) -> pa.Array:
 @contextmanager
 def open_session(engine: Engine | None) -> Iterator[Session]:
     """A session on its own cursor, so that it leaves nothing behind; without an engine, on a fresh one."""
-    if engine is None:
-        with new_engine() as fresh:
-            yield Session(fresh.connection)
-    else:
-        cursor = engine.connection.cursor()
+    with new_engine() if engine is None else nullcontext(engine) as given:
+        cursor = given.connection.cursor()
+        session = Session(cursor)
         try:
-            yield Session(cursor)
+            yield session
         finally:
+            session.close()
             cursor.close()

@@ -17,11 +17,11 @@ from tieout.settings import Connection
 from tieout.sources import catch_up
 from tieout.sources.client import Clock
 from tieout.sources.config import SourceConfig
-from tieout.store import Store
 from tieout_sandbox.company_store import copy_documents, stored_company
 from tieout_sandbox.simulators.credentials import load_or_create
 from tieout_sandbox.simulators.documents import DocumentStore
 from tieout_sandbox.simulators.process import start, stop
+from tieout_sandbox.testing import fresh_store
 
 NIGHTS = ("2026-03-30T09:00:00Z", "2026-03-31T09:00:00Z", "2026-04-01T09:00:00Z", "2026-04-02T09:00:00Z")
 OBJECTS = {"stripe": "invoices", "salesforce": "Account", "zendesk": "tickets"}
@@ -75,8 +75,7 @@ class Home:
     def __post_init__(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         self.landing = Landing(self.path / "raw")
-        self.store = Store(f"sqlite:///{self.path / 'store.sqlite'}")
-        self.store.upgrade()
+        self.store = fresh_store(self.path / "store.sqlite")
         self.naps: list[float] = []
 
     def source(self, kind: str, **more: Any) -> SourceConfig:

@@ -26,6 +26,7 @@ from tieout.settings import Connection, Settings
 from tieout.sources import catch_up
 from tieout.sources.config import SourceConfig
 from tieout.store import Store
+from tieout_sandbox.testing import fresh_store
 
 Event = Mapping[str, str | None]
 LOCAL = fsspec.filesystem("file")
@@ -119,8 +120,7 @@ class World:
         self.home.mkdir(parents=True, exist_ok=True)
         (self.home / "config").mkdir(exist_ok=True)
         self.landing, self.lake = Landing(self.home / "raw"), Lake(self.home / "lake")
-        self.store = Store(f"sqlite:///{self.home / 'store.sqlite'}")
-        self.store.upgrade()
+        self.store = fresh_store(self.home / "store.sqlite")
         self.settings = Settings(self.home, self.home / "config", str(self.home / "lake"), self.store.url)
 
     def drop(

@@ -13,6 +13,7 @@ from tieout import breaks, schema
 from tieout.lake.tables import Lake
 from tieout.settings import SHIPPED_CONFIG, Settings
 from tieout.store import Store
+from tieout_sandbox.testing import fresh_store
 
 DAY = date(2026, 3, 29)
 NOW = datetime(2026, 3, 30, 9, tzinfo=UTC)
@@ -24,8 +25,8 @@ class House:
     def __init__(self, home: Path) -> None:
         self.settings = Settings(home, SHIPPED_CONFIG, str(home / "lake"), f"sqlite:///{home / 'store.sqlite'}")
         self.lake = Lake(self.settings.lake)
+        fresh_store(home / "store.sqlite")
         self.store = Store(self.settings.store, clock=lambda: NOW)
-        self.store.upgrade()
         self.runs = 0
 
     def put(self, table: str, *rows: dict) -> None:
@@ -69,3 +70,9 @@ def _exact(kind: pa.DataType, value: object) -> object:
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     return House(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def new_house() -> type[House]:
+    """For what several tests of a module begin with: made once in a folder of its own, to be copied."""
+    return House

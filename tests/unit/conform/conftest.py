@@ -19,6 +19,7 @@ from tieout.lake.landing import Landing, Record
 from tieout.lake.tables import Lake
 from tieout.settings import Settings
 from tieout.store import Store
+from tieout_sandbox.testing import fresh_store
 
 START = datetime(2026, 3, 30, 9, tzinfo=UTC)
 ENTITIES = """
@@ -124,8 +125,7 @@ def world(tmp_path: Path) -> World:
     (config / "mappings").mkdir(parents=True)
     (config / "entities.yaml").write_text(ENTITIES)
     (config / "mappings" / "products.csv").write_text(PRODUCTS)
-    store = Store(f"sqlite:///{tmp_path / 'store.sqlite'}")
-    store.upgrade()
+    store = fresh_store(tmp_path / "store.sqlite")
     return World(tmp_path, Settings(tmp_path, config, str(tmp_path / "lake"), store.url), store)
 
 

@@ -12,7 +12,7 @@ from deltalake import write_deltalake
 
 from tieout.conform import steps
 from tieout.lake.hashing import result_hash
-from tieout.store import Store
+from tieout_sandbox.testing import fresh_store
 
 KEY = ["source", "source_id"]
 TWO_DAYS = [("ev_1", "2026-03-28T23:59:59Z", "10", 13), ("ev_2", "2026-03-29T00:00:00Z", "10", 13)]
@@ -36,8 +36,7 @@ def another(world: Any) -> Any:
     """A world with the same configuration in which nothing has happened yet."""
     root = world.root / "another"
     root.mkdir()
-    store = Store(f"sqlite:///{root / 'store.sqlite'}")
-    store.upgrade()
+    store = fresh_store(root / "store.sqlite")
     return type(world)(root, replace(world.settings, home=root, lake=str(root / "lake"), store=store.url), store)
 
 

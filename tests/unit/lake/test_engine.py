@@ -72,3 +72,56 @@ def test_a_copy_is_whole_or_not_there(tmp_path: Path) -> None:
     with engine() as session, pytest.raises(duckdb.Error):
         session.copy("SELECT error('broken') FROM range(10)", tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
+
+
+def test_a_session_sees_nothing_of_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    pq.write_table(pa.table({"a": [1]}), path)
+    with engine() as session:
+        session.execute("CREATE TEMP TABLE made AS SELECT 1 AS a; CREATE TEMP MACRO twice(a) AS 2 * a")
+        session.bind("bound", pa.table({"a": [1]}))
+        session.bind("file", path)
+        assert session.scalar("SELECT twice(a) FROM made JOIN bound USING (a) JOIN file USING (a)") == 2
+    pq.write_table(pa.table({"a": [2]}), path)
+    with engine() as session:
+        assert session.rows("SELECT table_name FROM duckdb_tables() UNION SELECT view_name FROM duckdb_views() "
+                            "WHERE NOT internal") == []  # fmt: skip
+        assert session.rows("SELECT function_name FROM duckdb_functions() WHERE function_name = 'twice'") == []
+        session.bind("file", path)
+        assert session.scalar("SELECT a FROM file") == 2
+
+
+def test_each_of_two_sessions_at_once_has_its_limits_for_itself() -> None:
+    with engine(memory_limit="101MB") as outer, engine(memory_limit="101MB") as inner:
+        # each needs more than half of the limit in memory; the size is set for the whole instance, which is of 101 MB
+        for session in (outer, inner):
+            session.execute("SET max_temp_directory_size = '0B'; CREATE TEMP TABLE t AS FROM range(8_000_000)")
+        assert outer.scalar("SELECT count(*) FROM t") == inner.scalar("SELECT count(*) FROM t") == 8_000_000
+
+
+def test_what_a_session_spilled_goes_with_it_and_the_next_one_may_spill_too() -> None:
+    for _ in range(2):
+        with engine(memory_limit="60MB") as session:
+            session.execute("CREATE TEMP TABLE t AS SELECT range AS a, random() AS b FROM range(8_000_000)")
+            assert any((session.scratch / "spill").iterdir())
+        assert not session.scratch.exists()
+
+
+def test_after_an_error_the_next_session_works() -> None:
+    import duckdb
+
+    with pytest.raises(duckdb.Error), engine() as session:
+        session.execute("SELECT error('broken')")
+    with engine() as session:
+        assert session.scalar("SELECT 1") == 1
+
+
+def test_a_forked_process_has_sessions_of_its_own() -> None:
+    with engine() as session:
+        session.scalar("SELECT 1")
+    pid = os.fork()
+    if pid == 0:
+        with engine() as session:
+            found = session.scalar("SELECT count(*) FROM range(1_000_000)")
+        os._exit(0 if found == 1_000_000 else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0

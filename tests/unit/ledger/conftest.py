@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from decimal import Decimal
@@ -215,6 +217,45 @@ def books(make_books: Any) -> Books:
     """Books of a US entity in USD."""
     made: Books = make_books()
     return made
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """Books after what several tests begin with, to be copied: their files, their rows, what was returned."""
+
+    folder: Path
+    rows: dict[str, dict[str, dict[str, Any]]]
+    runs: int
+    returned: Any
+
+
+@pytest.fixture(scope="session")
+def beginnings() -> dict[Callable[[Books], Any], Beginning]:
+    return {}
+
+
+@pytest.fixture
+def begin(
+    books: Books,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    beginnings: dict[Callable[[Books], Any], Beginning],
+) -> Callable[[Callable[[Books], Any]], Any]:
+    """Do something to the fresh books, or copy books it was done to before: a plan takes a second, a copy nothing."""
+
+    def begun(do: Callable[[Books], Any]) -> Any:
+        if do not in beginnings:
+            returned, folder = do(books), tmp_path_factory.mktemp("beginning") / "books"
+            shutil.copytree(tmp_path, folder)
+            beginnings[do] = Beginning(folder, deepcopy(books.rows), books.runs, returned)
+            return returned
+        kept = beginnings[do]
+        shutil.rmtree(tmp_path)
+        shutil.copytree(kept.folder, tmp_path)
+        books.rows, books.runs = deepcopy(kept.rows), kept.runs
+        return kept.returned
+
+    return begun
 
 
 @pytest.fixture

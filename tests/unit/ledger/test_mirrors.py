@@ -20,15 +20,19 @@ D28, D29, D30, APRIL = date(2026, 3, 28), date(2026, 3, 29), date(2026, 3, 30), 
 BY = {"actor": "al", "second": "bea", "reason": "the amount is wrong"}
 
 
-@pytest.fixture
-def posted(books: Any, instant: Protocol) -> str:
+def post_one(books: Any) -> str:
     books.invoice("A", D29, {"amount": "100"})
-    (batch_id,) = books.plan(D29).batches
-    assert post_batch(batch_id, books.erp, books.store, protocol=instant) == "posted"
+    plan = books.plan(D29)
+    assert books.post(plan) == ["posted"]
     with books.store.transaction() as session:
         opened = [OpeningBalance("11000", "USD", Decimal(0))]
         load_opening(session, "US", "main", D28, opened, (), actor="t", now=books.store.now(), waiver="a test")
-    return str(batch_id)
+    return str(*plan.batches)
+
+
+@pytest.fixture
+def posted(begin: Any) -> str:
+    return str(begin(post_one))
 
 
 @pytest.fixture

@@ -51,11 +51,15 @@ D28, D29, D30 = (date(2026, 3, day) for day in (28, 29, 30))
 SLOT = "billing/2026-03-29"
 
 
-@pytest.fixture
-def batch_id(books: Any) -> str:
+def planned(books: Any) -> str:
     books.invoice("A", D29, {"amount": "100", "tax": "10", "start": D29, "end": date(2026, 4, 29)})
     (found,) = books.plan(D29).batches
     return str(found)
+
+
+@pytest.fixture
+def batch_id(begin: Any) -> str:
+    return str(begin(planned))
 
 
 def acts(books: Any, batch_id: str) -> list[str]:
@@ -389,15 +393,20 @@ def test_a_journal_the_erp_never_shows_is_a_mismatch_after_a_bounded_wait(
     assert slept == [1.0, 2.0, 4.0]
 
 
-@pytest.fixture
-def half_wrong(books: Any, instant: Protocol) -> str:
-    """A batch of two journals: one the ERP holds with another amount, one it refused."""
+def planned_in_two(books: Any) -> str:
     books.invoice("A", D29, {"amount": "100"})
     books.invoice("B", D29, {"amount": "30", "start": D29, "end": date(2026, 4, 30)})
     (found,) = books.plan(D29, line_limit=2).batches
+    return str(found)
+
+
+@pytest.fixture
+def half_wrong(books: Any, begin: Any, instant: Protocol) -> str:
+    """A batch of two journals: one the ERP holds with another amount, one it refused."""
+    found = str(begin(planned_in_two))
     books.erp.lies = ["other_amount", "reject"]
     assert post_batch(found, books.erp, books.store, protocol=instant) == "mismatched"
-    return str(found)
+    return found
 
 
 def test_a_mismatch_beside_a_refused_journal_ends_once_corrected(

@@ -21,13 +21,17 @@ RECEIVABLE, SEATS, DEFERRED, TAX = "11000", "40100", "21000", "22000"
 ORIGIN = "TIEOUT/US/main/2026-03/billing/2026-03-29/v1"
 
 
-@pytest.fixture
-def posted(books: Any) -> Any:
-    """A posted batch of three invoices."""
+def post_three(books: Any) -> None:
     books.invoice("A", D29, {"amount": "100", "tax": "10"}, {"amount": "0.05"})
     books.invoice("B", D29, {"amount": "33.33", "tax": "3.33"})
     books.invoice("C", D29, {"amount": "60", "start": D29, "end": date(2026, 4, 29)})
     assert books.post(books.plan(D29)) == ["posted"]
+
+
+@pytest.fixture
+def posted(books: Any, begin: Any) -> Any:
+    """Books with a posted batch of three invoices."""
+    begin(post_three)
     return books
 
 

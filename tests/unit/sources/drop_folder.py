@@ -10,7 +10,7 @@ from tieout.lake.landing import Landing
 from tieout.settings import Connection
 from tieout.sources import catch_up
 from tieout.sources.config import SourceConfig
-from tieout.store import Store
+from tieout_sandbox.testing import fresh_store
 
 EVENT = {
     "event_id": "e1",
@@ -26,8 +26,7 @@ class Drop:
         self.root = home / "drop"
         self.root.mkdir()
         self.landing = Landing(home / "raw")
-        self.store = Store(f"sqlite:///{home / 'store.sqlite'}")
-        self.store.upgrade()
+        self.store = fresh_store(home / "store.sqlite")
         self.source = SourceConfig(name="drop", kind="files", connection="drop", objects=("usage",), page_rows=2)
         self.listed: dict[str, list] = {}
 

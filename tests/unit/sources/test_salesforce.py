@@ -15,7 +15,7 @@ from tieout.sources.client import Clock
 from tieout.sources.config import SourceConfig
 from tieout.sources.drift import load_contract
 from tieout.sources.salesforce import _is_ours
-from tieout.store import Store
+from tieout_sandbox.testing import fresh_store
 
 BASE = "https://org.my.salesforce.example"
 DATE = {"Date": "Mon, 30 Mar 2026 09:00:00 GMT"}
@@ -70,8 +70,7 @@ def org():
 
 @pytest.fixture
 def read(tmp_path):
-    landing, store = Landing(tmp_path / "raw"), Store(f"sqlite:///{tmp_path / 's.sqlite'}")
-    store.upgrade()
+    landing, store = Landing(tmp_path / "raw"), fresh_store(tmp_path / "s.sqlite")
     source = SourceConfig(name="crm", kind="salesforce", connection="c", objects=("Account",))
     connection = Connection("c", BASE, "id", "secret")
 

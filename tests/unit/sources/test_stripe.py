@@ -15,7 +15,7 @@ from tieout.settings import Connection
 from tieout.sources import catch_up
 from tieout.sources.client import Clock
 from tieout.sources.config import SourceConfig
-from tieout.store import Store
+from tieout_sandbox.testing import fresh_store
 
 BASE = "https://api.stripe.example"
 KEY = "rk_test_0123456789abcdef"
@@ -84,8 +84,7 @@ def stripe():
 
 @pytest.fixture
 def read(tmp_path):
-    landing, store = Landing(tmp_path / "raw"), Store(f"sqlite:///{tmp_path / 's.sqlite'}")
-    store.upgrade()
+    landing, store = Landing(tmp_path / "raw"), fresh_store(tmp_path / "s.sqlite")
     # the contract is not what these tests are about
     contract = tmp_path / "any.yaml"
     names = ["events", "customers", "invoices", "balance_transactions", "payouts", "payout_transactions"]

@@ -20,6 +20,7 @@ from tieout.lake.tables import Lake
 from tieout.settings import SHIPPED_CONFIG, Settings
 from tieout.store import Store
 from tieout.usage import publish, publish_rating, publish_summary
+from tieout_sandbox.testing import fresh_store
 
 DAY = date(2026, 4, 11)
 NOON = datetime(2026, 3, 15, 12, tzinfo=UTC)
@@ -30,8 +31,7 @@ COMMON = {"source": "stripe", "legal_entity_id": "US", "correlation_id": "c", "r
 
 def at_home(folder: Path, config: Path = SHIPPED_CONFIG) -> tuple[Settings, Lake, Store]:
     settings = Settings(folder, config, str(folder / "lake"), f"sqlite:///{folder / 'store.sqlite'}")
-    lake, store = Lake(settings.lake), Store(settings.store)
-    store.upgrade()
+    lake, store = Lake(settings.lake), fresh_store(folder / "store.sqlite")
     return settings, lake, store
 
 
