@@ -27,8 +27,7 @@ from tieout.reconcile.sides import (
     SIDES,
     check_columns,
     control_totals,
-    numbered_rows,
-    standard_rows,
+    make_rows,
     unknown_currencies,
 )
 from tieout.reconcile.subset import run_subset_pass
@@ -157,8 +156,6 @@ def _run(
     for side in SIDES:
         session.make(f"{side}_all", control_totals(rules, side, types[side]))
         unknown[side] = sorted(code for (code,) in session.rows(unknown_currencies(side)))
-        standard = standard_rows(rules, side, unknown[side])
-        session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard}")
         session.make(f"{side}_links", "SELECT NULL::BIGINT AS row_no, NULL::BIGINT AS group_id WHERE false")
         session.make(f"{side}_refusals", "SELECT NULL::BIGINT AS row_no, NULL::VARCHAR AS reason WHERE false")
     occurring = session.rows("SELECT DISTINCT currency FROM (FROM left_all UNION ALL FROM right_all)")
@@ -171,7 +168,7 @@ def _run(
         aside = keep_differing(session, rules, types, unknown)
     else:
         for side in SIDES:
-            session.make(f"{side}_rows", numbered_rows(rules, side))
+            make_rows(session, rules, side, types[side], unknown[side])
     bind_verdicts(session, verdicts)
     settle_accepted(session)
     for index, match_pass in enumerate(rules.passes, 1):
