@@ -282,7 +282,4 @@ def open_rows(side_name: SideName, index: int | None = None, keys: int = 0) -> s
     conditions = ["excluded IS NULL"]
     if index is not None:
         conditions += [f"takes_part_{index}"] + [f"key_{index}_{i} IS NOT NULL" for i in range(1, keys + 1)]
-    return (
-        f"SELECT * FROM {side_name}_rows WHERE {' AND '.join(conditions)} "
-        f"AND row_no NOT IN (SELECT row_no FROM {side_name}_links)"
-    )
+    return f"SELECT * FROM {side_name}_rows ANTI JOIN {side_name}_links USING (row_no) WHERE {' AND '.join(conditions)}"
