@@ -124,11 +124,12 @@ def control_totals(definition: Definition, side_name: SideName, types: Mapping[s
     if side.period:
         grouped += f", {columns['period']} AS period"
         return f"SELECT {grouped}, {sums}, max({columns['day']}) AS latest\nFROM {side_name}_input GROUP BY 1, 2, 3"
-    return (  # a period is written once per day, not once per row
-        "SELECT entity, currency, strftime(day, '%Y-%m') AS period, sum(rows)::BIGINT AS rows,\n"
-        "  sum(priced)::BIGINT AS priced, sum(amount) AS amount, max(day) AS latest\n"
-        f"FROM (SELECT {grouped}, {columns['day']} AS day, {sums} FROM {side_name}_input"
-        " GROUP BY 1, 2, 3)\nGROUP BY 1, 2, 3"
+    # a period is written once per day, not once per row; a column as it stands has few values that the engine knows of
+    plain = ", ".join(name(c) if c else "NULL" for c in (side.entity, side.currency, side.date))
+    return (
+        f"SELECT {grouped}, {columns['period']} AS period, sum(rows)::BIGINT AS rows,\n"
+        f"  sum(priced)::BIGINT AS priced, sum(amount) AS amount, max({columns['day']}) AS latest\n"
+        f"FROM (SELECT {plain}, {sums} FROM {side_name}_input GROUP BY ALL)\nGROUP BY 1, 2, 3"
     )
 
 
