@@ -106,23 +106,23 @@ def reconcile(
     if matches not in ("all", "differing"):
         raise DefinitionError("unknown choice of matches", got=matches, expected="all or differing")
     with open_session(engine) as session:
-        aside = _run(session, rules, left, right, as_of, verdicts, identical=matches == "all")
+        aside, found, broken = _run(session, rules, left, right, as_of, verdicts, identical=matches == "all")
         summary = _summary(session, rules, as_of, aside)
         queries: dict[Literal["matches", "breaks", "totals"], str] = {
-            "matches": "SELECT * FROM matches ORDER BY legal_entity_id, pass_name, match_key, ordinal",
-            "breaks": "SELECT * FROM breaks ORDER BY legal_entity_id, break_key, ordinal",
+            "matches": f"FROM (\n{found}\n) ORDER BY legal_entity_id, pass_name, match_key, ordinal",
+            "breaks": f"FROM (\n{broken}\n) ORDER BY legal_entity_id, break_key, ordinal",
             "totals": "SELECT * FROM totals ORDER BY legal_entity_id, currency, period, outcome, detail",
         }
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             if matches == "all" and aside:  # millions of rows, which a sort would have to hold
-                queries["matches"] = "FROM matches"
+                queries["matches"] = found
             if summary.breaks > MANY_ROWS:
-                queries["breaks"] = "FROM breaks"
+                queries["breaks"] = broken
             written = canonical_json(asdict(summary)) + "\n"
             (out / "summary.json").write_text(written, encoding="utf-8")
         tables = {
-            table: session.arrow(query, result_schema(table))
+            table: session.arrow(table, query, result_schema(table))
             if out is None
             else session.write(query, result_schema(table), out / f"{table}.parquet")
             for table, query in queries.items()
@@ -141,8 +141,9 @@ def _run(
     verdicts: pa.Table | None,
     *,
     identical: bool,
-) -> int:
-    """Run every step; gives how many identical pairs were set aside and are in no group."""
+) -> tuple[int, str, str]:
+    """Run every step; gives how many identical pairs were set aside and are in no group, and the queries for what is
+    listed: matches and breaks."""
     start_groups(session)
     if rules.normalises("nfkc"):
         session.teach_nfkc()
@@ -182,9 +183,10 @@ def _run(
             run_subset_pass(session, rules, match_pass, index)
         dissolve_rejected(session, index)
     settle_leftovers(session, rules, as_of or (_latest_day(session) if rules.lags else None))
-    explain_groups(session, rules, identical=identical, aside=aside_matches(rules) if identical and aside else None)
+    listed_aside = aside_matches(rules) if identical and aside else None
+    matches, breaks = explain_groups(session, rules, identical=identical, aside=listed_aside)
     count_totals(session, rules, aside=aside)
-    return aside
+    return aside, matches, breaks
 
 
 def _latest_day(session: Session) -> date | None:

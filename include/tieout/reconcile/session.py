@@ -97,13 +97,15 @@ class Session:
         found: dict[str, npt.NDArray[Any]] = self.connection.execute(query).fetchnumpy()
         return found
 
-    def arrow(self, query: str, schema: pa.Schema) -> pa.Table:
+    def arrow(self, step: str, query: str, schema: pa.Schema) -> pa.Table:
         """All rows of a query in a given schema."""
-        with _understood("result"):
+        self.statements.append((step, query))
+        with _understood(step):
             return self.connection.sql(query).to_arrow_table().select(schema.names).cast(schema)
 
     def write(self, query: str, schema: pa.Schema, path: Path) -> Path:
         """Stream all rows of a query in a given schema into a Parquet file."""
+        self.statements.append((path.stem, query))
         columns = ", ".join(f"CAST({name(f.name)} AS {sql_type(f.type)}) AS {name(f.name)}" for f in schema)
         with _understood(path.stem):
             self.connection.execute(f"COPY (SELECT {columns} FROM ({query})) TO {text(str(path))} ({_PARQUET})")
