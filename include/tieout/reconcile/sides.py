@@ -22,8 +22,8 @@ SIDES: tuple[SideName, SideName] = ("left", "right")
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\s*(\d+)\)")
 # An expression over columns that costs next to nothing: casts, defaults, and texts put together.
 _FOR_NOTHING = re.compile(
-    r"""(?: "(?:[^"]|"")*" | '(?:[^']|'')*' | ::[A-Z]+(?:\(\d+,\d+\))? | \|\| | [0-9\s(),]
-    | \b(?:coalesce|nullif|NULL|CASE|WHEN|THEN|ELSE|END|AND|IS|NOT|true|false)\b )+""",
+    r"""(?: "(?:[^"]|"")*+" | '(?:[^']|'')*+' | ::[A-Z]+(?:\(\d+,\d+\))? | \|\| | [0-9\s(),]
+    | \b(?:coalesce|nullif|NULL|CASE|WHEN|THEN|ELSE|END|AND|IS|NOT|true|false)\b )++""",
     re.VERBOSE,
 )
 OF_ROW = "of row: "
@@ -209,7 +209,8 @@ def make_rows(
     not had from them for nothing.
     """
     columns, source = _standard(definition, side_name, no_currencies, source)
-    worked_out = {alias: value for alias, value in columns.items() if not _FOR_NOTHING.fullmatch(value)}
+    # an input's own `rowid` would hide the table's
+    worked_out = {a: e for a, e in columns.items() if not _FOR_NOTHING.fullmatch(e) or '"rowid"' in e.lower()}
     shown = {alias: name(OF_ROW + alias) if alias in worked_out else value for alias, value in columns.items()}
     held = {c: name(c) for c in types if any(name(c) in value for value in shown.values())}
     held |= {OF_ROW + alias: value for alias, value in worked_out.items()}
