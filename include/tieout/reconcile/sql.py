@@ -170,6 +170,8 @@ def macros() -> tuple[str, ...]:
     """
     create = "CREATE OR REPLACE TEMP MACRO"
     return (
+        # for the sides' own queries
+        f"{create} grouped(whole) AS ltrim(reverse(regexp_replace(reverse(whole), '([0-9]{{3}})', '\\1,', 'g')), ',')",
         f"{create} per_unit(d) AS CASE d WHEN 0 THEN 1 WHEN 2 THEN 100 WHEN 3 THEN 1000 WHEN 4 THEN 10000 "
         "ELSE 1000000 END",
         f"{create} in_units(amount, d) AS round(abs(amount) * per_unit(d), 0)::HUGEINT",
