@@ -24,16 +24,18 @@ import pyarrow as pa
 
 from tieout.reconcile.definition import Definition, KeyedPass
 from tieout.reconcile.session import Session
-from tieout.reconcile.sides import SIDES, SideName, decimals, numbered_rows, standard_columns, standard_rows
+from tieout.reconcile.sides import OF_ROW, SIDES, SideName, decimals, make_rows, standard_columns, standard_rows
 from tieout.reconcile.sql import AMOUNT, joined, name, text
 
-_ROWS_PER_BUCKET = 4
+_ROWS_PER_BUCKET = 4  # at most, where there are few currencies
+_ROOM = 192 << 20  # bytes of sums, as long as they are not more than a bucket per row
 # What is above either limit takes the ordinary way, so that no sum of a bucket overflows: 2^12 · 2^50 < 2^63.
 _MOST_ROWS = 1 << 12
 _MOST_UNITS = 1 << 50
 _TOO_LARGE = -(1 << 62)
 _NO_BUCKET = 1 << 32  # of rows that take no part; always kept
 _AT_ONCE = 1 << 14  # rows whose buckets stay in the processor's cache from one sum to the next
+_KEY = f'"{OF_ROW}key"'
 _RIGHT = 32  # the bit above which a bucket counts the rows of the right side
 
 _SMALL_DECIMAL = re.compile(r"DECIMAL\((1[0-8]|\d),")  # the engine keeps it in at most eight bytes
@@ -80,7 +82,7 @@ def keep_differing(
 ) -> int:
     """Make `<side>_rows` of what is not provably identical; gives how many pairs were set aside.
 
-    Afterwards `<side>_standard` shows the kept rows only.
+    `<side>_whole` shows all of a side's rows in standard form.
     """
     lines = {side: _line(definition, side, types, no_currencies[side]) for side in SIDES}
     rows = {side: session.rows(f"SELECT coalesce(sum(rows), 0)::BIGINT FROM {side}_all")[0][0] for side in SIDES}
@@ -92,16 +94,15 @@ def keep_differing(
     unequal = np.append(np.flatnonzero(balance.unequal()), _NO_BUCKET)
     session.connection.register("unequal", pa.table({"bucket": unequal.astype(np.uint64)}))
     for side in SIDES:
-        session.make(f"{side}_kept", _kept(side, lines[side], balance.buckets))
-    session.make("differing", _differing(lines))
+        session.make(f"{side}_kept", _kept(side, lines[side], balance.buckets, currencies))
+    session.make("differing", _differing(lines["left"]))
     kept = 0
     for side in SIDES:
-        session.run(f"{side}_whole", f"ALTER VIEW {side}_standard RENAME TO {side}_whole")
-        key = f"CASE WHEN {lines[side].takes_part} THEN {lines[side].key} END"
-        source = f"(FROM {side}_kept WHERE {key} IS NULL OR {key} IN (FROM differing)) kept"
-        standard = standard_rows(definition, side, no_currencies[side], source)
-        session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard}")
-        session.make(f"{side}_rows", numbered_rows(definition, side))
+        whole = standard_rows(definition, side, no_currencies[side])
+        session.run(f"{side}_whole", f"CREATE TEMP VIEW {side}_whole AS\n{whole}")
+        source = f"(FROM {side}_kept WHERE {_KEY} IS NULL OR {_KEY} IN (FROM differing)) kept"
+        make_rows(session, definition, side, types[side], no_currencies[side], source)
+        session.drop(f"{side}_kept")
         kept = session.rows(f"SELECT count(*) FROM {side}_rows")[0][0]
     return int(rows["right"] - kept)
 
@@ -143,11 +144,12 @@ class _Balance:
     """Left sums less right sums of every bucket."""
 
     def __init__(self, rows: int, currencies: int, amounts: int) -> None:
-        # many currencies share the memory that few would take
-        self.buckets = max(1, rows // max(_ROWS_PER_BUCKET, currencies))
-        self._currencies = currencies
         # what belongs to a bucket lies together: rows, upper, lower, then one sum per amount and currency
         self._width = 3 + amounts * currencies
+        # the fewer rows share a bucket, the fewer are read again; many currencies share the memory that few would take
+        fewest = rows // max(_ROWS_PER_BUCKET, currencies)
+        self.buckets = max(1, fewest, min(rows, _ROOM // (8 * self._width)))
+        self._currencies = currencies
         self._sums: Numbers = np.zeros(self.buckets * self._width, np.int64)
         self._barred = np.zeros(self.buckets, np.bool_)
 
@@ -284,36 +286,48 @@ def _weighed(side: SideName, line: _Line, currencies: Sequence[str]) -> str:
     columns = {"key": f"({line.key} >> 32)::UINTEGER", "upper": line.upper, "lower": line.lower}
     columns |= {f"units_{n}": f"coalesce({units}, 0)" for n, units in enumerate(line.units)}
     if line.units and currencies:
-        cases = " ".join(f"WHEN {text(code)} THEN {n}" for n, code in enumerate(currencies))
-        columns["currency"] = f"(CASE {line.currency} {cases} ELSE {len(currencies)} END)::UTINYINT"
+        columns["currency"] = _coded(line.currency, currencies)
     if line.has_evidence != "false":
         columns["barred"] = line.has_evidence
     listed = ",\n".join(f"  {expression} AS {alias}" for alias, expression in columns.items())
     return f"SELECT\n{listed}\nFROM {side}_input WHERE {line.takes_part}"
 
 
-def _kept(side: SideName, line: _Line, buckets: int) -> str:
-    """The query for the input's rows that are in an unequal bucket or in none."""
+def _coded(currency: str, currencies: Sequence[str]) -> str:
+    """A currency expression as its place among those that occur; none at all comes after them."""
+    cases = " ".join(f"WHEN {text(code)} THEN {n}" for n, code in enumerate(currencies))
+    return f"(CASE {currency} {cases} ELSE {len(currencies)} END)::UTINYINT" if cases else "0::UTINYINT"
+
+
+def _kept(side: SideName, line: _Line, buckets: int, currencies: Sequence[str]) -> str:
+    """The query for the input's rows that are in an unequal bucket or in none, with what they are compared by.
+
+    Each is hashed here, while its texts are at hand; a row that takes no part has no key.
+    """
     bucket = f"((({line.key} >> 32) * {buckets}) >> 32)"
+    key = line.key
     if line.takes_part != "true":
         bucket = f"CASE WHEN {line.takes_part} THEN {bucket} ELSE {_NO_BUCKET} END"
+        key = f"CASE WHEN {line.takes_part} THEN {line.key} END"
+    compared = {"key": key, "upper": line.upper, "lower": line.lower, "currency": _coded(line.currency, currencies)}
+    compared |= {f"amount {n}": amount for n, amount in enumerate(line.amounts)} | {"barred": line.has_evidence}
     columns = ", ".join(name(c) for c in line.columns)
-    return f"SELECT {columns}\nFROM {side}_input\nWHERE {bucket} IN (SELECT bucket FROM unequal)"
+    weighed = ",\n".join(f"  {expression} AS {name(OF_ROW + c)}" for c, expression in compared.items())
+    return f"SELECT {columns},\n{weighed}\nFROM {side}_input\nWHERE {bucket} IN (SELECT bucket FROM unequal)"
 
 
-def _differing(lines: Mapping[SideName, _Line]) -> str:
+def _differing(line: _Line) -> str:
     """The query for the keys of kept rows that are not one row on each side with nothing between them."""
-    rows = []
-    for side, line in lines.items():
-        compared = {"key": line.key, "upper": line.upper, "lower": line.lower, "currency": line.currency}
-        compared |= {f"amount_{n}": amount for n, amount in enumerate(line.amounts)}
-        listed = ", ".join(f"{e} AS {c}" for c, e in compared.items())
-        rows.append(
-            f"SELECT {listed}, {line.has_evidence} AS barred, {int(side == 'left')} AS of_left\n"
-            f"FROM {side}_kept WHERE {line.takes_part}"
-        )
-    same = " AND ".join(f"min({c}) IS NOT DISTINCT FROM max({c}) AND count({c}) IN (0, 2)" for c in compared)
+    both = " UNION ALL ".join(
+        f"SELECT COLUMNS('^{OF_ROW}(.*)$') AS '\\1', {int(side == 'left')} AS of_left FROM {side}_kept"
+        for side in SIDES
+    )
+    # of two numbers that are equal nothing is left but zero
+    alike = [f"bit_xor({c}) = 0" for c in ("upper", "lower", "currency")]
+    amounts = [name(f"amount {n}") for n in range(len(line.amounts))]
+    alike += [f"min({a}) IS NOT DISTINCT FROM max({a}) AND count({a}) <> 1" for a in amounts]
+    alike += [] if line.has_evidence == "false" else ["NOT bool_or(barred)"]
     return (
-        f"SELECT key FROM (\n{' UNION ALL '.join(rows)}\n)\nGROUP BY key\n"
-        f"HAVING NOT (count(*) = 2 AND sum(of_left) = 1 AND NOT bool_or(barred) AND {same})"
+        f"SELECT key FROM (\n{both}\n) WHERE key IS NOT NULL GROUP BY key\n"
+        f"HAVING NOT (count(*) = 2 AND sum(of_left) = 1 AND {' AND '.join(alike)})"
     )

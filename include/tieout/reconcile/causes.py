@@ -43,19 +43,22 @@ def standard_causes(definition: Definition, side_name: str) -> dict[str, str]:
     return columns
 
 
-def grouped_causes(definition: Definition, side_name: str) -> dict[str, str]:
-    """The same for all rows of a key: sums, and a rate only where all rows have one."""
-    columns = {f"deducted_{n}": f"coalesce(sum(deducted_{n}), 0)" for n in range(len(definition.deductions))}
+def grouped_causes(definition: Definition, side_name: str) -> dict[str, tuple[str, str]]:
+    """The same of a single row and for all rows of a key: sums, and a rate only where all rows have one."""
+    columns = {
+        f"deducted_{n}": (f"coalesce(deducted_{n}, 0)", f"coalesce(sum(deducted_{n}), 0)")
+        for n in range(len(definition.deductions))
+    }
     if definition.conversions:
-        columns["converted"] = "sum(converted)"
-        columns["rate"] = "CASE WHEN min(rate) = max(rate) AND count(rate) = count(*) THEN min(rate) END"
-        columns["rate_source"] = "string_agg(DISTINCT rate_source, ', ' ORDER BY rate_source)"
+        columns["converted"] = ("converted", "sum(converted)")
+        columns["rate"] = ("rate", "CASE WHEN min(rate) = max(rate) AND count(rate) = count(*) THEN min(rate) END")
+        columns["rate_source"] = ("rate_source", "string_agg(DISTINCT rate_source, ', ' ORDER BY rate_source)")
     if definition.tax_lines and definition.tax_lines.side == side_name:
         one_rate = "min(tax_rate) = max(tax_rate) AND count(tax_rate) = count(*)"
         by_line = _rounded(f"taxed * {_factor('tax_rate')}", "currency")
-        columns["tax_by_line"] = f"CASE WHEN {one_rate} THEN sum({by_line}) END"
         on_total = _rounded(f"sum(taxed) * {_factor('min(tax_rate)')}", "min(currency)")
-        columns["tax_on_total"] = f"CASE WHEN {one_rate} THEN {on_total} END"
+        columns["tax_by_line"] = (by_line, f"CASE WHEN {one_rate} THEN sum({by_line}) END")
+        columns["tax_on_total"] = (by_line, f"CASE WHEN {one_rate} THEN {on_total} END")
     return columns
 
 

@@ -88,11 +88,12 @@ class _Found:
 _NOTHING = _Found(False, False, frozenset())
 
 
-def explain(session: Session, definition: Definition, *, identical: bool, aside: str | None = None) -> None:
-    """Make the views `breaks` and `matches` of the groups, with everything people and data teams read.
+def explain(session: Session, definition: Definition, *, identical: bool, aside: str | None = None) -> tuple[str, str]:
+    """The queries for the matches and the breaks of the groups, with everything people and data teams read.
 
     Matches whose compared fields are all equal are listed only if `identical`; `aside` is a query for more of them,
-    which are in no group. Views, because a million worded breaks are read once and need not be kept.
+    which are in no group. A million worded breaks are read once and need not be kept; and no views, which the engine
+    would plan once more.
     """
     listed = "true" if identical else "(g.break_type IS NOT NULL OR g.tolerated IS NOT NULL)"
     lacking = "bool_or(left_rows > 0 AND left_ids IS NULL OR right_rows > 0 AND right_ids IS NULL)"
@@ -107,9 +108,8 @@ def explain(session: Session, definition: Definition, *, identical: bool, aside:
     worded = [_breaks(definition, t, found[t]) for t in _TYPES if t in kinds]
     nothing = f"FROM ({_breaks(definition, _TYPES[0], _NOTHING)}) WHERE false"
     breaks = "\nUNION ALL\n".join(worded or [nothing])
-    session.run("breaks", f"CREATE TEMP VIEW breaks AS\n{breaks}")
     matches = [_matches(definition, listed, found.get(None, _NOTHING)), *([aside] if aside else [])]
-    session.run("matches", "CREATE TEMP VIEW matches AS\n" + "\nUNION ALL BY NAME\n".join(matches))
+    return "\nUNION ALL BY NAME\n".join(matches), breaks
 
 
 def _members(side: str, listed: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tieout.reconcile.causes import explaining, grouped_causes
 from tieout.reconcile.connected import connect
 from tieout.reconcile.definition import Comparison, Definition, KeyedPass
@@ -20,24 +22,31 @@ def run_keyed_pass(session: Session, definition: Definition, match_pass: KeyedPa
         rows = {side: f"SELECT * FROM {side}_connected_{index}" for side in SIDES}
     else:
         rows = {side: open_rows(side, index, len(keys)) for side in SIDES}
+    hashed = f"hash({', '.join(f'r.{k}' for k in ('entity', *keys))})"
+    groups = {}
     for side in SIDES:
-        several = side in _many_sides(match_pass)
-        session.make(f"{side}_groups_{index}", _side_groups(definition, side, rows[side], keys, several=several))
-    session.make(f"joined_{index}", _joined_groups(definition, match_pass, index, keys))
+        repeated = f"{side}_repeated_{index}"
+        session.make(repeated, f"SELECT {hashed} AS hashed FROM ({rows[side]}) r GROUP BY 1 HAVING count(*) > 1")
+        sources = [f"({rows[side]}) r {join} JOIN {repeated} h ON h.hashed = {hashed}" for join in ("ANTI", "SEMI")]
+        groups[side] = _side_groups(definition, match_pass, side, keys, *sources)
+    session.make(f"joined_{index}", _joined_groups(definition, match_pass, groups, keys))
     on = " AND ".join(f"r.{k} = g.{k}" for k in ("entity", *keys))
     for side in SIDES:
         session.run(
             f"{side}_links",
-            f"INSERT INTO {side}_links SELECT r.row_no, g.group_id\n"
-            f"FROM ({rows[side]}) r JOIN joined_{index} g ON {on}",
+            f"INSERT INTO {side}_links\n"
+            f"SELECT {side}_row_no, group_id FROM joined_{index} WHERE {side}_row_no IS NOT NULL\nUNION ALL\n"
+            f"SELECT r.row_no, g.group_id FROM (SELECT row_no, entity, {', '.join(keys)}\n"
+            f"  FROM ({rows[side]}) r SEMI JOIN {side}_repeated_{index} h ON h.hashed = {hashed}) r\n"
+            f"JOIN joined_{index} g ON {on}\nWHERE g.{side}_row_no IS NULL",
         )
     source = f"(SELECT *, {_shown_amounts(definition)} AS shown FROM joined_{index}) g"
-    repeated = _repeated_sides(definition, match_pass)
-    if repeated:
-        query = "\nUNION\n".join(_repeats(definition, index, side) for side in repeated)
-        session.make(f"repeated_{index}", query)
-        source += f" LEFT JOIN repeated_{index} d USING (group_id)"
-    add_groups(session, _group_columns(definition, match_pass, keys, bool(repeated)), source)
+    booked_again = _repeated_sides(definition, match_pass)
+    if booked_again:
+        query = "\nUNION\n".join(_repeats(definition, index, side) for side in booked_again)
+        session.make(f"repeats_{index}", query)
+        source += f" LEFT JOIN repeats_{index} d USING (group_id)"
+    add_groups(session, _group_columns(definition, match_pass, keys, bool(booked_again)), source)
 
 
 def _many_sides(match_pass: KeyedPass) -> tuple[SideName, ...]:
@@ -46,37 +55,52 @@ def _many_sides(match_pass: KeyedPass) -> tuple[SideName, ...]:
     return many[match_pass.cardinality]
 
 
-def _side_groups(definition: Definition, side: SideName, rows: str, keys: list[str], *, several: bool) -> str:
+def _side_groups(
+    definition: Definition, match_pass: KeyedPass, side: SideName, keys: list[str], single: str, repeated: str
+) -> str:
     """One row per key of a side: how many rows, their sums, and the least and greatest of every other value.
 
-    With `several`, rows of which some lack an amount have no sum, and `shown_…` is how values that are not one read.
+    Nearly every key is there once, and its row is read as it is (`single`, a source); only those of `repeated`, the
+    others, are grouped. Where the side may have several rows of a key, rows of which some lack an amount have no sum,
+    and `shown_…` is how values that are not one read.
     """
-    columns = ["entity", *keys, "count(*) AS rows", f"{one_currency()} AS currency", f"{one_currency_sum()} AS amount"]
-    columns += [
-        f"CASE WHEN {mixes_currencies()} THEN {_said('currency', 'currency')} END AS mixed_currency",
-        "min(day) AS day",
-    ]
-    columns += ["min(period) AS period", "max(period) AS last_period", "min(label) AS label"]
-    columns += ["concat_ws(', ', min(period), nullif(max(period), min(period))) AS shown_period"] if several else []
-    columns += ["min(proof_type) AS proof_type", "min(proof_reason) AS proof_reason"]
+    several = side in _many_sides(match_pass)
+    columns = {k: (k, k) for k in ("entity", *keys)}  # of a single row, of several
+    columns |= {
+        "row_no": ("row_no", "NULL::BIGINT"),
+        "rows": ("1::BIGINT", "count(*)"),
+        "currency": ("currency", one_currency()),
+        "amount": ("amount", one_currency_sum()),
+        "mixed_currency": (
+            "NULL::VARCHAR",
+            f"CASE WHEN {mixes_currencies()} THEN {_said('currency', 'currency')} END",
+        ),
+    }
+    columns |= {c: (c, f"min({c})") for c in ("day", "period", "label", "proof_type", "proof_reason")}
+    columns["last_period"] = ("period", "max(period)")
+    if several:
+        both = "concat_ws(', ', min(period), nullif(max(period), min(period)))"
+        columns["shown_period"] = ("coalesce(period, '')", both)
     # of several rows none speaks for all
-    columns += [f"CASE WHEN count(*) = 1 THEN min({a}) END AS {a}" for a in told(getattr(definition, side))]
-    columns += [f"{value} AS {alias}" for alias, value in grouped_causes(definition, side).items()]
+    columns |= {a: (a, f"CASE WHEN count(*) = 1 THEN min({a}) END") for a in told(getattr(definition, side))}
+    columns |= grouped_causes(definition, side)
     for c in definition.compare:
-        gap = f"count(is_{c.name}) NOT IN (0, count(*))"
+        value, gap = f"is_{c.name}", f"count(is_{c.name}) NOT IN (0, count(*))"
         if c.kind in ("amount", "number"):
-            total = f"sum(is_{c.name})"
-            columns.append(f"{f'CASE WHEN NOT {gap} THEN {total} END' if several else total} AS is_{c.name}")
-            columns += [f"{gap} AS gap_{c.name}"] if several else []
+            total = f"sum({value})"
+            columns[value] = (value, f"CASE WHEN NOT {gap} THEN {total} END" if several else total)
+            columns |= {f"gap_{c.name}": ("false", gap)} if several else {}
         else:
-            columns += [f"min(is_{c.name}) AS is_{c.name}", f"max(is_{c.name}) AS last_{c.name}"]
-            columns.append(f"{gap} AS gap_{c.name}")
-            columns += [f"{_said(f'is_{c.name}', c.kind)} AS shown_{c.name}"] if several else []
+            columns |= {value: (value, f"min({value})"), f"last_{c.name}": (value, f"max({value})")}
+            columns[f"gap_{c.name}"] = ("false", gap)
+            shown = (f"nullif({value}::VARCHAR, '')", _said(value, c.kind))
+            columns |= {f"shown_{c.name}": shown} if several else {}
         if counts_business(c):
-            columns += [f"min(at_{c.name}) AS at_{c.name}", f"max(at_{c.name}) AS last_at_{c.name}"]
-    listed = ",\n  ".join(columns)
+            at = f"at_{c.name}"
+            columns |= {at: (at, f"min({at})"), f"last_{at}": (at, f"max({at})")}
+    one, many = (",\n  ".join(f"{v[n]} AS {alias}" for alias, v in columns.items()) for n in (0, 1))
     grouped = ", ".join(("entity", *keys))
-    return f"SELECT\n  {listed}\nFROM ({rows})\nGROUP BY {grouped}"
+    return f"SELECT\n  {one}\nFROM {single}\nUNION ALL\nSELECT\n  {many}\nFROM {repeated}\nGROUP BY {grouped}"
 
 
 def _said(column: str, kind: str) -> str:
@@ -87,11 +111,14 @@ def _said(column: str, kind: str) -> str:
     return f"nullif(concat_ws(', ', {ends}, {some_lack}), '')"
 
 
-def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, keys: list[str]) -> str:
+def _joined_groups(
+    definition: Definition, match_pass: KeyedPass, groups: Mapping[SideName, str], keys: list[str]
+) -> str:
     """Both sides of every common key, with the type and field of what differs first (null: they agree)."""
     shared = ", ".join(("entity", *keys))
     columns = ["(SELECT count(*) FROM groups) + row_number() OVER () AS group_id", shared]
     sides = [
+        "row_no",
         "rows",
         "currency",
         "mixed_currency",
@@ -112,7 +139,7 @@ def _joined_groups(definition: Definition, match_pass: KeyedPass, index: int, ke
     columns.append(f"CASE {' '.join(f'WHEN {when} THEN {kind}' for when, kind, _ in tests)} END AS break_type")
     columns.append(f"CASE {' '.join(f'WHEN {when} THEN {field}' for when, _, field in tests)} END AS field")
     listed = ",\n  ".join(columns)
-    return f"SELECT\n  {listed}\nFROM left_groups_{index} l JOIN right_groups_{index} r USING ({shared})"
+    return f"SELECT\n  {listed}\nFROM (\n{groups['left']}\n) l JOIN (\n{groups['right']}\n) r USING ({shared})"
 
 
 def _tests(definition: Definition, match_pass: KeyedPass) -> list[tuple[str, str, str]]:

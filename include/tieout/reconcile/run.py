@@ -27,8 +27,7 @@ from tieout.reconcile.sides import (
     SIDES,
     check_columns,
     control_totals,
-    numbered_rows,
-    standard_rows,
+    make_rows,
     unknown_currencies,
 )
 from tieout.reconcile.subset import run_subset_pass
@@ -107,23 +106,23 @@ def reconcile(
     if matches not in ("all", "differing"):
         raise DefinitionError("unknown choice of matches", got=matches, expected="all or differing")
     with open_session(engine) as session:
-        aside = _run(session, rules, left, right, as_of, verdicts, identical=matches == "all")
+        aside, found, broken = _run(session, rules, left, right, as_of, verdicts, identical=matches == "all")
         summary = _summary(session, rules, as_of, aside)
         queries: dict[Literal["matches", "breaks", "totals"], str] = {
-            "matches": "SELECT * FROM matches ORDER BY legal_entity_id, pass_name, match_key, ordinal",
-            "breaks": "SELECT * FROM breaks ORDER BY legal_entity_id, break_key, ordinal",
+            "matches": f"FROM (\n{found}\n) ORDER BY legal_entity_id, pass_name, match_key, ordinal",
+            "breaks": f"FROM (\n{broken}\n) ORDER BY legal_entity_id, break_key, ordinal",
             "totals": "SELECT * FROM totals ORDER BY legal_entity_id, currency, period, outcome, detail",
         }
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
             if matches == "all" and aside:  # millions of rows, which a sort would have to hold
-                queries["matches"] = "FROM matches"
+                queries["matches"] = found
             if summary.breaks > MANY_ROWS:
-                queries["breaks"] = "FROM breaks"
+                queries["breaks"] = broken
             written = canonical_json(asdict(summary)) + "\n"
             (out / "summary.json").write_text(written, encoding="utf-8")
         tables = {
-            table: session.arrow(query, result_schema(table))
+            table: session.arrow(table, query, result_schema(table))
             if out is None
             else session.write(query, result_schema(table), out / f"{table}.parquet")
             for table, query in queries.items()
@@ -142,8 +141,9 @@ def _run(
     verdicts: pa.Table | None,
     *,
     identical: bool,
-) -> int:
-    """Run every step; gives how many identical pairs were set aside and are in no group."""
+) -> tuple[int, str, str]:
+    """Run every step; gives how many identical pairs were set aside and are in no group, and the queries for what is
+    listed: matches and breaks."""
     start_groups(session)
     if rules.normalises("nfkc"):
         session.teach_nfkc()
@@ -157,8 +157,6 @@ def _run(
     for side in SIDES:
         session.make(f"{side}_all", control_totals(rules, side, types[side]))
         unknown[side] = sorted(code for (code,) in session.rows(unknown_currencies(side)))
-        standard = standard_rows(rules, side, unknown[side])
-        session.run(f"{side}_standard", f"CREATE TEMP VIEW {side}_standard AS\n{standard}")
         session.make(f"{side}_links", "SELECT NULL::BIGINT AS row_no, NULL::BIGINT AS group_id WHERE false")
         session.make(f"{side}_refusals", "SELECT NULL::BIGINT AS row_no, NULL::VARCHAR AS reason WHERE false")
     occurring = session.rows("SELECT DISTINCT currency FROM (FROM left_all UNION ALL FROM right_all)")
@@ -171,7 +169,7 @@ def _run(
         aside = keep_differing(session, rules, types, unknown)
     else:
         for side in SIDES:
-            session.make(f"{side}_rows", numbered_rows(rules, side))
+            make_rows(session, rules, side, types[side], unknown[side])
     bind_verdicts(session, verdicts)
     settle_accepted(session)
     for index, match_pass in enumerate(rules.passes, 1):
@@ -185,9 +183,10 @@ def _run(
             run_subset_pass(session, rules, match_pass, index)
         dissolve_rejected(session, index)
     settle_leftovers(session, rules, as_of or (_latest_day(session) if rules.lags else None))
-    explain_groups(session, rules, identical=identical, aside=aside_matches(rules) if identical and aside else None)
+    listed_aside = aside_matches(rules) if identical and aside else None
+    matches, breaks = explain_groups(session, rules, identical=identical, aside=listed_aside)
     count_totals(session, rules, aside=aside)
-    return aside
+    return aside, matches, breaks
 
 
 def _latest_day(session: Session) -> date | None:

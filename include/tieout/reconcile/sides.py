@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tieout.errors import DataError
 from tieout.money import currencies
@@ -13,10 +13,21 @@ from tieout.reconcile.definition import Comparison, Definition, FuzzyPass, Key, 
 from tieout.reconcile.sql import AMOUNT, NUMBER, SEVERAL, coalesced, joined, mapped, name, normalised, text
 from tieout.reconcile.working_days import calendar_of, counts_business, working_day
 
+if TYPE_CHECKING:
+    from tieout.reconcile.session import Session
+
 SideName = Literal["left", "right"]
 SIDES: tuple[SideName, SideName] = ("left", "right")
 
 _DECIMAL = re.compile(r"DECIMAL\(\d+,\s*(\d+)\)")
+# An expression over columns that costs next to nothing: casts, defaults, and texts put together.
+_FOR_NOTHING = re.compile(
+    r"""(?: "(?:[^"]|"")*+" | '(?:[^']|'')*+' | ::[A-Z]+(?:\(\d+,\d+\))? | \|\| | [0-9\s(),]
+    | \b(?:coalesce|nullif|NULL|CASE|WHEN|THEN|ELSE|END|AND|IS|NOT|true|false)\b )++""",
+    re.VERBOSE,
+)
+OF_ROW = "of row: "
+"""Before the names of columns that stand beside those of the input."""
 _INTEGERS = {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 
 
@@ -113,11 +124,12 @@ def control_totals(definition: Definition, side_name: SideName, types: Mapping[s
     if side.period:
         grouped += f", {columns['period']} AS period"
         return f"SELECT {grouped}, {sums}, max({columns['day']}) AS latest\nFROM {side_name}_input GROUP BY 1, 2, 3"
-    return (  # a period is written once per day, not once per row
-        "SELECT entity, currency, strftime(day, '%Y-%m') AS period, sum(rows)::BIGINT AS rows,\n"
-        "  sum(priced)::BIGINT AS priced, sum(amount) AS amount, max(day) AS latest\n"
-        f"FROM (SELECT {grouped}, {columns['day']} AS day, {sums} FROM {side_name}_input"
-        " GROUP BY 1, 2, 3)\nGROUP BY 1, 2, 3"
+    # a period is written once per day, not once per row; a column as it stands has few values that the engine knows of
+    plain = ", ".join(name(c) if c else "NULL" for c in (side.entity, side.currency, side.date))
+    return (
+        f"SELECT {grouped}, {columns['period']} AS period, sum(rows)::BIGINT AS rows,\n"
+        f"  sum(priced)::BIGINT AS priced, sum(amount) AS amount, max({columns['day']}) AS latest\n"
+        f"FROM (SELECT {plain}, {sums} FROM {side_name}_input GROUP BY ALL)\nGROUP BY 1, 2, 3"
     )
 
 
@@ -178,7 +190,43 @@ def standard_columns(definition: Definition, side_name: SideName, no_currencies:
 def standard_rows(
     definition: Definition, side_name: SideName, no_currencies: Sequence[str] = (), source: str | None = None
 ) -> str:
-    """The query that brings `<side>_input`, or another source of its rows, into standard form, as `<side>_standard`."""
+    """The query that brings `<side>_input`, or another source of its rows, into standard form."""
+    columns, source = _standard(definition, side_name, no_currencies, source)
+    return f"SELECT\n{_listed(columns)}\nFROM {source}"
+
+
+def make_rows(
+    session: Session,
+    definition: Definition,
+    side_name: SideName,
+    types: Mapping[str, str],
+    no_currencies: Sequence[str] = (),
+    source: str | None = None,
+) -> None:
+    """Make `<side>_rows`, the rows in standard form with a number each: no result may depend on what that is.
+
+    It is a view: a table holds the columns of the input, once however many standard columns show them, and what is
+    not had from them for nothing.
+    """
+    columns, source = _standard(definition, side_name, no_currencies, source)
+    # an input's own `rowid` would hide the table's
+    worked_out = {a: e for a, e in columns.items() if not _FOR_NOTHING.fullmatch(e) or '"rowid"' in e.lower()}
+    shown = {alias: name(OF_ROW + alias) if alias in worked_out else value for alias, value in columns.items()}
+    held = {c: name(c) for c in types if any(name(c) in value for value in shown.values())}
+    held |= {OF_ROW + alias: value for alias, value in worked_out.items()}
+    session.make(f"{side_name}_held", f"SELECT\n{_listed(held) or '    NULL AS nothing'}\nFROM {source}")
+    view = f"SELECT\n    rowid AS row_no,\n{_listed(shown)}\nFROM {side_name}_held"
+    session.run(f"{side_name}_rows", f"CREATE TEMP VIEW {side_name}_rows AS\n{view}")
+
+
+def _listed(columns: Mapping[str, str]) -> str:
+    return ",\n".join(f"    {expression} AS {name(alias)}" for alias, expression in columns.items())
+
+
+def _standard(
+    definition: Definition, side_name: SideName, no_currencies: Sequence[str], source: str | None
+) -> tuple[dict[str, str], str]:
+    """The columns of the standard form, those about working days among them, and what they are expressions over."""
     columns = standard_columns(definition, side_name, no_currencies)
     source = source or f"{side_name}_input"
     if definition.counts_working_days:
@@ -189,13 +237,7 @@ def standard_rows(
             columns[alias] = f"of_{alias}.work_number"
             source += f"\n{working_day(f'of_{alias}', calendar, value)}"
         columns["calendar"] = calendar
-    selected = ",\n".join(f"    {expression} AS {alias}" for alias, expression in columns.items())
-    return f"SELECT\n{selected}\nFROM {source}"
-
-
-def numbered_rows(definition: Definition, side_name: SideName) -> str:
-    """The query that numbers the rows of `<side>_standard`, in whatever order they come: no result may depend on it."""
-    return f"SELECT row_number() OVER () AS row_no, s.* FROM {side_name}_standard s"
+    return columns, source
 
 
 def _identity(definition: Definition, side_name: SideName, row_id: str) -> str:
@@ -242,7 +284,4 @@ def open_rows(side_name: SideName, index: int | None = None, keys: int = 0) -> s
     conditions = ["excluded IS NULL"]
     if index is not None:
         conditions += [f"takes_part_{index}"] + [f"key_{index}_{i} IS NOT NULL" for i in range(1, keys + 1)]
-    return (
-        f"SELECT * FROM {side_name}_rows WHERE {' AND '.join(conditions)} "
-        f"AND row_no NOT IN (SELECT row_no FROM {side_name}_links)"
-    )
+    return f"SELECT * FROM {side_name}_rows ANTI JOIN {side_name}_links USING (row_no) WHERE {' AND '.join(conditions)}"

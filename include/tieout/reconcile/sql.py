@@ -170,18 +170,22 @@ def macros() -> tuple[str, ...]:
     """
     create = "CREATE OR REPLACE TEMP MACRO"
     return (
+        # for the sides' own queries
         f"{create} grouped(whole) AS ltrim(reverse(regexp_replace(reverse(whole), '([0-9]{{3}})', '\\1,', 'g')), ',')",
-        f"{create} pointed(units, d) AS grouped(left(units, length(units) - d)) "
-        "|| CASE WHEN d = 0 THEN '' ELSE '.' || right(units, d) END",
-        f"{create} padded(units, d) AS lpad(units, greatest(d + 1, length(units))::INTEGER, '0')",
-        f"{create} spaced(amount, d) AS CASE WHEN amount < 0 THEN '-' ELSE '' END || pointed(padded("
-        "round(abs(amount) * (CASE d WHEN 0 THEN 1 WHEN 2 THEN 100 WHEN 3 THEN 1000 WHEN 4 THEN 10000 "
-        "ELSE 1000000 END), 0)::HUGEINT::VARCHAR, d), d)",
+        f"{create} per_unit(d) AS CASE d WHEN 0 THEN 1 WHEN 2 THEN 100 WHEN 3 THEN 1000 WHEN 4 THEN 10000 "
+        "ELSE 1000000 END",
+        f"{create} in_units(amount, d) AS round(abs(amount) * per_unit(d), 0)::HUGEINT",
+        f"{create} spaced(amount, d) AS CASE WHEN amount < 0 THEN '-' ELSE '' END "
+        "|| format('{:,}', in_units(amount, d) // per_unit(d)) "
+        "|| CASE WHEN d = 0 THEN '' ELSE '.' || right('000000' || in_units(amount, d)::VARCHAR, d) END",
         f"{create} is_finer(amount, d) AS amount % (CASE d WHEN 0 THEN 1 WHEN 2 THEN 0.01 WHEN 3 THEN 0.001 "
         "ELSE 0.0001 END)::DECIMAL(5, 4) <> 0",
         f"{create} finely(amount, c) AS regexp_replace(spaced(amount, 6), '(\\.\\d\\d\\d*?)0+$', '\\1') || ' ' || c",
-        # most amounts need no comma, and then the engine's own text of a decimal will do
-        f"{create} money(amount, c, d) AS CASE WHEN d = 2 AND amount BETWEEN 0 AND 999 "
-        "THEN amount::DECIMAL(18, 6)::DECIMAL(18, 2)::VARCHAR ELSE spaced(amount, d) END || ' ' || c",
+        f"{create} cents(amount) AS amount::DECIMAL(18, 6)::DECIMAL(18, 2)",
+        # most amounts fit the engine's own texts, of a decimal and, where it needs commas, of a whole number
+        f"{create} money(amount, c, d) AS CASE WHEN d = 2 AND amount BETWEEN 0 AND 999 THEN cents(amount)::VARCHAR "
+        "WHEN d = 2 AND amount BETWEEN 0 AND 99999999999 "
+        "THEN format('{:,}', floor(cents(amount))::BIGINT) || right(cents(amount)::VARCHAR, 3) "
+        "ELSE spaced(amount, d) END || ' ' || c",
         f"{create} plain(n) AS regexp_replace(n::VARCHAR, '(\\.[0-9]*[1-9])0+$|\\.0*$', '\\1')",
     )

@@ -30,30 +30,32 @@ def count_totals(session: Session, definition: Definition, *, aside: int) -> Non
 
 
 def _outcomes(side: str) -> str:
-    """Where each row of a side landed."""
+    """Where the rows of a side landed: how many, and their amount."""
     return (
-        "SELECT r.entity, r.currency, r.period, r.amount,\n"
+        "SELECT r.entity, r.currency, r.period,\n"
         "  CASE WHEN r.excluded IS NOT NULL THEN 'excluded' WHEN g.group_id IS NULL THEN 'excluded'\n"
         "    WHEN g.break_type IS NULL THEN 'matched' ELSE 'break' END AS outcome,\n"
-        "  coalesce(r.excluded, g.break_type, CASE WHEN g.group_id IS NULL THEN o.excused ELSE '' END) AS detail\n"
-        f"FROM {side}_rows r LEFT JOIN {side}_links k USING (row_no) LEFT JOIN groups g USING (group_id)\n"
-        f"  LEFT JOIN {side}_leftover o USING (row_no)"
+        "  coalesce(r.excluded, g.break_type, CASE WHEN g.group_id IS NULL THEN o.excused ELSE '' END) AS detail,\n"
+        "  count(*) AS rows, count(r.amount) AS priced, sum(r.amount) AS amount\n"
+        f"FROM {side}_rows r LEFT JOIN {side}_links k USING (row_no)\n"
+        "  LEFT JOIN (SELECT group_id, break_type FROM groups) g USING (group_id)\n"
+        f"  LEFT JOIN (SELECT row_no, excused FROM {side}_leftover WHERE excused IS NOT NULL) o USING (row_no)\n"
+        "GROUP BY ALL"
     )
 
 
 def _sums(side: str, aside: bool) -> str:
     grouped = "coalesce(currency, '') AS currency, coalesce(period, '') AS period"
-    sums = f"count(*) AS {side}_rows, count(amount) AS {side}_priced, sum(amount) AS {side}_amount"
     whole = f"sum(rows) AS {side}_rows, sum(priced) AS {side}_priced, sum(amount) AS {side}_amount"
     by = f"SELECT entity AS legal_entity_id, {grouped}"
     parts = [
-        f"{by}, outcome, detail, {sums} FROM {side}_outcomes GROUP BY ALL",
+        f"{by}, outcome, detail, {whole} FROM {side}_outcomes GROUP BY ALL",
         f"{by}, 'all' AS outcome, '' AS detail, {whole} FROM {side}_all GROUP BY ALL",
     ]
     if aside:
         parts.append(f"{by}, 'matched' AS outcome, '' AS detail, {whole} FROM {side}_all GROUP BY ALL")
-        minus = f"-count(*) AS {side}_rows, -count(amount) AS {side}_priced, -sum(amount) AS {side}_amount"
-        parts.append(f"{by}, 'matched' AS outcome, '' AS detail, {minus} FROM {side}_rows GROUP BY ALL")
+        minus = f"-sum(rows) AS {side}_rows, -sum(priced) AS {side}_priced, -sum(amount) AS {side}_amount"
+        parts.append(f"{by}, 'matched' AS outcome, '' AS detail, {minus} FROM {side}_outcomes GROUP BY ALL")
     return "\nUNION ALL BY NAME\n".join(parts)
 
 

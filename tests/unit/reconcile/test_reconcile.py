@@ -90,6 +90,18 @@ def test_keys_are_equal_after_normalising(session, steps, left, right):
     assert result.summary.matched == 1
 
 
+@pytest.mark.parametrize("called", ["rowid", "RowId", "row_no", "hashed"])
+def test_a_side_may_call_a_column_as_it_likes(session, called):
+    sides = [rows("A", "A", {"number": "B", "customer": "Beta"}).rename_columns(
+        [called if c == "customer" else c for c in SHAPE]) for _ in range(2)]  # fmt: skip
+    side = {"currency": "currency", "amount": "amount", "id": ["number"], "label": called}
+    rules = definition(left={"name": "l", "record": "invoice"} | side, right={"name": "r", "record": "bill"} | side)
+    result = reconcile(rules, *sides, engine=session)
+    assert (types(result), only(result)["label"]) == ({"A": "duplicate"}, "Acme")
+    assert result.summary.matched == 1
+    assert reconcile(rules, *sides, engine=session, matches="differing").breaks.equals(result.breaks)
+
+
 def connected(**changes):
     by = [{"left": "number", "right": "number", "normalise": [{"extract": "INV-([0-9]+)", "every": True}]}]
     return definition(passes=[{"name": "p", "cardinality": "N:N", "by": by} | changes])
