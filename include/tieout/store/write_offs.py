@@ -12,7 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Date, ForeignKey, Integer, String, func, insert, select
+from sqlalchemy import Date, ForeignKey, Integer, String, and_, exists, func, insert, or_, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from tieout.errors import LedgerError
@@ -23,6 +23,9 @@ from tieout.store.breaks import NIGHT, BreakChangeRow, BreakRow, last_recorded
 
 WITHDRAWABLE = ("awaiting_approval", "approved")
 """States in which nothing of a batch can have reached the ERP: what nobody wants any more is taken back."""
+
+_STANDING = ("posted", "manually_resolved")
+"""States in which a batch may stand in the ledger."""
 
 
 class WriteOffRow(Base):
@@ -176,8 +179,15 @@ def preparers(session: Session, batch_id: str) -> list[str]:
 
 def settle(session: Session, now: datetime) -> int:
     """Bring every break that was to be written off to what its batches say; gives how many changed. Again: nothing."""
+    # those of years ago stay as they are: only what has not ended, or was reversed since, is looked at
+    was_reversed = exists().where(BatchRow.origin == WriteOffRow.batch_id, BatchRow.kind == batches.REVERSAL)
+    is_gone = exists().where(BatchRow.batch_id == WriteOffRow.batch_id, BatchRow.state.not_in(_STANDING))
+    moving = select(WriteOffRow.break_id).where(
+        or_(WriteOffRow.ended.is_(None), was_reversed, and_(WriteOffRow.ended == "posted", is_gone))
+    )
+    query = select(WriteOffRow).where(WriteOffRow.break_id.in_(moving))
     of_break: dict[str, list[WriteOffRow]] = {}
-    for row in session.scalars(select(WriteOffRow).order_by(WriteOffRow.break_id, WriteOffRow.number)):
+    for row in session.scalars(query.order_by(WriteOffRow.break_id, WriteOffRow.number)):
         of_break.setdefault(row.break_id, []).append(row)
     return sum(_settle_one(session, identity, rows, now) for identity, rows in sorted(of_break.items()))
 
@@ -225,7 +235,7 @@ def _settle_one(session: Session, break_id: str, rows: Sequence[WriteOffRow], no
 
 def _in_ledger(session: Session, batch: BatchRow | None) -> Decimal:
     """Which part of a batch stands in the ledger, from 0 to 1."""
-    if batch is None or batch.state not in ("posted", "manually_resolved"):
+    if batch is None or batch.state not in _STANDING:
         return Decimal(0)
     if batch.state == "manually_resolved":
         journals = batches.get(session, batch.batch_id).journals
@@ -236,7 +246,7 @@ def _in_ledger(session: Session, batch: BatchRow | None) -> Decimal:
             BatchRow.origin == batch.batch_id,
             BatchRow.kind == batches.REVERSAL,
             BatchRow.counts,
-            BatchRow.state.in_(("posted", "manually_resolved")),
+            BatchRow.state.in_(_STANDING),
         )
     )
     whole = sum((Decimal(amount) for amount in batch.gross.values()), Decimal(0))

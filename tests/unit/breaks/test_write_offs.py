@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 
 import pytest
+from sqlalchemy import event
 from typer.testing import CliRunner
 
 from tieout.cli.commands import app
@@ -17,6 +18,7 @@ from tieout.orchestration.approval import decide
 from tieout.orchestration.work import Work
 from tieout.store import batches, links
 from tieout.store.breaks import BreakRow, break_id, history
+from tieout.store.write_offs import settle
 from tieout_sandbox.file_ledger import FileLedger
 
 DAY = date(2026, 3, 29)
@@ -122,6 +124,11 @@ def test_a_write_off_is_posted_once_and_only_what_grows_beyond_it_is_written_off
     )  # fmt: skip
     assert scene.balances() == {UNEXPLAINED: Decimal("7"), LOSS: Decimal("-7")}
     assert scene.night(7) == "written_off"
+    with scene.house.store.transaction() as session:
+        asked = []
+        event.listen(session.connection(), "before_cursor_execute", lambda *args: asked.append(args[2]))
+        assert settle(session, scene.house.store.now()) == 0
+    assert len(asked) == 1, "a write-off that has ended costs nothing any more"
     assert json.loads(tieout("list", "--json")) == []
     assert "reverse the journal" in CliRunner().invoke(app, ["breaks", "reopen", ONE, "--reason", "x"]).output
     # gone for a night, as by a short extract, and found again
