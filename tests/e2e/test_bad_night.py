@@ -217,12 +217,13 @@ def test_with_the_erp_down_the_night_completes_but_for_the_ledger_and_the_batche
     assert storm.wait(night) == "failed"
     states = storm.states(NIGHT, night)
     red = {name: state for name, state in states.items() if state != "success"}
-    assert red == {"read_ledger": "failed", "prove": "upstream_failed", "complete": "upstream_failed"}
+    assert red == {"read_ledger": "failed", "prove": "failed", "complete": "upstream_failed"}
     facts = storm.store.facts(f"{NIGHT}.{night}")
     assert "reconcile/contract_to_subscription" in facts
     assert storm.store.run(f"{NIGHT}.{night}").state == "unproven"
     page = Path(facts["report"]["html"]).read_text(encoding="utf-8")
     assert UNREAD in page
+    assert "Not proved: US, ledger main; DE, ledger main; JP, ledger main: " in page
     with storm.store.reading() as session:
         waiting = {b.state for b in select_batches(session) if b.slot.business_date == SECOND}
     assert waiting == {"validated"}
