@@ -474,7 +474,7 @@ def resolve(
     ERP: it is read back and compared, and counts. Without, what is missing is not to be posted and stays a reconciling
     item; that takes a `second` person, as in `reverse`. It does not count, and the decision binds exactly the entries
     that `lake` has behind it: an event that goes back to what was posted needs nothing, one that changes otherwise is
-    held. What was lost is waited for as long as its request may be under way.
+    held. What was lost is waited for as long as its request may be under way; what the ERP took is read back.
     Raises LedgerError where a document is not equal, where the ERP holds a journal that is said not to be posted, or to
     stand there as another document, and where another version carries the content already.
     """

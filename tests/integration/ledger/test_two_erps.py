@@ -7,19 +7,22 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from tests.unit.ledger.conftest import Books
 
 from tieout.breaks import run as reconcile
 from tieout.entities import load_entities
+from tieout.erp import Ledger
 from tieout.erp.jsonrpc import JsonRpc
-from tieout.errors import TieoutError
+from tieout.errors import Rejected, TieoutError
+from tieout.ledger import post_batch, resolve
 from tieout.orchestration import intake, ledgers, planning, posting
 from tieout.orchestration.work import Work
 from tieout.settings import Connection, Settings
 from tieout.store import late_events
+from tieout.store.batches import get
 from tieout_sandbox.tryton import chart, server
 
 pytestmark = pytest.mark.server
@@ -118,26 +121,27 @@ def close_march(rpc: JsonRpc) -> None:
     rpc.write("model.account.period.close", march, context={"company": 1})
 
 
-def enter(rpc: JsonRpc, amount: str) -> None:
-    """An accountant's own entry in a ledger."""
+def enter(rpc: JsonRpc, day: str, *lines: tuple[str, str, str]) -> str:
+    """An accountant's own entry in a ledger: account, side, amount; gives its id."""
     context = {"company": 1, "language": "en"}
 
     def first(model: str, domain: list[Any]) -> int:
         rows = rpc.read(f"model.{model}.search_read", domain, 0, 1, None, ["id"], context=context)
         return int(rows[0]["id"])
 
-    day = date.fromisoformat(CUT)
-    lines = [
+    on = date.fromisoformat(day)
+    made_of = [
         {"account": first("account.account", [("code", "=", code), ("company", "=", 1)]), side: Decimal(amount)}
-        for code, side in (("11200", "debit"), ("61000", "credit"))
+        for code, side, amount in lines
     ]
     move = {
-        "company": 1, "journal": first("account.journal", [("code", "=", "MAN")]), "date": day,
-        "period": first("account.period", [("company", "=", 1), ("start_date", "<=", day), ("end_date", ">=", day)]),
-        "description": "by hand", "lines": [["create", lines]],
+        "company": 1, "journal": first("account.journal", [("code", "=", "MAN")]), "date": on,
+        "period": first("account.period", [("company", "=", 1), ("start_date", "<=", on), ("end_date", ">=", on)]),
+        "description": "by hand", "lines": [["create", made_of]],
     }  # fmt: skip
     (made,) = rpc.write("model.account.move.create", [move], context=context)
     rpc.write("model.account.move.post", [made], context=context)
+    return str(made)
 
 
 def test_two_erps_of_one_entity_through_the_cut_over_and_a_parallel_run(two: Two) -> None:
@@ -155,7 +159,7 @@ def test_two_erps_of_one_entity_through_the_cut_over_and_a_parallel_run(two: Two
     assert ledgers.compare(two.work, "US", date.fromisoformat(DAY)).agrees
 
     # March is closed in the old ERP: what comes late goes to the new one, what is too much waits; somebody types there
-    enter(two.rpc("next", chart.ACCOUNTANT), "5.00")
+    enter(two.rpc("next", chart.ACCOUNTANT), CUT, ("11200", "debit", "5.00"), ("61000", "credit", "5.00"))
     books.invoice("LATE", date(2026, 3, 30), {"amount": "7"})
     books.invoice("MUCH", date(2026, 3, 31), {"amount": "99"})
     late = "TIEOUT/US/next/2026-04/prior_period/2026-04-01/v1"
@@ -207,3 +211,45 @@ def test_an_erp_that_is_down_keeps_no_other_from_being_posted_to_and_proved(two:
     intake.read_ledger(up, run_id, DAY)
     assert posting.prove(up, run_id, DAY)["ties"]
     assert up.store.facts(run_id)["unproved"] == []
+
+
+class Refusing:
+    """An ERP that takes no journal."""
+
+    def __init__(self, ledger: Any) -> None:
+        self._ledger = ledger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+    def post(self, journal: Any, **_: Any) -> Any:
+        raise Rejected("not today", record=journal.run_key)
+
+
+def test_a_document_written_by_hand_for_a_refused_journal_is_ours(two: Two) -> None:
+    work, run_id = two.work, "night"
+    plain = TRYTON.replace("[product_family]", "[]")  # so that a person need write no analytic lines
+    work.settings.config_file("erp/tryton.yaml").write_text(plain)
+    entity = load_entities(work.settings.config_file("entities.yaml"))["US"]
+    books = Books(work.lake, work.store, None, entity)  # type: ignore[arg-type]
+    books.invoice("A", date(2026, 3, 30), {"amount": "100"})
+    work.store.start_run(run_id, "nightly", date.fromisoformat(DAY))
+    work.store.publish(run_id, books.snapshot())
+    planning.plan_journals(work, run_id, DAY)
+    (batch_id,) = [one["conf"]["batch_id"] for one in posting.resume_posting(work, run_id)]
+    with work.ledger("main") as ledger:
+        assert post_batch(batch_id, cast(Ledger, Refusing(ledger)), work.store) == "rejected"
+        with work.store.reading() as session:
+            (journal,) = get(session, batch_id).journals
+        # in another order than ours
+        lines = [(line["account"], line["side"], line["amount"]) for line in journal.content["lines"]]
+        document = enter(two.rpc("main", chart.ACCOUNTANT), "2026-03-30", *reversed(lines))
+        state = resolve(
+            batch_id, ledger, work.store, actor="al", reason="by hand", documents={journal.run_key: document},
+            lake=work.lake,
+        )  # fmt: skip
+    assert state == "manually_resolved"
+    intake.read_ledger(work, run_id, DAY)
+    assert posting.prove(work, run_id, DAY)["ties"]
+    assert work.store.facts(run_id)["foreign_rows"] == []
+    assert [found for found in breaks_of(two, run_id) if "next:" not in found[1]] == []

@@ -574,6 +574,32 @@ class TestResolution:
         assert (proof.foreign, proof.ties, proof.journals_posted, proof.journals_open) == ((), True, 1, 0)
         assert books.store.verify_audit("US/main") == []
 
+    @pytest.mark.parametrize("lie", ["", "other_amount"])
+    def test_what_the_erp_took_of_the_batch_is_read_back_before_it_is_resolved(
+        self, books: Any, begin: Any, instant: Protocol, lie: str
+    ) -> None:
+        found = str(begin(planned_in_two))
+        books.erp.lies = [lie, "reject"]
+        assert submit(found, books.erp, books.store, protocol=instant) == "partially_posted"
+        (taken,) = [j for j in books.batch(SLOT).journals if j.state == "confirmed"]
+        (refused,) = [j for j in books.batch(SLOT).journals if j.state == "rejected"]
+        lines = [
+            (line["account"], *((line["amount"], "0") if line["side"] == "debit" else ("0", line["amount"])))
+            for line in refused.content["lines"]
+        ]
+        books.erp.by_hand("US", D29, "USD", "written by hand", *lines)
+        with closing(sqlite3.connect(books.erp.path)) as db:
+            documents = {refused.run_key: str(db.execute("SELECT max(id) FROM move").fetchone()[0])}
+        by: dict[str, Any] = {"lake": books.lake, "actor": "al", "reason": "by hand", "documents": documents}
+        if lie:
+            with pytest.raises(LedgerError, match="not equal"):
+                resolve(found, books.erp, books.store, **by)
+            assert {j.state for j in books.batch(SLOT).journals} == {"confirmed", "rejected"}
+            return
+        assert resolve(found, books.erp, books.store, **by) == "manually_resolved"
+        states = {j.run_key: j.state for j in books.batch(SLOT).journals}
+        assert states == {taken.run_key: "posted", refused.run_key: "by_hand"}
+
     def test_another_document_is_refused(self, books: Any, refused: str) -> None:
         documents = {f"{refused}": self.by_hand(books, "111")}
         with pytest.raises(LedgerError, match="not equal"):
